@@ -1,0 +1,115 @@
+//! The users the proxy knows.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::keys::Keys;
+use crate::{CredentialError, Mechanism, Salts, Verifier};
+
+/// User name to verifier and identity. The identity `I` is what a proven user is to the caller: an
+/// app, with whatever goes with it.
+pub struct Credentials<I> {
+    salts: Salts,
+    users: BTreeMap<Arc<str>, (Verifier, I)>,
+}
+
+impl<I: Clone> Credentials<I> {
+    /// No users yet. `salts` gives unknown users their salts, and must be the one the verifiers are
+    /// made with.
+    pub fn new(salts: Salts) -> Self {
+        Self {
+            salts,
+            users: BTreeMap::new(),
+        }
+    }
+
+    /// Adds a user. Refuses a second one of the same name, and a verifier made with another salt key.
+    pub fn insert(&mut self, verifier: Verifier, identity: I) -> Result<(), CredentialError> {
+        let user = verifier.user();
+        if self.users.contains_key(user) {
+            return Err(CredentialError::DuplicateUser(user.to_owned()));
+        }
+        for mechanism in Mechanism::ALL {
+            if verifier.keys(mechanism).salt != self.salts.salt(mechanism, user) {
+                return Err(CredentialError::ForeignSalt(user.to_owned()));
+            }
+        }
+        self.users.insert(user.into(), (verifier, identity));
+        Ok(())
+    }
+
+    /// The identity of a user, by exact name.
+    pub fn identity(&self, user: &str) -> Option<&I> {
+        self.users.get(user).map(|(_, identity)| identity)
+    }
+
+    /// The answer to `saslSupportedMechs`: the same for every name, so that none can be probed.
+    pub fn mechanisms(&self, _user: &str) -> &'static [Mechanism] {
+        &Mechanism::ALL
+    }
+
+    /// Keys for a conversation, and the identity if the user exists. The decoy is made in either case,
+    /// so that both cost the same.
+    pub(crate) fn keys(&self, mechanism: Mechanism, user: &str) -> (Arc<Keys>, Option<I>) {
+        let decoy = Arc::new(self.salts.decoy(mechanism, user));
+        match self.users.get(user) {
+            Some((verifier, identity)) => {
+                (Arc::clone(verifier.keys(mechanism)), Some(identity.clone()))
+            }
+            None => (decoy, None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Credentials;
+    use crate::{CredentialError, Mechanism, Salts, Secret, Verifier};
+
+    fn verifier(key: &[u8]) -> Verifier {
+        Verifier::try_new("ann", &Secret::new("pencil".to_owned()), &Salts::new(key)).unwrap()
+    }
+
+    #[test]
+    fn a_name_is_taken_once_and_salts_must_agree() {
+        let mut credentials = Credentials::new(Salts::new(b"key"));
+        let ours = verifier(b"key");
+        assert_eq!(
+            credentials.insert(verifier(b"other"), 0),
+            Err(CredentialError::ForeignSalt("ann".to_owned()))
+        );
+        assert_eq!(credentials.identity("ann"), None);
+        assert_eq!(credentials.insert(ours.clone(), 1), Ok(()));
+        assert_eq!(
+            credentials.insert(ours, 2),
+            Err(CredentialError::DuplicateUser("ann".to_owned()))
+        );
+        assert_eq!(credentials.identity("ann"), Some(&1));
+        assert_eq!(credentials.identity("Ann"), None);
+    }
+
+    #[test]
+    fn every_name_has_the_same_mechanisms_salt_shape_and_iterations() {
+        let mut credentials = Credentials::new(Salts::new(b"key"));
+        credentials.insert(verifier(b"key"), ()).unwrap();
+        assert_eq!(
+            credentials.mechanisms("ann"),
+            credentials.mechanisms("nobody")
+        );
+        for mechanism in Mechanism::ALL {
+            let (known, identity) = credentials.keys(mechanism, "ann");
+            let (unknown, none) = credentials.keys(mechanism, "nobody");
+            assert_eq!((identity, none), (Some(()), None));
+            assert_eq!(known.iterations, unknown.iterations);
+            assert_eq!(known.salt.len(), unknown.salt.len());
+        }
+    }
+
+    #[test]
+    fn a_verifier_does_not_print_its_keys() {
+        assert_eq!(
+            format!("{:?}", verifier(b"key")),
+            "Verifier { user: \"ann\", .. }"
+        );
+    }
+}

@@ -1,0 +1,84 @@
+//! The manifest of one app.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use mdb_auth::Secret;
+
+use crate::index::ManagedIndex;
+use crate::names::AppSlug;
+
+mod migration;
+mod reading;
+
+pub(crate) use migration::without_effect;
+pub(crate) use reading::{AppReading, read};
+
+/// One app, checked. An app that is not active never becomes one of these.
+#[derive(Debug, Clone)]
+pub struct AppManifest {
+    /// The file it was read from.
+    pub file: PathBuf,
+    /// Unlike every other app's, also when folded.
+    pub slug: AppSlug,
+    /// For people; the slug when the manifest gives none.
+    pub name: String,
+    /// For people; empty when the manifest gives none.
+    pub description: String,
+    /// Who may log in. Empty when nobody can, which was warned about.
+    pub credentials: Vec<Credential>,
+    /// Where the app's documents are.
+    pub isolation: Isolation,
+    /// Whether replies show the scope field.
+    pub expose_scope_field: bool,
+    /// Indexes the app asks for, in the order of the file.
+    pub managed_indexes: Vec<ManagedIndex>,
+    /// The app's own roles, from the old form's `auth_policy.roles`. They mean nothing to the proxy.
+    pub app_roles: Vec<String>,
+}
+
+/// One user of one app.
+#[derive(Debug, Clone)]
+pub struct Credential {
+    /// Unlike every other user name of every app: the name alone says which app it is.
+    pub username: String,
+    /// The password, before any preparation.
+    pub password: Secret,
+    /// At least one.
+    pub roles: BTreeSet<Role>,
+}
+
+/// What a credential may do inside its app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Read documents.
+    Read,
+    /// Read and write documents.
+    ReadWrite,
+    /// Indexes, collections and their statistics.
+    DbAdmin,
+}
+
+impl Role {
+    /// Every role: what an administrator of an app has.
+    pub const ALL: [Self; 3] = [Self::Read, Self::ReadWrite, Self::DbAdmin];
+
+    /// The word in the manifest, the server's own.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::ReadWrite => "readWrite",
+            Self::DbAdmin => "dbAdmin",
+        }
+    }
+}
+
+/// Where an app's documents are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Isolation {
+    /// In the collections it names, beside other apps' documents. The default: it needs nothing of the deployment.
+    #[default]
+    Shared,
+    /// In collections of its own. Not available yet: a manifest that asks for it is not loaded.
+    Dedicated,
+}

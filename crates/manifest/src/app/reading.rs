@@ -1,0 +1,249 @@
+//! From the tree of a manifest to [`AppManifest`].
+
+use std::collections::BTreeSet;
+
+use super::migration::{self, KEYS_WITHOUT_EFFECT, OLD_KEYS, Policy};
+use super::{AppManifest, Credential, Isolation, Role};
+use crate::index;
+use crate::names::AppSlug;
+use crate::reader::{Field, Section, quoted};
+use crate::report::{Position, Sheet};
+use crate::secret::{self, Secrets};
+use crate::yaml::{Kind, Node};
+
+/// What a manifest gave.
+pub(crate) struct AppReading {
+    /// Only when the sheet has no errors.
+    pub(crate) manifest: Option<AppManifest>,
+    /// Known also when something else is wrong, so that clashes between files show in the same run.
+    pub(crate) slug: Option<(AppSlug, Position)>,
+    /// Every user name that could be read.
+    pub(crate) usernames: Vec<(String, Position)>,
+}
+
+/// Reads everything there is to read; what is wrong goes to the sheet.
+pub(crate) fn read(root: &Node, sheet: &Sheet, secrets: &Secrets<'_>) -> AppReading {
+    let nothing = AppReading {
+        manifest: None,
+        slug: None,
+        usernames: Vec::new(),
+    };
+    let root = Field::root(root, sheet);
+    let Some(form) = root.open_mapping().and_then(|section| form(&section)) else {
+        return nothing;
+    };
+    let known: &[&[&str]] = match form {
+        Form::Current => &[KEYS],
+        Form::Old => &[KEYS, OLD_KEYS, KEYS_WITHOUT_EFFECT],
+    };
+    let Some(section) = root.mapping(known) else {
+        return nothing;
+    };
+    let policy = match form {
+        Form::Current => Policy::default(),
+        Form::Old => {
+            migration::warn_without_effect(&section);
+            migration::policy(&section)
+        }
+    };
+    let slug = section
+        .required("slug")
+        .and_then(|field| Some((slug(&field)?, field.at())));
+    let mut usernames = Vec::new();
+    let mut credentials = credentials(&section, secrets, &mut usernames);
+    if form == Form::Old {
+        migration::promote_owner(&section, &policy, &mut credentials);
+    }
+    check_status(&section);
+    let name = text(&section, "name");
+    let description = text(&section, "description").unwrap_or_default();
+    let isolation = isolation(&section);
+    let expose_scope_field = section
+        .field("expose_scope_field")
+        .and_then(|field| field.boolean())
+        .unwrap_or(false);
+    let managed_indexes = index::read(&section, form == Form::Old);
+    let manifest = slug
+        .as_ref()
+        .filter(|_| !sheet.has_errors())
+        .map(|(slug, _)| AppManifest {
+            file: sheet.file().to_owned(),
+            slug: slug.clone(),
+            name: name.unwrap_or_else(|| slug.to_string()),
+            description,
+            credentials,
+            isolation,
+            expose_scope_field,
+            managed_indexes,
+            app_roles: policy.app_roles,
+        });
+    AppReading {
+        manifest,
+        slug,
+        usernames,
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// Version "3.0".
+    Current,
+    /// Versions "1.0" and "2.0".
+    Old,
+}
+
+/// `None` when the rest of the file should not be read: the keys of an unknown version mean unknown things.
+fn form(section: &Section<'_>) -> Option<Form> {
+    // Without a version it is read as the current one, so that the other problems show as well.
+    let Some(field) = section.required("version") else {
+        return Some(Form::Current);
+    };
+    let version = match field.kind() {
+        Kind::Text(text) => text.clone(),
+        Kind::Float(number) => format!("{number:?}"),
+        Kind::Integer(number) => format!("{number}.0"),
+        _ => {
+            field.unexpected::<()>("one of \"1.0\", \"2.0\", \"3.0\"");
+            return Some(Form::Current);
+        }
+    };
+    let form = match version.as_str() {
+        "3.0" => Form::Current,
+        "1.0" | "2.0" => Form::Old,
+        _ => {
+            field.error(&format!(
+                "unknown version {}; known: \"1.0\", \"2.0\", \"3.0\"",
+                quoted(&version)
+            ));
+            return None;
+        }
+    };
+    if !matches!(field.kind(), Kind::Text(_)) {
+        field.error(&format!(
+            "a version is text; write \"{version}\" with the quotes"
+        ));
+    }
+    Some(form)
+}
+
+fn slug(field: &Field<'_>) -> Option<AppSlug> {
+    let text = field.text()?;
+    match AppSlug::parse(text) {
+        Ok(slug) => Some(slug),
+        Err(error) => {
+            field.error(&format!("{}: {error}", quoted(text)));
+            None
+        }
+    }
+}
+
+fn text(section: &Section<'_>, key: &str) -> Option<String> {
+    section
+        .field(key)
+        .and_then(|field| field.text().map(str::to_owned))
+}
+
+fn check_status(section: &Section<'_>) {
+    let Some(field) = section.field("status") else {
+        return;
+    };
+    if field.choice(&[("active", true), ("inactive", false)]) == Some(false) {
+        field.error("`inactive`: an inactive app is not served; write `active`, or take the file out of the directory");
+    }
+}
+
+fn isolation(section: &Section<'_>) -> Isolation {
+    let Some(field) = section.field("isolation") else {
+        return Isolation::default();
+    };
+    let choices = [
+        ("shared", Isolation::Shared),
+        ("dedicated", Isolation::Dedicated),
+    ];
+    let isolation = field.choice(&choices).unwrap_or_default();
+    if isolation == Isolation::Dedicated {
+        field.error("`dedicated` is not available yet; write `shared` or leave the key out");
+    }
+    isolation
+}
+
+fn credentials(
+    section: &Section<'_>,
+    secrets: &Secrets<'_>,
+    usernames: &mut Vec<(String, Position)>,
+) -> Vec<Credential> {
+    let field = section.field("credentials");
+    let items = field.as_ref().map_or_else(|| Some(Vec::new()), Field::list);
+    let Some(items) = items else {
+        return Vec::new();
+    };
+    if items.is_empty() {
+        let at = field.map_or(section.at(), |field| field.at());
+        section
+            .sheet()
+            .warning(at, "the app has no credential: nobody can log in");
+    }
+    items
+        .iter()
+        .filter_map(|item| credential(item, secrets, usernames))
+        .collect()
+}
+
+fn credential(
+    item: &Field<'_>,
+    secrets: &Secrets<'_>,
+    usernames: &mut Vec<(String, Position)>,
+) -> Option<Credential> {
+    let section = item.mapping(&[&["username", "password", "roles"]])?;
+    let username = section
+        .required("username")
+        .and_then(|field| Some((username(&field)?, field.at())));
+    let password = section
+        .required("password")
+        .and_then(|field| secrets.read(&field, secret::always));
+    let roles = section.required("roles").and_then(|field| roles(&field));
+    let (username, at) = username?;
+    usernames.push((username.clone(), at));
+    Some(Credential {
+        username,
+        password: password?,
+        roles: roles?,
+    })
+}
+
+fn username(field: &Field<'_>) -> Option<String> {
+    let text = field.text()?;
+    if text.is_empty() || text.len() > USERNAME_BYTES_MAX || text.chars().any(char::is_control) {
+        field.error(&format!(
+            "a user name has 1 to {USERNAME_BYTES_MAX} bytes without control characters"
+        ));
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+fn roles(field: &Field<'_>) -> Option<BTreeSet<Role>> {
+    let items = field.list()?;
+    if items.is_empty() {
+        field.error("the list is empty; name at least one of read, readWrite, dbAdmin");
+        return None;
+    }
+    let words = Role::ALL.map(|role| (role.as_str(), role));
+    let roles: Vec<_> = items.iter().map(|item| item.choice(&words)).collect();
+    roles.into_iter().collect()
+}
+
+const KEYS: &[&str] = &[
+    "version",
+    "slug",
+    "name",
+    "description",
+    "status",
+    "credentials",
+    "isolation",
+    "expose_scope_field",
+    "managed_indexes",
+];
+
+/// The name travels in every log-in and stands in logs.
+const USERNAME_BYTES_MAX: usize = 256;

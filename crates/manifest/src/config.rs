@@ -1,0 +1,195 @@
+//! The server's configuration.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mdb_auth::Secret;
+
+use crate::address::Address;
+use crate::names::{DatabaseName, FieldName};
+
+mod reading;
+
+pub(crate) use reading::{ConfigReading, read};
+
+/// Everything in the configuration file, checked, with defaults filled in.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where clients connect; at least one, no two alike.
+    pub listeners: Vec<Listener>,
+    /// The deployment behind the proxy.
+    pub upstream: Upstream,
+    /// The directory of the app manifests, joined to the directory of the configuration file.
+    pub manifests: PathBuf,
+    /// Kept upstream for the proxies' own state; no app can see it.
+    pub control_database: DatabaseName,
+    /// The field that carries the slug in every document.
+    pub scope_field: FieldName,
+    /// The HTTP face for those who run the proxy.
+    pub admin: Admin,
+    /// Limits of the client side.
+    pub limits: Limits,
+    /// What becomes of observed query shapes.
+    pub indexes: Indexes,
+    /// The log.
+    pub log: Log,
+}
+
+/// One bound address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// Where to listen.
+    pub address: Address,
+}
+
+impl Default for Listener {
+    /// The loopback interface, so that a proxy started without thought is not open to the network; the port next to
+    /// mongod's own, so that both can run on one machine.
+    fn default() -> Self {
+        Self {
+            address: Address::parse("127.0.0.1:27018").expect("a constant address is legal"),
+        }
+    }
+}
+
+/// The deployment behind the proxy.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    /// A connection string that begins with `mongodb://` or `mongodb+srv://`. Secret as a whole: it may hold a password.
+    pub uri: Secret,
+    /// Connections kept to each server.
+    pub pool: Pool,
+}
+
+/// Connections kept to each server of the deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pool {
+    /// Connections to one server, at most.
+    pub connections_max: u32,
+    /// How long a command waits for a connection.
+    pub checkout_timeout: Duration,
+    /// How long an unused connection is kept.
+    pub idle_timeout: Duration,
+}
+
+impl Default for Pool {
+    /// 100 connections are the drivers' own default; 5 s is long for a wait and short for a person; 10 min is below the
+    /// idle timeouts of the usual firewalls.
+    fn default() -> Self {
+        Self {
+            connections_max: 100,
+            checkout_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(10 * 60),
+        }
+    }
+}
+
+/// The HTTP face: `/metrics`, `/healthz`, `/readyz`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// Where to listen.
+    pub address: Address,
+}
+
+impl Default for Admin {
+    /// The loopback interface: metrics name the apps.
+    fn default() -> Self {
+        Self {
+            address: Address::parse("127.0.0.1:9464").expect("a constant address is legal"),
+        }
+    }
+}
+
+/// Limits of the client side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Client connections of one process, at most.
+    pub connections_max: u32,
+    /// Client connections of one app, at most.
+    pub connections_per_app_max: u32,
+    /// From accepting a connection to the end of its authentication.
+    pub handshake_timeout: Duration,
+    /// How long a draining proxy waits for commands to end. Zero: not at all.
+    pub shutdown_grace: Duration,
+}
+
+impl Default for Limits {
+    /// 20000 connections cost about 1 GiB; a quarter of them per app keeps one app from starving the others; 10 s is more
+    /// than the slowest honest key derivation; 15 s is half of the usual grace of those who stop containers.
+    fn default() -> Self {
+        Self {
+            connections_max: 20_000,
+            connections_per_app_max: 5_000,
+            handshake_timeout: Duration::from_secs(10),
+            shutdown_grace: Duration::from_secs(15),
+        }
+    }
+}
+
+/// What becomes of observed query shapes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Indexes {
+    /// How far the proxy may go.
+    pub mode: IndexMode,
+}
+
+/// How far the proxy may go with indexes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IndexMode {
+    /// Observe nothing.
+    Off,
+    /// Write advice down, build nothing.
+    Advise,
+    /// Build what is advised, within a budget. The default: shared collections need indexes that begin with the scope
+    /// field, and no app knows that.
+    #[default]
+    Auto,
+}
+
+/// The log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Log {
+    /// The form of a line.
+    pub format: LogFormat,
+    /// The least severe level that is written.
+    pub level: LogLevel,
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// For people. The default: the first to read a log is a person.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Severity, the most severe first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum LogLevel {
+    /// Something is broken.
+    Error,
+    /// Something will break, or is not as it should be.
+    Warn,
+    /// The life of the process. The default: a few lines a minute.
+    #[default]
+    Info,
+    /// The life of each connection.
+    Debug,
+    /// The life of each command.
+    Trace,
+}
+
+impl LogLevel {
+    /// The word in the configuration, which is also the word that log filters know.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! From the tree of a configuration file to [`Config`].
+
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mdb_auth::Secret;
+
+use super::{
+    Admin, Config, IndexMode, Indexes, Limits, Listener, Log, LogFormat, LogLevel, Pool, Upstream,
+};
+use crate::address::Address;
+use crate::names::NameError;
+use crate::reader::{Field, Section, quoted};
+use crate::report::Sheet;
+use crate::secret::{self, Secrets};
+use crate::yaml::{Kind, Node};
+
+/// What a configuration file gave.
+pub(crate) struct ConfigReading {
+    /// Only when the sheet has no errors.
+    pub(crate) config: Option<Config>,
+    /// Known also when something else is wrong, so that the manifests can be checked in the same run.
+    pub(crate) manifests: Option<PathBuf>,
+}
+
+/// Reads everything there is to read; what is wrong goes to the sheet.
+pub(crate) fn read(root: &Node, sheet: &Sheet, secrets: &Secrets<'_>) -> ConfigReading {
+    let nothing = ConfigReading {
+        config: None,
+        manifests: None,
+    };
+    let Some(section) = Field::root(root, sheet).open_mapping() else {
+        return nothing;
+    };
+    if !is_known_version(&section) {
+        // The keys of an unknown version mean unknown things: saying more would mislead.
+        return nothing;
+    }
+    let Some(section) = Field::root(root, sheet).mapping(&[KEYS]) else {
+        return nothing;
+    };
+    let listeners = section
+        .field("listen")
+        .map_or_else(|| vec![Listener::default()], |field| listeners(&field));
+    let uri = section
+        .required("upstream")
+        .and_then(|field| field.mapping(&[UPSTREAM_KEYS]));
+    let upstream = uri.map(|section| upstream(&section, secrets));
+    let admin = part(&section, "admin", &["address"], admin);
+    check_addresses(&section, &listeners, &admin);
+    let manifests = section
+        .field("manifests")
+        .map_or(Some(MANIFESTS), |field| path(&field));
+    let manifests = manifests.map(|path| secrets.directory.join(path));
+    let control_database = name(
+        &section,
+        "control_database",
+        crate::names::DatabaseName::parse,
+    );
+    let scope_field = name(&section, "scope_field", crate::names::FieldName::parse);
+    let limits = part(&section, "limits", LIMITS_KEYS, limits);
+    let indexes = part(&section, "indexes", &["mode"], indexes);
+    let log = part(&section, "log", &["format", "level"], log);
+    let config = match (upstream, &manifests) {
+        (Some((Some(uri), pool)), Some(manifests)) if !sheet.has_errors() => Some(Config {
+            listeners,
+            upstream: Upstream { uri, pool },
+            manifests: manifests.clone(),
+            control_database,
+            scope_field,
+            admin,
+            limits,
+            indexes,
+            log,
+        }),
+        _ => None,
+    };
+    ConfigReading { config, manifests }
+}
+
+/// False when the rest of the file should not be read.
+fn is_known_version(section: &Section<'_>) -> bool {
+    let Some(field) = section.field("version") else {
+        section
+            .sheet()
+            .error(section.at(), "missing key `version`; write `version: 1`");
+        return true;
+    };
+    match field.kind() {
+        Kind::Integer(1) => true,
+        Kind::Integer(other) => {
+            field.error(&format!(
+                "unknown version {other}; this program reads version 1"
+            ));
+            false
+        }
+        _ => {
+            field.unexpected::<()>("the number 1");
+            true
+        }
+    }
+}
+
+fn listeners(field: &Field<'_>) -> Vec<Listener> {
+    let Some(items) = field.list() else {
+        return Vec::new();
+    };
+    if items.is_empty() {
+        field.error("no client can connect without a listener; leave the key out or name one");
+    }
+    let listener = |item: &Field<'_>| {
+        let section = item.mapping(&[&["address"]])?;
+        Some(Listener {
+            address: address(&section.required("address")?)?,
+        })
+    };
+    items.iter().filter_map(listener).collect()
+}
+
+fn upstream(section: &Section<'_>, secrets: &Secrets<'_>) -> (Option<Secret>, Pool) {
+    let uri = section
+        .required("uri")
+        .and_then(|field| uri(&field, secrets));
+    (uri, part(section, "pool", POOL_KEYS, pool))
+}
+
+fn uri(field: &Field<'_>, secrets: &Secrets<'_>) -> Option<Secret> {
+    let uri = secrets.read(field, secret::in_uri)?;
+    let is_uri = ["mongodb://", "mongodb+srv://"]
+        .iter()
+        .any(|scheme| uri.expose().starts_with(scheme));
+    if !is_uri {
+        field.error(
+            "expected a connection string that begins with `mongodb://` or `mongodb+srv://`",
+        );
+        return None;
+    }
+    Some(uri)
+}
+
+fn pool(section: &Section<'_>) -> Pool {
+    let default = Pool::default();
+    Pool {
+        connections_max: count(
+            section,
+            "connections_max",
+            POOL_CONNECTIONS_MAX,
+            default.connections_max,
+        ),
+        checkout_timeout: duration(
+            section,
+            "checkout_timeout",
+            TIMEOUTS,
+            default.checkout_timeout,
+        ),
+        idle_timeout: duration(section, "idle_timeout", TIMEOUTS, default.idle_timeout),
+    }
+}
+
+fn admin(section: &Section<'_>) -> Admin {
+    section
+        .field("address")
+        .and_then(|field| address(&field))
+        .map_or_else(Admin::default, |address| Admin { address })
+}
+
+fn limits(section: &Section<'_>) -> Limits {
+    let default = Limits::default();
+    let per_app = default.connections_per_app_max;
+    Limits {
+        connections_max: count(
+            section,
+            "connections_max",
+            CLIENT_CONNECTIONS_MAX,
+            default.connections_max,
+        ),
+        connections_per_app_max: count(
+            section,
+            "connections_per_app_max",
+            CLIENT_CONNECTIONS_MAX,
+            per_app,
+        ),
+        handshake_timeout: duration(
+            section,
+            "handshake_timeout",
+            TIMEOUTS,
+            default.handshake_timeout,
+        ),
+        shutdown_grace: duration(section, "shutdown_grace", GRACES, default.shutdown_grace),
+    }
+}
+
+fn indexes(section: &Section<'_>) -> Indexes {
+    let modes = [
+        ("off", IndexMode::Off),
+        ("advise", IndexMode::Advise),
+        ("auto", IndexMode::Auto),
+    ];
+    Indexes {
+        mode: section
+            .field("mode")
+            .and_then(|field| field.choice(&modes))
+            .unwrap_or_default(),
+    }
+}
+
+fn log(section: &Section<'_>) -> Log {
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let levels = [
+        LogLevel::Error,
+        LogLevel::Warn,
+        LogLevel::Info,
+        LogLevel::Debug,
+        LogLevel::Trace,
+    ];
+    let levels = levels.map(|level| (level.as_str(), level));
+    Log {
+        format: section
+            .field("format")
+            .and_then(|field| field.choice(&formats))
+            .unwrap_or_default(),
+        level: section
+            .field("level")
+            .and_then(|field| field.choice(&levels))
+            .unwrap_or_default(),
+    }
+}
+
+/// One of the mappings that may be left out.
+fn part<T: Default>(
+    section: &Section<'_>,
+    key: &str,
+    known: &[&str],
+    read: fn(&Section<'_>) -> T,
+) -> T {
+    let inner = section.field(key).and_then(|field| field.mapping(&[known]));
+    inner.map_or_else(T::default, |inner| read(&inner))
+}
+
+fn count(section: &Section<'_>, key: &str, most: u32, default: u32) -> u32 {
+    section
+        .field(key)
+        .and_then(|field| field.count(1..=most))
+        .unwrap_or(default)
+}
+
+fn duration(
+    section: &Section<'_>,
+    key: &str,
+    range: RangeInclusive<Duration>,
+    default: Duration,
+) -> Duration {
+    section
+        .field(key)
+        .and_then(|field| field.duration(range))
+        .unwrap_or(default)
+}
+
+fn name<T: Default>(
+    section: &Section<'_>,
+    key: &str,
+    parse: fn(&str) -> Result<T, NameError>,
+) -> T {
+    let Some(field) = section.field(key) else {
+        return T::default();
+    };
+    let Some(text) = field.text() else {
+        return T::default();
+    };
+    parse(text).unwrap_or_else(|error| {
+        field.error(&format!("{}: {error}", quoted(text)));
+        T::default()
+    })
+}
+
+fn path<'s>(field: &Field<'s>) -> Option<&'s str> {
+    let text = field.text()?;
+    if text.is_empty() {
+        field.error("the path is empty");
+        return None;
+    }
+    Some(text)
+}
+
+fn address(field: &Field<'_>) -> Option<Address> {
+    let text = field.text()?;
+    match Address::parse(text) {
+        Ok(address) => Some(address),
+        Err(error) => {
+            field.error(&format!("{}: {error}", quoted(text)));
+            None
+        }
+    }
+}
+
+/// No address is bound twice. Port 0 asks for any free port, so that two of them differ.
+fn check_addresses(section: &Section<'_>, listeners: &[Listener], admin: &Admin) {
+    let addresses: Vec<_> = listeners
+        .iter()
+        .map(|listener| &listener.address)
+        .chain([&admin.address])
+        .collect();
+    for (index, address) in addresses.iter().enumerate() {
+        if address.port() != 0 && addresses[..index].contains(address) {
+            let at = section
+                .field("listen")
+                .map_or(section.at(), |field| field.at());
+            section
+                .sheet()
+                .error(at, format!("two listeners share the address `{address}`"));
+        }
+    }
+}
+
+const KEYS: &[&str] = &[
+    "version",
+    "listen",
+    "upstream",
+    "manifests",
+    "control_database",
+    "scope_field",
+    "admin",
+    "limits",
+    "indexes",
+    "log",
+];
+
+const UPSTREAM_KEYS: &[&str] = &["uri", "pool"];
+
+const POOL_KEYS: &[&str] = &["connections_max", "checkout_timeout", "idle_timeout"];
+
+const LIMITS_KEYS: &[&str] = &[
+    "connections_max",
+    "connections_per_app_max",
+    "handshake_timeout",
+    "shutdown_grace",
+];
+
+/// Beside the configuration file.
+const MANIFESTS: &str = "apps";
+
+/// A server refuses more than about 65000 connections in all, and several proxies share it.
+const POOL_CONNECTIONS_MAX: u32 = 10_000;
+
+/// More than one process can have open files on a well-tuned machine.
+const CLIENT_CONNECTIONS_MAX: u32 = 1_000_000;
+
+/// A wait of nothing is no timeout, and one of more than a day is none either.
+const TIMEOUTS: RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_secs(24 * 60 * 60);
+
+/// Zero is a wish one may have here: stop at once.
+const GRACES: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(24 * 60 * 60);

@@ -1,0 +1,158 @@
+//! Who a client is once it has proven itself.
+
+use std::sync::{Arc, OnceLock};
+
+use mdb_scope::{Action, AppId, COMMANDS, CommandSpec};
+use mdb_telemetry::{AppMeter, CommandMeter, Metrics, OTHER_COMMAND};
+
+use crate::slots::Slots;
+
+/// What the proxy keeps of one app for all of its clients. One per app and process.
+#[derive(Debug)]
+pub struct App {
+    /// The app.
+    pub id: AppId,
+    /// Whether documents are returned with the scope field.
+    pub expose_scope_field: bool,
+    /// Authenticated connections of the app.
+    pub connections: Arc<Slots>,
+    /// Open cursors of the app.
+    pub cursors: Arc<Slots>,
+    /// Counters that do not depend on a command.
+    pub meter: AppMeter,
+    metrics: Metrics,
+    /// By [`CommandSpec::index`], the last for commands without row. Made when first used: a meter is over a
+    /// kilobyte of counters, and an app uses a dozen of the commands.
+    command_meters: Box<[OnceLock<CommandMeter>]>,
+}
+
+impl App {
+    /// An app without connections and cursors.
+    pub fn new(id: AppId, expose_scope_field: bool, metrics: &Metrics) -> Self {
+        Self {
+            meter: metrics.app_meter(id.as_str()),
+            id,
+            expose_scope_field,
+            connections: Arc::default(),
+            cursors: Arc::default(),
+            metrics: metrics.clone(),
+            command_meters: COMMANDS.iter().map(|_| OnceLock::new()).chain([OnceLock::new()]).collect(),
+        }
+    }
+
+    /// The counters of a command; `None` for one without row.
+    pub fn command_meter(&self, spec: Option<&'static CommandSpec>) -> &CommandMeter {
+        let other = self.command_meters.len() - 1;
+        let index = spec.map_or(other, |spec| spec.index().min(other));
+        let name = spec.map_or(OTHER_COMMAND, |spec| spec.name);
+        self.command_meters[index]
+            .get_or_init(|| self.metrics.command_meter(self.id.as_str(), name))
+    }
+}
+
+/// What a proven credential stands for.
+#[derive(Debug)]
+pub struct Identity {
+    /// Its app.
+    pub app: Arc<App>,
+    /// The user name, unique among all apps.
+    pub username: String,
+    /// What the credential may do.
+    pub grants: Grants,
+}
+
+impl Identity {
+    /// Whether both are the same user of the same app, perhaps of two readings of the manifests.
+    pub fn is_same_user(&self, other: &Self) -> bool {
+        self.app.id == other.app.id && self.username == other.username
+    }
+}
+
+/// The roles of a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Grants {
+    /// `read`, or as part of `readWrite`.
+    pub read: bool,
+    /// `readWrite`.
+    pub write: bool,
+    /// `dbAdmin`.
+    pub admin: bool,
+}
+
+impl Grants {
+    /// Whether any of the roles allows the action.
+    pub fn allows(self, action: Action) -> bool {
+        let Self { read, write, admin } = self;
+        match action {
+            Action::None => true,
+            Action::Find => read || write,
+            Action::ListCollections | Action::ListIndexes => read || write || admin,
+            Action::Insert | Action::Update | Action::Remove => write,
+            Action::CreateCollection
+            | Action::DropCollection
+            | Action::CreateIndex
+            | Action::DropIndex => write || admin,
+        }
+    }
+
+    /// MongoDB's names of the roles.
+    pub fn role_names(self) -> impl Iterator<Item = &'static str> {
+        let data = match (self.read, self.write) {
+            (_, true) => Some("readWrite"),
+            (true, false) => Some("read"),
+            (false, false) => None,
+        };
+        data.into_iter().chain(self.admin.then_some("dbAdmin"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const READ: Grants = Grants { read: true, write: false, admin: false };
+    const WRITE: Grants = Grants { read: true, write: true, admin: false };
+    const ADMIN: Grants = Grants { read: false, write: false, admin: true };
+
+    #[test]
+    fn roles_allow_what_their_names_say() {
+        // Columns: nobody, read, readWrite, dbAdmin.
+        let cases = [
+            (Action::None, [true, true, true, true]),
+            (Action::Find, [false, true, true, false]),
+            (Action::Insert, [false, false, true, false]),
+            (Action::Update, [false, false, true, false]),
+            (Action::Remove, [false, false, true, false]),
+            (Action::ListCollections, [false, true, true, true]),
+            (Action::ListIndexes, [false, true, true, true]),
+            (Action::CreateCollection, [false, false, true, true]),
+            (Action::DropCollection, [false, false, true, true]),
+            (Action::CreateIndex, [false, false, true, true]),
+            (Action::DropIndex, [false, false, true, true]),
+        ];
+        for (action, expected) in cases {
+            let allowed = [Grants::default(), READ, WRITE, ADMIN].map(|g| g.allows(action));
+            assert_eq!(allowed, expected, "{action:?}");
+        }
+    }
+
+    #[test]
+    fn roles_have_the_names_of_mongodb() {
+        let names = |grants: Grants| grants.role_names().collect::<Vec<_>>();
+        assert_eq!(names(READ), ["read"]);
+        assert_eq!(names(Grants { admin: true, ..WRITE }), ["readWrite", "dbAdmin"]);
+        assert!(names(Grants::default()).is_empty());
+    }
+
+    #[test]
+    fn meters_are_one_per_command() {
+        let metrics = Metrics::new();
+        let app = App::new(AppId::parse("shop").unwrap(), false, &metrics);
+        app.command_meter(Some(&COMMANDS[0]));
+        app.command_meter(None);
+        let text = metrics.render();
+        assert!(text.contains("app=\"shop\",command=\"hello\""));
+        assert!(text.contains("app=\"shop\",command=\"other\""));
+        assert!(!text.contains("command=\"find\""));
+    }
+}

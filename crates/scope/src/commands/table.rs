@@ -1,0 +1,339 @@
+//! The rows.
+
+use super::{Action, Catalog, CommandSpec, Duty, Local, Rule};
+use crate::arguments::{self, Argument};
+
+const fn local(name: &'static str, local: Local, summary: &'static str) -> CommandSpec {
+    CommandSpec {
+        name,
+        aliases: &[],
+        duty: Duty::Local(local),
+        action: Action::None,
+        before_authentication: false,
+        on_collection: false,
+        arguments: &[],
+        summary,
+    }
+}
+
+/// A local command that is answered to those who have not authenticated.
+const fn open(name: &'static str, local: Local, summary: &'static str) -> CommandSpec {
+    CommandSpec {
+        name,
+        aliases: &[],
+        duty: Duty::Local(local),
+        action: Action::None,
+        before_authentication: true,
+        on_collection: false,
+        arguments: &[],
+        summary,
+    }
+}
+
+/// A command on a collection, rewritten by its arguments.
+const fn data(
+    name: &'static str,
+    action: Action,
+    arguments: &'static [Argument],
+    summary: &'static str,
+) -> CommandSpec {
+    CommandSpec {
+        name,
+        aliases: &[],
+        duty: Duty::Forward(Rule::Body),
+        action,
+        before_authentication: false,
+        on_collection: true,
+        arguments,
+        summary,
+    }
+}
+
+const fn forward(
+    name: &'static str,
+    rule: Rule,
+    arguments: &'static [Argument],
+    summary: &'static str,
+) -> CommandSpec {
+    CommandSpec {
+        name,
+        aliases: &[],
+        duty: Duty::Forward(rule),
+        action: Action::None,
+        before_authentication: false,
+        on_collection: false,
+        arguments,
+        summary,
+    }
+}
+
+const fn catalog(
+    name: &'static str,
+    catalog: Catalog,
+    action: Action,
+    arguments: &'static [Argument],
+    summary: &'static str,
+) -> CommandSpec {
+    CommandSpec {
+        name,
+        aliases: &[],
+        duty: Duty::Catalog(catalog),
+        action,
+        before_authentication: false,
+        on_collection: true,
+        arguments,
+        summary,
+    }
+}
+
+const fn also(mut row: CommandSpec, aliases: &'static [&'static str]) -> CommandSpec {
+    row.aliases = aliases;
+    row
+}
+
+const fn off_collection(mut row: CommandSpec) -> CommandSpec {
+    row.on_collection = false;
+    row
+}
+
+/// Every command that is not refused as a whole.
+pub static COMMANDS: &[CommandSpec] = &[
+    open(
+        "hello",
+        Local::Hello,
+        "Answered by the proxy, also while the upstream is down.",
+    ),
+    also(
+        open(
+            "isMaster",
+            Local::Hello,
+            "As `hello`, with `ismaster` in place of `isWritablePrimary`.",
+        ),
+        &["ismaster"],
+    ),
+    open(
+        "saslStart",
+        Local::SaslStart,
+        "Authentication against the credentials of the manifests.",
+    ),
+    open("saslContinue", Local::SaslContinue, "As `saslStart`."),
+    open(
+        "logout",
+        Local::Logout,
+        "The connection is nobody's again; it may authenticate only as the same app.",
+    ),
+    open("ping", Local::Ping, "Answered by the proxy."),
+    also(
+        open(
+            "buildInfo",
+            Local::BuildInfo,
+            "The version of the upstream, without its build environment.",
+        ),
+        &["buildinfo"],
+    ),
+    open(
+        "connectionStatus",
+        Local::ConnectionStatus,
+        "The credential and its roles.",
+    ),
+    open(
+        "whatsmyuri",
+        Local::WhatsMyUri,
+        "The client's address as the proxy sees it.",
+    ),
+    data(
+        "find",
+        Action::Find,
+        arguments::FIND,
+        "The filter is joined to the app's condition; returned documents lose the scope field.",
+    ),
+    forward(
+        "getMore",
+        Rule::GetMore,
+        arguments::GET_MORE,
+        "Only on a cursor that the app opened; any other is answered as one that does not exist.",
+    ),
+    off_collection(catalog(
+        "killCursors",
+        Catalog::KillCursors,
+        Action::None,
+        arguments::KILL_CURSORS,
+        "Cursors of the app are killed; any other is answered as one that does not exist.",
+    )),
+    data(
+        "aggregate",
+        Action::Find,
+        arguments::AGGREGATE,
+        "The app's condition comes first, in every sub-pipeline as well; stages by their own table.",
+    ),
+    data(
+        "count",
+        Action::Find,
+        arguments::COUNT,
+        "The query is joined to the app's condition.",
+    ),
+    data(
+        "distinct",
+        Action::Find,
+        arguments::DISTINCT,
+        "The query is joined to the app's condition.",
+    ),
+    data(
+        "insert",
+        Action::Insert,
+        arguments::INSERT,
+        "Every document is stamped with the app.",
+    ),
+    data(
+        "update",
+        Action::Update,
+        arguments::UPDATE,
+        "Every statement's filter is joined to the app's condition; the scope field cannot be changed.",
+    ),
+    data(
+        "delete",
+        Action::Remove,
+        arguments::DELETE,
+        "Every statement's filter is joined to the app's condition.",
+    ),
+    also(
+        data(
+            "findAndModify",
+            Action::Update,
+            arguments::FIND_AND_MODIFY,
+            "As `update` or `delete`; the returned document loses the scope field.",
+        ),
+        &["findandmodify"],
+    ),
+    forward(
+        "explain",
+        Rule::Explain,
+        arguments::EXPLAIN,
+        "The inner command is rewritten by its own row; the plan speaks of the app's own terms.",
+    ),
+    catalog(
+        "listCollections",
+        Catalog::ListCollections,
+        Action::ListCollections,
+        arguments::LIST_COLLECTIONS,
+        "The app's own collections.",
+    ),
+    off_collection(catalog(
+        "listDatabases",
+        Catalog::ListDatabases,
+        Action::None,
+        arguments::LIST_DATABASES,
+        "The databases in which the app has collections.",
+    )),
+    catalog(
+        "create",
+        Catalog::Create,
+        Action::CreateCollection,
+        arguments::CREATE,
+        "A collection of the app; options that cannot be shared are refused.",
+    ),
+    catalog(
+        "drop",
+        Catalog::Drop,
+        Action::DropCollection,
+        arguments::DROP,
+        "The app's documents and indexes go; the physical collection stays.",
+    ),
+    off_collection(catalog(
+        "dropDatabase",
+        Catalog::DropDatabase,
+        Action::DropCollection,
+        arguments::DROP,
+        "As `drop`, for each collection of the app in the database.",
+    )),
+    catalog(
+        "createIndexes",
+        Catalog::CreateIndexes,
+        Action::CreateIndex,
+        arguments::CREATE_INDEXES,
+        "Indexes over the app's documents only.",
+    ),
+    catalog(
+        "listIndexes",
+        Catalog::ListIndexes,
+        Action::ListIndexes,
+        arguments::LIST_INDEXES,
+        "The app's own definitions.",
+    ),
+    also(
+        catalog(
+            "dropIndexes",
+            Catalog::DropIndexes,
+            Action::DropIndex,
+            arguments::DROP_INDEXES,
+            "The app's own indexes only.",
+        ),
+        &["deleteIndexes"],
+    ),
+    forward(
+        "commitTransaction",
+        Rule::Transaction,
+        arguments::TRANSACTION,
+        "The app's own transactions only: session ids are mapped per app.",
+    ),
+    forward(
+        "abortTransaction",
+        Rule::Transaction,
+        arguments::TRANSACTION,
+        "As `commitTransaction`.",
+    ),
+    local("startSession", Local::StartSession, "A new session id."),
+    forward(
+        "endSessions",
+        Rule::Sessions,
+        &[],
+        "Session ids are mapped per app.",
+    ),
+    forward(
+        "refreshSessions",
+        Rule::Sessions,
+        &[],
+        "Session ids are mapped per app.",
+    ),
+    forward(
+        "killSessions",
+        Rule::Sessions,
+        &[],
+        "Session ids are mapped per app; an empty list is refused.",
+    ),
+    local(
+        "getLog",
+        Local::GetLog,
+        "`startupWarnings` is empty; others are refused.",
+    ),
+    local(
+        "getCmdLineOpts",
+        Local::GetCmdLineOpts,
+        "Empty: the server's options are not the app's to see.",
+    ),
+    local(
+        "getParameter",
+        Local::GetParameter,
+        "`featureCompatibilityVersion` only.",
+    ),
+    local(
+        "serverStatus",
+        Local::ServerStatus,
+        "Version, uptime and the app's connections only.",
+    ),
+    local(
+        "hostInfo",
+        Local::HostInfo,
+        "Empty: the upstream's hosts are not the app's to see.",
+    ),
+    local(
+        "listCommands",
+        Local::ListCommands,
+        "The commands of this table.",
+    ),
+    local(
+        "getFreeMonitoringStatus",
+        Local::GetFreeMonitoringStatus,
+        "Disabled.",
+    ),
+];

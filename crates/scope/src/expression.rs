@@ -1,0 +1,242 @@
+//! Aggregation expressions: operators with a row, variables, field paths.
+
+use mdb_wire::{Document, Element, Kind, Writer};
+
+use crate::operators::{EXPRESSIONS, META, SYSTEM_VARIABLES, has};
+use crate::refusal::Refusal;
+use crate::scope::no_repeats;
+use crate::sight::Sight;
+
+/// Writes an expression under `key`. Where it would see the hidden field, references to it are replaced by what they mean
+/// to an app that has no such field: nothing.
+///
+/// # Errors
+/// 168 for an operator without a row, 17276 for a variable that is not for apps, 2 for reading the hidden field by name.
+pub(crate) fn write(
+    sight: Sight<'_>,
+    w: &mut Writer,
+    key: &[u8],
+    value: &Element<'_>,
+) -> Result<(), Refusal> {
+    match value.kind {
+        Kind::String => string(sight, w, key, value),
+        Kind::Array => {
+            let array = w.begin_array(key);
+            for element in value.as_array().into_iter().flat_map(Document::elements) {
+                write(sight, w, element.key, &element)?;
+            }
+            w.end(array);
+            Ok(())
+        }
+        Kind::Document => {
+            let fields = value.as_document().unwrap_or(Document::EMPTY);
+            no_repeats(fields, "an expression")?;
+            let document = w.begin_document(key);
+            for element in fields.elements() {
+                if element.key.first() == Some(&b'$') {
+                    operator(sight, w, &element)?;
+                } else {
+                    write(sight, w, element.key, &element)?;
+                }
+            }
+            w.end(document);
+            Ok(())
+        }
+        _ => {
+            w.renamed(key, value);
+            Ok(())
+        }
+    }
+}
+
+fn operator(sight: Sight<'_>, w: &mut Writer, element: &Element<'_>) -> Result<(), Refusal> {
+    if !has(EXPRESSIONS, element.key) {
+        return Err(unknown(element));
+    }
+    match element.key {
+        b"$literal" | b"$const" => {
+            w.element(element);
+            Ok(())
+        }
+        b"$meta" => {
+            meta(element)?;
+            w.element(element);
+            Ok(())
+        }
+        b"$let" | b"$map" | b"$filter" | b"$reduce" => {
+            variables(element)?;
+            write(sight, w, element.key, element)
+        }
+        b"$getField" if sight.sees_hidden_field() => {
+            field_of_current(sight, element)?;
+            write(sight, w, element.key, element)
+        }
+        _ => write(sight, w, element.key, element),
+    }
+}
+
+fn unknown(element: &Element<'_>) -> Refusal {
+    match element.key {
+        b"$function" | b"$accumulator" | b"$where" => {
+            Refusal::invalid_pipeline_operator(format!(
+                "{} is not allowed: server-side JavaScript is shared by all apps; use aggregation expressions instead",
+                element.name()
+            ))
+        }
+        _ => Refusal::invalid_pipeline_operator(format!(
+            "Unrecognized expression '{}'",
+            element.name()
+        )),
+    }
+}
+
+/// Checks the argument of `$meta`.
+pub(crate) fn meta(element: &Element<'_>) -> Result<(), Refusal> {
+    match element.as_string() {
+        Some(name) if has(META, name) => Ok(()),
+        _ => Err(Refusal::bad_value(format!(
+            "$meta argument not available: {}",
+            element.as_str().unwrap_or("not a string")
+        ))),
+    }
+}
+
+/// `CURRENT` as a variable would change what `$field` means.
+fn variables(element: &Element<'_>) -> Result<(), Refusal> {
+    let Some(arguments) = element.as_document() else {
+        return Ok(());
+    };
+    let is_current = |e: &Element<'_>| e.as_string() == Some(b"CURRENT".as_slice());
+    let rebinds = arguments.elements().any(|argument| match argument.key {
+        b"vars" => argument
+            .as_document()
+            .is_some_and(|vars| vars.find("CURRENT").is_some()),
+        b"as" => is_current(&argument),
+        _ => false,
+    });
+    if rebinds {
+        Err(Refusal::bad_value(
+            "'CURRENT' cannot be bound to another value here; choose a name that begins with a lower-case letter",
+        ))
+    } else {
+        Ok(())
+    }
+}
+
+/// `$getField` without `input` reads the document itself: its field must be a constant, and not the hidden one.
+fn field_of_current(sight: Sight<'_>, element: &Element<'_>) -> Result<(), Refusal> {
+    let field = match element.as_document() {
+        None => Some(*element),
+        Some(arguments) if arguments.find("input").is_some() => return Ok(()),
+        Some(arguments) => arguments.find("field"),
+    };
+    let name = field.and_then(|f| f.as_string().or_else(|| literal(&f)));
+    match name {
+        Some(name) if !sight.names_scope_field(name) => Ok(()),
+        _ => Err(sight.scope().reserved()),
+    }
+}
+
+fn literal<'a>(element: &Element<'a>) -> Option<&'a [u8]> {
+    let only = element.as_document()?.first()?;
+    matches!(only.key, b"$literal" | b"$const")
+        .then(|| only.as_string())
+        .flatten()
+}
+
+/// What follows a `.` or the end, if `path` begins with the whole component `name`.
+fn after_component<'a>(path: &'a [u8], name: &[u8]) -> Option<Option<&'a [u8]>> {
+    match path.strip_prefix(name)?.split_first() {
+        None => Some(None),
+        Some((b'.', rest)) => Some(Some(rest)),
+        Some(_) => None,
+    }
+}
+
+fn string(
+    sight: Sight<'_>,
+    w: &mut Writer,
+    key: &[u8],
+    value: &Element<'_>,
+) -> Result<(), Refusal> {
+    let text = value.as_string().unwrap_or_default();
+    if let Some(path) = text.strip_prefix(b"$$") {
+        return variable(sight, w, key, value, path);
+    }
+    match text.strip_prefix(b"$") {
+        Some(path) if sight.sees_hidden_field() && sight.names_scope_field(path) => {
+            w.string(key, "$$REMOVE");
+        }
+        _ => w.renamed(key, value),
+    }
+    Ok(())
+}
+
+fn variable(
+    sight: Sight<'_>,
+    w: &mut Writer,
+    key: &[u8],
+    value: &Element<'_>,
+    path: &[u8],
+) -> Result<(), Refusal> {
+    let name = path.split(|&c| c == b'.').next().unwrap_or_default();
+    let is_own = name.first().is_some_and(|c| !c.is_ascii_uppercase());
+    if !is_own && !has(SYSTEM_VARIABLES, name) {
+        return Err(Refusal::bad_value(format!(
+            "Use of undefined or unavailable variable: {}",
+            String::from_utf8_lossy(name)
+        )));
+    }
+    let whole = after_component(path, b"ROOT").or_else(|| after_component(path, b"CURRENT"));
+    match whole {
+        Some(None) if sight.sees_hidden_field() => whole_document(sight, w, key)?,
+        Some(Some(rest)) if sight.sees_hidden_field() && sight.names_scope_field(rest) => {
+            w.string(key, "$$REMOVE");
+        }
+        _ => w.renamed(key, value),
+    }
+    Ok(())
+}
+
+/// The document without the hidden field, in place of `$$ROOT`.
+fn whole_document(sight: Sight<'_>, w: &mut Writer, key: &[u8]) -> Result<(), Refusal> {
+    // `$unsetField` came with 5.0.
+    if sight.wire_version() < 13 {
+        return Err(Refusal::bad_value(
+            "$$ROOT and $$CURRENT as whole values are not available here on a server before 5.0; use them in an aggregation pipeline",
+        ));
+    }
+    let document = w.begin_document(key);
+    let unset = w.begin_document(b"$unsetField");
+    let field = w.begin_document(b"field");
+    w.string(b"$literal", sight.scope().field().as_str());
+    w.end(field);
+    w.string(b"input", "$$ROOT");
+    w.end(unset);
+    w.end(document);
+    Ok(())
+}
+
+/// Whether an expression may see a hidden field: it names it, or takes the document as a whole. Errs on the side of yes.
+pub(crate) fn may_see_hidden(sight: Sight<'_>, value: &Element<'_>) -> bool {
+    match value.kind {
+        Kind::String => {
+            let text = value.as_string().unwrap_or_default();
+            if let Some(path) = text.strip_prefix(b"$$") {
+                path.starts_with(b"ROOT") || path.starts_with(b"CURRENT")
+            } else {
+                text.strip_prefix(b"$")
+                    .is_some_and(|path| sight.names_scope_field(path))
+            }
+        }
+        Kind::Document | Kind::Array => value
+            .as_nested()
+            .into_iter()
+            .flat_map(Document::elements)
+            .any(|element| {
+                matches!(element.key, b"$getField" | b"$setField" | b"$unsetField")
+                    || may_see_hidden(sight, &element)
+            }),
+        _ => false,
+    }
+}

@@ -1,0 +1,214 @@
+//! Filters: the match language of `find`, of statements and of `$match`.
+
+use mdb_wire::{Document, Element, Writer};
+
+use crate::expression;
+use crate::operators::{FILTER_FIELD, FILTER_TOP, has};
+use crate::refusal::Refusal;
+use crate::scope::no_repeats;
+use crate::sight::Sight;
+
+/// Writes the elements of a client's filter, checked, into a document that the caller has begun.
+///
+/// # Errors
+/// 2 for an operator without a row and for a predicate on the scope field that says more than what holds anyway.
+pub(crate) fn write(sight: Sight<'_>, w: &mut Writer, filter: Document<'_>) -> Result<(), Refusal> {
+    no_repeats(filter, "a filter")?;
+    for element in filter.elements() {
+        if element.key.first() == Some(&b'$') {
+            top_level(sight, w, &element)?;
+        } else if sight.is_reserved(element.key) {
+            // Removed, not kept: an upsert would meet the path twice (code 54).
+            if !sight.scope().is_own_predicate(&element) {
+                return Err(sight.scope().reserved());
+            }
+        } else {
+            predicate(&element)?;
+            w.element(&element);
+        }
+    }
+    Ok(())
+}
+
+fn top_level(sight: Sight<'_>, w: &mut Writer, element: &Element<'_>) -> Result<(), Refusal> {
+    if !has(FILTER_TOP, element.key) {
+        return Err(unknown(element));
+    }
+    match element.key {
+        b"$and" | b"$or" | b"$nor" => {
+            let Some(branches) = element.as_array() else {
+                return Err(Refusal::bad_value(format!("{} must be an array", element.name())));
+            };
+            let array = w.begin_array(element.key);
+            for branch in branches.elements() {
+                let Some(filter) = branch.as_document() else {
+                    return Err(Refusal::bad_value(
+                        "$or/$and/$nor entries need to be full objects",
+                    ));
+                };
+                let document = w.begin_document(branch.key);
+                write(sight, w, filter)?;
+                w.end(document);
+            }
+            w.end(array);
+        }
+        b"$expr" => expression::write(sight, w, element.key, element)?,
+        b"$jsonSchema" => {
+            schema(sight, element)?;
+            w.element(element);
+        }
+        _ => w.element(element),
+    }
+    Ok(())
+}
+
+fn unknown(element: &Element<'_>) -> Refusal {
+    if element.key == b"$where" {
+        return Refusal::bad_value(
+            "$where is not allowed: server-side JavaScript is shared by all apps; use $expr instead",
+        );
+    }
+    Refusal::bad_value(format!("unknown top level operator: {}", element.name()))
+}
+
+/// Checks the value of a path: a literal, or operators with a row each.
+fn predicate(element: &Element<'_>) -> Result<(), Refusal> {
+    let Some(document) = element.as_document() else {
+        return Ok(());
+    };
+    let is_operators = document.first().is_some_and(|f| f.key.first() == Some(&b'$'));
+    if !is_operators {
+        return Ok(());
+    }
+    no_repeats(document, "a predicate")?;
+    for operator in document.elements() {
+        field_operator(&operator)?;
+    }
+    Ok(())
+}
+
+fn field_operator(operator: &Element<'_>) -> Result<(), Refusal> {
+    if !has(FILTER_FIELD, operator.key) {
+        return Err(Refusal::bad_value(format!(
+            "unknown operator: {}",
+            operator.name()
+        )));
+    }
+    match operator.key {
+        b"$not" => predicate(operator),
+        b"$elemMatch" => element_match(operator),
+        b"$all" => operator.as_array().map_or(Ok(()), |values| {
+            values.elements().try_for_each(|value| predicate(&value))
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Conditions on array elements: paths are relative, so no name is reserved in them.
+fn element_match(operator: &Element<'_>) -> Result<(), Refusal> {
+    let Some(filter) = operator.as_document() else {
+        return Ok(());
+    };
+    relative(filter)
+}
+
+/// Checks a filter whose paths do not begin at a document of the collection: in `$elemMatch`, `$pull`, array filters.
+pub(crate) fn relative(filter: Document<'_>) -> Result<(), Refusal> {
+    no_repeats(filter, "a filter")?;
+    for element in filter.elements() {
+        match element.key {
+            b"$and" | b"$or" | b"$nor" => {
+                let branches = element.as_array().into_iter().flat_map(Document::elements);
+                for branch in branches {
+                    branch.as_document().map_or(Ok(()), relative)?;
+                }
+            }
+            key if key.first() == Some(&b'$') => field_operator(&element)?,
+            _ => predicate(&element)?,
+        }
+    }
+    Ok(())
+}
+
+/// Keywords that count or name the fields of a document, among them the hidden one.
+const SCHEMA_OBSERVERS: &[&str] = &[
+    "additionalProperties", "minProperties", "maxProperties", "patternProperties", "dependencies",
+];
+
+/// Refuses a schema that could observe the hidden field at its root.
+fn schema(sight: Sight<'_>, element: &Element<'_>) -> Result<(), Refusal> {
+    let (Some(schema), true) = (element.as_document(), sight.sees_hidden_field()) else {
+        return Ok(());
+    };
+    let field = sight.scope().field().as_str().as_bytes();
+    for keyword in schema.elements() {
+        let nested = keyword.as_nested();
+        let names_field = match keyword.key {
+            b"properties" => nested.is_some_and(|d| d.elements().any(|e| e.key == field)),
+            b"required" => {
+                nested.is_some_and(|d| d.elements().any(|e| e.as_string() == Some(field)))
+            }
+            b"not" => {
+                self::schema(sight, &keyword)?;
+                false
+            }
+            b"allOf" | b"anyOf" | b"oneOf" => {
+                for branch in nested.into_iter().flat_map(Document::elements) {
+                    self::schema(sight, &branch)?;
+                }
+                false
+            }
+            key => has(SCHEMA_OBSERVERS, key),
+        };
+        if names_field {
+            return Err(Refusal::bad_value(format!(
+                "$jsonSchema with '{}' at its root is not available on a shared collection: it would observe a field of the proxy",
+                keyword.name()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a filter holds nothing but predicates on paths, so that it means the same in front of the stage that takes the
+/// scope field out as behind it.
+pub(crate) fn is_plain(sight: Sight<'_>, filter: Document<'_>) -> bool {
+    filter.elements().all(|element| match element.key {
+        b"$and" | b"$or" | b"$nor" => element
+            .as_array()
+            .into_iter()
+            .flat_map(Document::elements)
+            .all(|branch| branch.as_document().is_none_or(|d| is_plain(sight, d))),
+        b"$expr" | b"$jsonSchema" => false,
+        key => !sight.names_scope_field(key),
+    })
+}
+
+/// Whether `$text` stands anywhere in a filter; the stage that has it must be the first.
+pub(crate) fn has_text(filter: Document<'_>) -> bool {
+    filter.elements().any(|element| match element.key {
+        b"$text" => true,
+        b"$and" | b"$or" | b"$nor" => element
+            .as_array()
+            .into_iter()
+            .flat_map(Document::elements)
+            .any(|branch| branch.as_document().is_some_and(has_text)),
+        _ => false,
+    })
+}
+
+/// Calls `see` with each path of a filter, and with each operator that asks for an index of its own kind.
+pub(crate) fn paths<'a>(filter: Document<'a>, see: &mut dyn FnMut(&'a [u8])) {
+    for element in filter.elements() {
+        match element.key {
+            b"$and" | b"$or" | b"$nor" => {
+                for branch in element.as_array().into_iter().flat_map(Document::elements) {
+                    if let Some(branch) = branch.as_document() {
+                        paths(branch, see);
+                    }
+                }
+            }
+            key => see(key),
+        }
+    }
+}

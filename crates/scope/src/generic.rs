@@ -1,0 +1,189 @@
+//! Fields that any command may carry: session, concerns, read preference, collation.
+
+use mdb_wire::{Document, Element, Kind, Writer};
+
+use crate::refusal::Refusal;
+use crate::scope::{Scope, no_repeats};
+use crate::scoped::{ReadMode, ReadPreference, TagSet};
+
+/// Reads the 16 bytes of a session id: a binary of subtype 4. The server takes no other subtype (6.0.5).
+pub(crate) fn session_id(element: &Element<'_>) -> Option<[u8; 16]> {
+    match element.as_binary() {
+        Some((4, bytes)) => bytes.try_into().ok(),
+        _ => None,
+    }
+}
+
+/// Reads `lsid`: `{id: UUID}`. Any other member would name a session of another user.
+pub(crate) fn client_session(element: &Element<'_>) -> Result<[u8; 16], Refusal> {
+    let Some(lsid) = element.as_document() else {
+        return Err(Refusal::wrong_kind("lsid", element.kind.name(), "object"));
+    };
+    no_repeats(lsid, "lsid")?;
+    if let Some(other) = lsid.elements().find(|e| e.key != b"id") {
+        return Err(Refusal::invalid_options(format!(
+            "lsid may hold 'id' only, found '{}'",
+            other.name()
+        )));
+    }
+    let id = lsid.find("id");
+    id.as_ref()
+        .and_then(session_id)
+        .ok_or_else(|| Refusal::type_mismatch("BSON field 'lsid.id' must be a UUID"))
+}
+
+/// Writes `lsid` in the app's own space.
+pub(crate) fn session(scope: &Scope, w: &mut Writer, id: [u8; 16]) {
+    let lsid = w.begin_document(b"lsid");
+    w.binary(b"id", 4, &scope.sessions().upstream_id(id));
+    w.end(lsid);
+}
+
+const READ_CONCERN: &[&str] = &["level", "afterClusterTime", "atClusterTime"];
+const WRITE_CONCERN: &[&str] = &["w", "j", "wtimeout", "fsync"];
+
+/// Checks that a read concern has no member but those that a client may state.
+pub(crate) fn read_concern(element: &Element<'_>) -> Result<(), Refusal> {
+    members(element, READ_CONCERN)
+}
+
+/// Checks that a write concern has no member but those that a client may state.
+pub(crate) fn write_concern(element: &Element<'_>) -> Result<(), Refusal> {
+    members(element, WRITE_CONCERN)
+}
+
+fn members(element: &Element<'_>, known: &[&str]) -> Result<(), Refusal> {
+    let Some(document) = element.as_document() else {
+        return Err(Refusal::wrong_kind(
+            element.name(),
+            element.kind.name(),
+            "object",
+        ));
+    };
+    no_repeats(document, element.name())?;
+    let unknown = document
+        .elements()
+        .find(|e| !known.iter().any(|k| k.as_bytes() == e.key));
+    match unknown {
+        None => Ok(()),
+        Some(member) => Err(Refusal::unknown_field(format!(
+            "BSON field '{}.{}' is an unknown field",
+            element.name(),
+            member.name()
+        ))),
+    }
+}
+
+/// Whether a collation is in effect that compares otherwise than byte by byte. `{}` is none; a collection whose own
+/// default is another is not served.
+pub(crate) fn collation(element: &Element<'_>) -> Result<bool, Refusal> {
+    let Some(document) = element.as_document() else {
+        return Err(Refusal::wrong_kind(
+            "collation",
+            element.kind.name(),
+            "object",
+        ));
+    };
+    no_repeats(document, "a collation")?;
+    if document.is_empty() {
+        return Ok(false);
+    }
+    let locale = document.find("locale");
+    Ok(locale.is_none_or(|l| l.as_string() != Some(b"simple".as_slice())))
+}
+
+/// Tag sets of one read preference: mongos takes any number; no application has more than a handful.
+const TAG_SETS_MAX: usize = 16;
+/// The smallest `maxStalenessSeconds` that servers take.
+const STALENESS_SECONDS_MIN: i64 = 90;
+
+/// Reads and checks a read preference as mongos does. `None` means primary.
+pub(crate) fn read_preference(element: &Element<'_>) -> Result<Option<ReadPreference>, Refusal> {
+    let Some(document) = element.as_document() else {
+        return Err(Refusal::wrong_kind(
+            "$readPreference",
+            element.kind.name(),
+            "object",
+        ));
+    };
+    no_repeats(document, "$readPreference")?;
+    let mode = match document.find("mode").and_then(|m| m.as_str()) {
+        Some("primary") => ReadMode::Primary,
+        Some("primaryPreferred") => ReadMode::PrimaryPreferred,
+        Some("secondary") => ReadMode::Secondary,
+        Some("secondaryPreferred") => ReadMode::SecondaryPreferred,
+        Some("nearest") => ReadMode::Nearest,
+        _ => {
+            return Err(Refusal::bad_value(
+                "$readPreference.mode must be one of primary, primaryPreferred, secondary, secondaryPreferred, nearest",
+            ));
+        }
+    };
+    let tag_sets = document.find("tags").map_or(Ok(Vec::new()), |t| tag_sets(&t))?;
+    let staleness = document
+        .find("maxStalenessSeconds")
+        .map(|e| e.as_integer().unwrap_or(0))
+        .filter(|&seconds| seconds != -1);
+    let max_staleness_seconds = match staleness {
+        None => None,
+        Some(seconds) if seconds >= STALENESS_SECONDS_MIN => Some(u32::try_from(seconds).unwrap_or(u32::MAX)),
+        Some(_) => {
+            return Err(Refusal {
+                code: 160,
+                name: "MaxStalenessOutOfRange",
+                text: "$readPreference.maxStalenessSeconds must be at least 90".into(),
+            });
+        }
+    };
+    if mode == ReadMode::Primary {
+        let has_tags = tag_sets.iter().any(|set| !set.is_empty());
+        return if has_tags || max_staleness_seconds.is_some() {
+            Err(Refusal::bad_value(
+                "mode 'primary' does not allow tags or maxStalenessSeconds",
+            ))
+        } else {
+            Ok(None)
+        };
+    }
+    Ok(Some(ReadPreference {
+        mode,
+        tag_sets,
+        max_staleness_seconds,
+    }))
+}
+
+fn tag_sets(element: &Element<'_>) -> Result<Vec<TagSet>, Refusal> {
+    let wrong = || Refusal::bad_value("$readPreference.tags must be an array of documents of strings");
+    let array = element.as_array().ok_or_else(wrong)?;
+    let mut sets = Vec::new();
+    for set in array.elements() {
+        if sets.len() >= TAG_SETS_MAX {
+            return Err(Refusal::bad_value("too many tag sets"));
+        }
+        let set = set.as_document().ok_or_else(wrong)?;
+        let tags = set.elements().map(|tag| {
+            let value = tag.as_str().ok_or_else(wrong)?;
+            Ok((tag.name().to_owned(), value.to_owned()))
+        });
+        sets.push(tags.collect::<Result<TagSet, Refusal>>()?);
+    }
+    Ok(sets)
+}
+
+/// A field that must be a document; `null` and absence are `{}`, as the server reads filters of some commands.
+pub(crate) fn document_or_null<'a>(
+    element: &Element<'a>,
+    path: &str,
+) -> Result<Document<'a>, Refusal> {
+    match element.kind {
+        Kind::Null | Kind::Undefined => Ok(Document::EMPTY),
+        _ => document(element, path),
+    }
+}
+
+/// A field that must be a document.
+pub(crate) fn document<'a>(element: &Element<'a>, path: &str) -> Result<Document<'a>, Refusal> {
+    element
+        .as_document()
+        .ok_or_else(|| Refusal::wrong_kind(path, element.kind.name(), "object"))
+}

@@ -1,0 +1,455 @@
+//! Pipelines: the app's condition in front, the scope field out as late as indexes allow, sub-pipelines likewise.
+
+use mdb_wire::writer::IndexKey;
+use mdb_wire::{Document, Element, Kind, Writer};
+
+use crate::refusal::Refusal;
+use crate::scope::no_repeats;
+use crate::sight::Sight;
+use crate::stages::{self, Hoist, StageDuty, StageSpec};
+use crate::update::unset;
+use crate::{expression, filter};
+
+/// How deep pipelines may stand in pipelines; the server stops at 20 views or lookups.
+const PIPELINES_NESTED_MAX: usize = 20;
+
+/// Where the documents of a pipeline come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A shared collection, its documents going to the client.
+    Collection,
+    /// A shared collection, its documents going into other documents.
+    Foreign,
+    /// Other stages, whose documents are clean.
+    Stages,
+    /// `$documents`.
+    Given,
+}
+
+/// What a pipeline needs to know of its command.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Surroundings<'a> {
+    /// As the documents of a shared collection are seen.
+    pub(crate) sight: Sight<'a>,
+    /// Whether a collation other than `simple` is in effect; sub-pipelines inherit it.
+    pub(crate) is_collated: bool,
+    depth: usize,
+}
+
+impl<'a> Surroundings<'a> {
+    pub(crate) fn new(sight: Sight<'a>, is_collated: bool) -> Self {
+        Self {
+            sight,
+            is_collated,
+            depth: 0,
+        }
+    }
+
+    fn deeper(self) -> Result<Self, Refusal> {
+        let depth = self.depth.saturating_add(1);
+        if depth > PIPELINES_NESTED_MAX {
+            return Err(Refusal::overflow(format!(
+                "pipelines nested deeper than {PIPELINES_NESTED_MAX} levels"
+            )));
+        }
+        Ok(Self { depth, ..self })
+    }
+}
+
+/// Whether documents of the reply still carry the scope field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Strip(pub(crate) bool);
+
+/// The growing array of stages.
+struct Stages<'w> {
+    w: &'w mut Writer,
+    count: usize,
+}
+
+impl Stages<'_> {
+    fn next(&mut self) -> IndexKey {
+        let key = IndexKey::new(self.count);
+        self.count = self.count.saturating_add(1);
+        key
+    }
+}
+
+/// Writes a pipeline under `key`.
+///
+/// # Errors
+/// Those of its stages; 13 for a stage that is refused, 40324 for one without a row.
+pub(crate) fn write(
+    around: Surroundings<'_>,
+    w: &mut Writer,
+    key: &[u8],
+    pipeline: &Element<'_>,
+    source: Source,
+) -> Result<Strip, Refusal> {
+    let Some(stages) = pipeline.as_array() else {
+        return Err(Refusal::type_mismatch(
+            "'pipeline' option must be specified as an array",
+        ));
+    };
+    let array = w.begin_array(key);
+    let mut out = Stages { w, count: 0 };
+    let strip = match source {
+        Source::Collection | Source::Foreign => scoped(around, &mut out, stages, source)?,
+        Source::Stages | Source::Given => {
+            rest(around, &mut out, stages.elements(), source == Source::Given)?;
+            Strip(false)
+        }
+    };
+    w.end(array);
+    Ok(strip)
+}
+
+fn scoped(
+    around: Surroundings<'_>,
+    out: &mut Stages<'_>,
+    pipeline: Document<'_>,
+    source: Source,
+) -> Result<Strip, Refusal> {
+    let mut stages = pipeline.elements().peekable();
+    condition(around, out, &mut stages)?;
+    while let Some(stage) = stages.peek() {
+        let (spec, body) = stages::look_up(stage)?;
+        if !is_transparent(around.sight, spec, &body) {
+            break;
+        }
+        stages::write_plain(around.sight, out.w, out.next().as_bytes(), spec, &body)?;
+        stages.next();
+    }
+    let hides = around.sight.scope().is_hidden();
+    let Some(stage) = stages.peek() else {
+        if hides && source == Source::Foreign {
+            take_out(around, out);
+        }
+        return Ok(Strip(hides && source == Source::Collection));
+    };
+    let (spec, body) = stages::look_up(stage)?;
+    if hides && !stops_field(around.sight, spec, &body) {
+        take_out(around, out);
+    }
+    rest(around, out, stages, false)?;
+    Ok(Strip(false))
+}
+
+fn take_out(around: Surroundings<'_>, out: &mut Stages<'_>) {
+    let field = around.sight.scope().field().as_str();
+    let key = out.next();
+    unset(out.w, key.as_bytes(), field);
+}
+
+/// The first stage: the app's condition, and the client's leading `$match` if it can stand there. `$text` has to.
+fn condition<'a>(
+    around: Surroundings<'_>,
+    out: &mut Stages<'_>,
+    stages: &mut std::iter::Peekable<impl Iterator<Item = Element<'a>>>,
+) -> Result<(), Refusal> {
+    let sight = around.sight;
+    let mut user = None;
+    if let Some(stage) = stages.peek() {
+        let (spec, body) = stages::look_up(stage)?;
+        let leading = body.as_document().filter(|_| spec.duty == StageDuty::Match);
+        user = leading.filter(|&d| filter::is_plain(sight, d) || filter::has_text(d));
+    }
+    if user.is_some() {
+        stages.next();
+    }
+    let key = out.next();
+    let stage = out.w.begin_document(key.as_bytes());
+    sight
+        .scope()
+        .filter(out.w, b"$match", around.is_collated, user, |w, d| {
+            filter::write(sight, w, d)
+        })?;
+    out.w.end(stage);
+    Ok(())
+}
+
+/// Whether a stage means the same in front of the one that takes the scope field out.
+fn is_transparent(sight: Sight<'_>, spec: &StageSpec, body: &Element<'_>) -> bool {
+    spec.hoist == Hoist::Transparent
+        && match spec.duty {
+            StageDuty::Match => body.as_document().is_some_and(|d| filter::is_plain(sight, d)),
+            StageDuty::Sort => body
+                .as_document()
+                .is_some_and(|d| !d.elements().any(|e| sight.names_scope_field(e.key))),
+            _ => true,
+        }
+}
+
+/// Whether the scope field ends at a stage by itself, so that indexes can go on serving it.
+fn stops_field(sight: Sight<'_>, spec: &StageSpec, body: &Element<'_>) -> bool {
+    match spec.hoist {
+        Hoist::Reshaping => !expression::may_see_hidden(sight, body),
+        _ if spec.name == "$project" => {
+            is_inclusion(sight, body) && !expression::may_see_hidden(sight, body)
+        }
+        _ => false,
+    }
+}
+
+/// Whether a `$project` keeps only what it names, as far as its first field tells; when in doubt, no.
+fn is_inclusion(sight: Sight<'_>, body: &Element<'_>) -> bool {
+    let Some(document) = body.as_document() else {
+        return false;
+    };
+    let names_field = document.elements().any(|e| sight.names_scope_field(e.key));
+    let first = document.elements().find(|e| e.key != b"_id");
+    !names_field
+        && first.is_some_and(|e| e.as_flag() == Some(true) || e.kind == Kind::String)
+}
+
+/// The stages behind: documents are clean.
+fn rest<'a>(
+    around: Surroundings<'_>,
+    out: &mut Stages<'_>,
+    stages: impl Iterator<Item = Element<'a>>,
+    mut documents_allowed: bool,
+) -> Result<(), Refusal> {
+    let clean = around.sight.clean();
+    for stage in stages {
+        let (spec, body) = stages::look_up(&stage)?;
+        match spec.duty {
+            StageDuty::Facet => facet(around, out, &body)?,
+            StageDuty::Lookup => lookup(around, out, &body)?,
+            StageDuty::GraphLookup => graph_lookup(around, out, &body)?,
+            StageDuty::UnionWith => union_with(around, out, &body)?,
+            StageDuty::Documents if documents_allowed => {
+                let key = out.next();
+                let document = out.w.begin_document(key.as_bytes());
+                expression::write(clean, out.w, body.key, &body)?;
+                out.w.end(document);
+            }
+            StageDuty::Documents => {
+                return Err(Refusal::misplaced_stage(
+                    "$documents is only valid as the first stage in a pipeline",
+                ));
+            }
+            _ => stages::write_plain(clean, out.w, out.next().as_bytes(), spec, &body)?,
+        }
+        documents_allowed = false;
+    }
+    Ok(())
+}
+
+fn specification<'a>(body: &Element<'a>, name: &str) -> Result<Document<'a>, Refusal> {
+    let Some(document) = body.as_document() else {
+        return Err(Refusal::failed_to_parse(format!(
+            "the {name} stage specification must be an object, but found {}",
+            body.kind.name()
+        )));
+    };
+    no_repeats(document, name)?;
+    Ok(document)
+}
+
+fn facet(
+    around: Surroundings<'_>,
+    out: &mut Stages<'_>,
+    body: &Element<'_>,
+) -> Result<(), Refusal> {
+    let branches = specification(body, "$facet")?;
+    let key = out.next();
+    let stage = out.w.begin_document(key.as_bytes());
+    let facet = out.w.begin_document(b"$facet");
+    for branch in branches.elements() {
+        write(around.deeper()?, out.w, branch.key, &branch, Source::Stages)?;
+    }
+    out.w.end(facet);
+    out.w.end(stage);
+    Ok(())
+}
+
+/// A collection named by a stage: a plain name of the same database. The object form reads other databases, the oplog
+/// among them.
+fn foreign_collection<'a>(element: &Element<'a>, stage: &str) -> Result<&'a str, Refusal> {
+    let Some(name) = element.as_str() else {
+        return Err(Refusal::failed_to_parse(format!(
+            "{stage} '{}' must be a string, the name of a collection of the same database, but found {}",
+            element.name(),
+            element.kind.name()
+        )));
+    };
+    crate::namespace::check_collection(name)?;
+    Ok(name)
+}
+
+/// A path that a stage writes: it must not be the scope field.
+fn output_path(sight: Sight<'_>, element: &Element<'_>) -> Result<(), Refusal> {
+    let reserved = element
+        .as_string()
+        .is_some_and(|path| sight.names_scope_field(path));
+    if reserved {
+        return Err(sight.scope().reserved());
+    }
+    Ok(())
+}
+
+fn unknown_member(stage: &str, element: &Element<'_>) -> Refusal {
+    Refusal::failed_to_parse(format!("unknown argument to {stage}: {}", element.name()))
+}
+
+fn lookup(
+    around: Surroundings<'_>,
+    out: &mut Stages<'_>,
+    body: &Element<'_>,
+) -> Result<(), Refusal> {
+    let sight = around.sight;
+    let specification = specification(body, "$lookup")?;
+    let key = out.next();
+    let stage = out.w.begin_document(key.as_bytes());
+    let lookup = out.w.begin_document(b"$lookup");
+    let has_from = specification.find("from").is_some();
+    let source = if has_from { Source::Foreign } else { Source::Given };
+    let mut has_pipeline = false;
+    for element in specification.elements() {
+        match element.key {
+            b"from" => {
+                let name = foreign_collection(&element, "$lookup")?;
+                out.w.string(b"from", name);
+            }
+            b"pipeline" => {
+                has_pipeline = true;
+                write(around.deeper()?, out.w, b"pipeline", &element, source)?;
+            }
+            b"let" => expression::write(sight.clean(), out.w, element.key, &element)?,
+            b"as" | b"localField" | b"foreignField" => {
+                output_path(sight, &element)?;
+                out.w.element(&element);
+            }
+            _ => return Err(unknown_member("$lookup", &element)),
+        }
+    }
+    if !has_pipeline {
+        // Together with localField and foreignField since 5.0.
+        if sight.wire_version() < 13 {
+            return Err(Refusal::invalid_options(
+                "$lookup with localField and foreignField alone is not available on a server before 5.0; give it a pipeline with let and $expr",
+            ));
+        }
+        write(around.deeper()?, out.w, b"pipeline", &EMPTY_ARRAY, Source::Foreign)?;
+    }
+    out.w.end(lookup);
+    out.w.end(stage);
+    Ok(())
+}
+
+/// `[]`.
+const EMPTY_ARRAY: Element<'static> = Element {
+    kind: Kind::Array,
+    key: b"pipeline",
+    value: &[5, 0, 0, 0, 0],
+    raw: b"\x04pipeline\0\x05\0\0\0\0",
+};
+
+fn graph_lookup(
+    around: Surroundings<'_>,
+    out: &mut Stages<'_>,
+    body: &Element<'_>,
+) -> Result<(), Refusal> {
+    let sight = around.sight;
+    let specification = specification(body, "$graphLookup")?;
+    let key = out.next();
+    let stage = out.w.begin_document(key.as_bytes());
+    let lookup = out.w.begin_document(b"$graphLookup");
+    let mut restriction = None;
+    for element in specification.elements() {
+        match element.key {
+            b"from" => {
+                let name = foreign_collection(&element, "$graphLookup")?;
+                out.w.string(b"from", name);
+            }
+            b"startWith" => expression::write(sight.clean(), out.w, element.key, &element)?,
+            b"connectFromField" | b"connectToField" | b"as" | b"depthField" => {
+                output_path(sight, &element)?;
+                out.w.element(&element);
+            }
+            b"maxDepth" => out.w.element(&element),
+            b"restrictSearchWithMatch" => {
+                restriction = Some(crate::generic::document(
+                    &element,
+                    "$graphLookup.restrictSearchWithMatch",
+                )?);
+            }
+            _ => return Err(unknown_member("$graphLookup", &element)),
+        }
+    }
+    sight.scope().filter(
+        out.w,
+        b"restrictSearchWithMatch",
+        around.is_collated,
+        restriction,
+        |w, d| filter::write(sight, w, d),
+    )?;
+    out.w.end(lookup);
+    out.w.end(stage);
+    if let (true, Some(to)) = (sight.scope().is_hidden(), specification.find("as")) {
+        let path = format!(
+            "{}.{}",
+            to.as_str().unwrap_or_default(),
+            sight.scope().field().as_str()
+        );
+        let key = out.next();
+        unset(out.w, key.as_bytes(), &path);
+    }
+    Ok(())
+}
+
+fn union_with(
+    around: Surroundings<'_>,
+    out: &mut Stages<'_>,
+    body: &Element<'_>,
+) -> Result<(), Refusal> {
+    let key = out.next();
+    let stage = out.w.begin_document(key.as_bytes());
+    let union = out.w.begin_document(b"$unionWith");
+    if body.kind == Kind::String {
+        let name = foreign_collection(body, "$unionWith")?;
+        out.w.string(b"coll", name);
+        write(around.deeper()?, out.w, b"pipeline", &EMPTY_ARRAY, Source::Foreign)?;
+    } else {
+        let specification = specification(body, "$unionWith")?;
+        let has_collection = specification.find("coll").is_some();
+        for element in specification.elements() {
+            match element.key {
+                b"coll" => {
+                    let name = foreign_collection(&element, "$unionWith")?;
+                    out.w.string(b"coll", name);
+                }
+                b"pipeline" => {}
+                _ => return Err(unknown_member("$unionWith", &element)),
+            }
+        }
+        let source = if has_collection { Source::Foreign } else { Source::Given };
+        let pipeline = specification.find("pipeline").unwrap_or(EMPTY_ARRAY);
+        write(around.deeper()?, out.w, b"pipeline", &pipeline, source)?;
+    }
+    out.w.end(union);
+    out.w.end(stage);
+    Ok(())
+}
+
+/// Whether a pipeline begins with a stage that reads its collection in the order of its records, as no stage in front of it
+/// asks for another order.
+pub(crate) fn reads_in_record_order(pipeline: &Element<'_>) -> bool {
+    let first = pipeline.as_array().and_then(Document::first);
+    let first = first.and_then(|stage| stage.as_document()?.first());
+    first.is_none_or(|stage| {
+        matches!(
+            stage.key,
+            b"$limit" | b"$skip" | b"$project" | b"$addFields" | b"$set" | b"$unset" | b"$unwind" | b"$replaceRoot"
+                | b"$replaceWith" | b"$lookup" | b"$facet" | b"$redact" | b"$graphLookup" | b"$unionWith"
+        )
+    })
+}
+
+/// Whether a pipeline begins with `$documents`.
+pub(crate) fn begins_with_documents(pipeline: &Element<'_>) -> bool {
+    let first = pipeline.as_array().and_then(Document::first);
+    first
+        .and_then(|stage| stage.as_document()?.first())
+        .is_some_and(|stage| stage.key == b"$documents")
+}
+

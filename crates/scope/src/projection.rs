@@ -1,0 +1,132 @@
+//! Projections of `find` and `findAndModify`, and sorts.
+
+use mdb_wire::{Document, Element, Kind, Writer};
+
+use crate::expression;
+use crate::filter;
+use crate::refusal::Refusal;
+use crate::scope::no_repeats;
+use crate::sight::Sight;
+
+/// Writes a projection under `key`. The scope field is not excluded here: that would turn some inclusions into
+/// exclusions (`{arr: {$elemMatch}}` would return every other field); it is taken out of the reply.
+pub(crate) fn write(
+    sight: Sight<'_>,
+    w: &mut Writer,
+    key: &[u8],
+    projection: Document<'_>,
+) -> Result<(), Refusal> {
+    let document = w.begin_document(key);
+    fields(sight, w, projection, true)?;
+    w.end(document);
+    Ok(())
+}
+
+fn fields(
+    sight: Sight<'_>,
+    w: &mut Writer,
+    projection: Document<'_>,
+    is_root: bool,
+) -> Result<(), Refusal> {
+    no_repeats(projection, "a projection")?;
+    let mut hidden_included = false;
+    for element in projection.elements() {
+        if is_root && sight.sees_hidden_field() && sight.is_reserved(element.key) {
+            // An inclusion stays one, of nothing; an exclusion of what nobody sees is none.
+            hidden_included |= element.as_flag() != Some(false);
+        } else {
+            field(sight, w, &element)?;
+        }
+    }
+    if hidden_included {
+        w.string(sight.scope().field().as_str().as_bytes(), "$$REMOVE");
+    }
+    Ok(())
+}
+
+fn field(sight: Sight<'_>, w: &mut Writer, element: &Element<'_>) -> Result<(), Refusal> {
+    let Some(value) = element.as_document() else {
+        return expression::write(sight, w, element.key, element);
+    };
+    let Some(first) = value.first() else {
+        w.element(element);
+        return Ok(());
+    };
+    match first.key {
+        b"$slice" => {
+            no_repeats(value, "a projection")?;
+            w.element(element);
+        }
+        b"$elemMatch" => {
+            no_repeats(value, "a projection")?;
+            first.as_document().map_or(Ok(()), filter::relative)?;
+            w.element(element);
+        }
+        key if key.first() == Some(&b'$') => {
+            return expression::write(sight, w, element.key, element).map_err(|refusal| {
+                // What find calls an unknown expression in a projection (6.0.5).
+                if refusal.code == 168 {
+                    Refusal::unknown_projection(refusal.text)
+                } else {
+                    refusal
+                }
+            });
+        }
+        _ => {
+            let document = w.begin_document(element.key);
+            fields(sight, w, value, false)?;
+            w.end(document);
+        }
+    }
+    Ok(())
+}
+
+/// What a sort asks of the order of records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Natural {
+    /// Nothing.
+    No,
+    /// The order in which they were inserted.
+    Forward,
+    /// The reverse of it.
+    Backward,
+}
+
+/// Reads `$natural` of a sort or hint.
+pub(crate) fn natural(document: Document<'_>) -> Natural {
+    match document.find("$natural").map(|e| e.as_integer()) {
+        None => Natural::No,
+        Some(Some(-1)) => Natural::Backward,
+        Some(_) => Natural::Forward,
+    }
+}
+
+/// Writes a sort under `key`, without the scope field, which is the same in all documents of an app.
+pub(crate) fn sort(
+    sight: Sight<'_>,
+    w: &mut Writer,
+    key: &[u8],
+    sort: Document<'_>,
+) -> Result<(), Refusal> {
+    no_repeats(sort, "a sort")?;
+    let document = w.begin_document(key);
+    for element in sort.elements() {
+        if sight.is_reserved(element.key) {
+            continue;
+        }
+        if element.kind == Kind::Document {
+            for meta in element.as_document().into_iter().flat_map(Document::elements) {
+                if meta.key != b"$meta" {
+                    return Err(Refusal::bad_value(format!(
+                        "Illegal key in $sort specification: {}",
+                        element.name()
+                    )));
+                }
+                expression::meta(&meta)?;
+            }
+        }
+        w.element(&element);
+    }
+    w.end(document);
+    Ok(())
+}

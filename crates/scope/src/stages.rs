@@ -1,0 +1,248 @@
+//! STAGES: one row per aggregation stage. Absence means no.
+
+use mdb_wire::{Document, Element, Writer};
+
+use crate::refusal::Refusal;
+use crate::scope::no_repeats;
+use crate::sight::Sight;
+use crate::{expression, filter, projection};
+
+/// What is done with a stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StageDuty {
+    /// Copied: it holds no expression and names no collection.
+    Pass,
+    /// A filter.
+    Match,
+    /// A sort.
+    Sort,
+    /// Expressions throughout.
+    Expressions,
+    /// Pipelines over the same documents.
+    Facet,
+    /// Another collection joined: its pipeline is bound to the app.
+    Lookup,
+    /// Another collection walked: its search is bound to the app.
+    GraphLookup,
+    /// Another collection added: its pipeline is bound to the app.
+    UnionWith,
+    /// Documents given in the command itself.
+    Documents,
+    /// Never: why, and what to do instead.
+    Refuse(&'static str),
+}
+
+/// How a stage may stand in front of the one that takes the scope field out, so that indexes still serve it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hoist {
+    /// It may see the hidden field, so it stands behind.
+    No,
+    /// It passes documents on as they are.
+    Transparent,
+    /// It makes other documents; the hidden field cannot flow further unless the stage names it.
+    Reshaping,
+}
+
+/// One row.
+#[derive(Debug)]
+pub struct StageSpec {
+    /// The name with its `$`.
+    pub name: &'static str,
+    /// What is done with it.
+    pub duty: StageDuty,
+    /// Whether an update may have it.
+    pub in_update: bool,
+    pub(crate) hoist: Hoist,
+}
+
+const fn row(name: &'static str, duty: StageDuty, hoist: Hoist) -> StageSpec {
+    StageSpec {
+        name,
+        duty,
+        in_update: false,
+        hoist,
+    }
+}
+
+const fn update_row(name: &'static str, hoist: Hoist) -> StageSpec {
+    StageSpec {
+        name,
+        duty: StageDuty::Expressions,
+        in_update: true,
+        hoist,
+    }
+}
+
+const fn refuse(name: &'static str, why: &'static str) -> StageSpec {
+    row(name, StageDuty::Refuse(why), Hoist::No)
+}
+
+const WRITES: &str = "it writes past the app's own documents; read the result and write it with insert or bulk writes";
+const SERVER: &str = "it shows the state of the server, which the app does not own";
+const SEARCH: &str = "search indexes cannot be told apart by app; use $match with $text or $regex";
+const INTERNAL: &str = "it is internal to servers";
+const STATISTICS: &str = "it counts the documents of all apps; use $count";
+const STREAM: &str = "events of other apps would pass; read the collection instead";
+
+/// Every stage that servers 4.4 to 8.0 know by a name of their manual. Names beginning with `$_internal` and any other are refused.
+pub static STAGES: &[StageSpec] = &[
+    row("$match", StageDuty::Match, Hoist::Transparent),
+    row("$sort", StageDuty::Sort, Hoist::Transparent),
+    row("$limit", StageDuty::Pass, Hoist::Transparent),
+    row("$skip", StageDuty::Pass, Hoist::Transparent),
+    row("$sample", StageDuty::Pass, Hoist::Transparent),
+    row("$count", StageDuty::Pass, Hoist::Reshaping),
+    row("$unwind", StageDuty::Pass, Hoist::No),
+    row("$group", StageDuty::Expressions, Hoist::Reshaping),
+    row("$sortByCount", StageDuty::Expressions, Hoist::Reshaping),
+    row("$bucket", StageDuty::Expressions, Hoist::Reshaping),
+    row("$bucketAuto", StageDuty::Expressions, Hoist::Reshaping),
+    row("$redact", StageDuty::Expressions, Hoist::No),
+    row("$setWindowFields", StageDuty::Expressions, Hoist::No),
+    row("$densify", StageDuty::Expressions, Hoist::No),
+    row("$fill", StageDuty::Expressions, Hoist::No),
+    update_row("$project", Hoist::No),
+    update_row("$addFields", Hoist::No),
+    update_row("$set", Hoist::No),
+    update_row("$unset", Hoist::No),
+    update_row("$replaceRoot", Hoist::Reshaping),
+    update_row("$replaceWith", Hoist::Reshaping),
+    row("$facet", StageDuty::Facet, Hoist::No),
+    row("$lookup", StageDuty::Lookup, Hoist::No),
+    row("$graphLookup", StageDuty::GraphLookup, Hoist::No),
+    row("$unionWith", StageDuty::UnionWith, Hoist::No),
+    row("$documents", StageDuty::Documents, Hoist::No),
+    refuse("$out", WRITES),
+    refuse("$merge", WRITES),
+    refuse("$geoNear", "use $match with $geoWithin, or find with $near"),
+    refuse("$changeStream", STREAM),
+    refuse("$changeStreamSplitLargeEvent", STREAM),
+    refuse("$collStats", STATISTICS),
+    refuse("$indexStats", STATISTICS),
+    refuse("$planCacheStats", SERVER),
+    refuse("$currentOp", SERVER),
+    refuse("$listLocalSessions", SERVER),
+    refuse("$listSessions", SERVER),
+    refuse("$listCatalog", SERVER),
+    refuse("$listClusterCatalog", SERVER),
+    refuse("$listSampledQueries", SERVER),
+    refuse("$queryStats", SERVER),
+    refuse("$querySettings", SERVER),
+    refuse("$operationMetrics", SERVER),
+    refuse("$shardedDataDistribution", SERVER),
+    refuse("$listCachedAndActiveUsers", SERVER),
+    refuse("$listExtensions", SERVER),
+    refuse("$listMqlEntities", SERVER),
+    refuse("$listQueryKnobs", SERVER),
+    refuse("$backupCursor", SERVER),
+    refuse("$backupCursorExtend", SERVER),
+    refuse("$_backupFile", SERVER),
+    refuse("$listSearchIndexes", SEARCH),
+    refuse("$search", SEARCH),
+    refuse("$searchMeta", SEARCH),
+    refuse("$searchBeta", SEARCH),
+    refuse("$vectorSearch", SEARCH),
+    refuse("$rankFusion", SEARCH),
+    refuse("$scoreFusion", SEARCH),
+    refuse("$score", SEARCH),
+    refuse("$mergeCursors", INTERNAL),
+    refuse("$queue", INTERNAL),
+    refuse("$setVariableFromSubPipeline", INTERNAL),
+    refuse("$setMetadata", INTERNAL),
+    refuse("$unpackBucket", INTERNAL),
+    refuse("$_unpackBucket", INTERNAL),
+];
+
+/// Reads a stage: an object with one field, whose name has a row.
+///
+/// # Errors
+/// 40323 for another shape, 40324 for a name without a row, 13 for a stage that is refused.
+pub(crate) fn look_up<'a>(
+    stage: &Element<'a>,
+) -> Result<(&'static StageSpec, Element<'a>), Refusal> {
+    let mut elements = stage.as_document().into_iter().flat_map(Document::elements);
+    let (Some(body), None) = (elements.next(), elements.next()) else {
+        return Err(Refusal::stage_shape(
+            "A pipeline stage specification object must contain exactly one field.",
+        ));
+    };
+    let Some(spec) = STAGES.iter().find(|s| s.name.as_bytes() == body.key) else {
+        let name: String = body.name().chars().take(64).collect();
+        return Err(if name.starts_with("$_") {
+            Refusal::unauthorized(format!("stage {name} is not allowed: {INTERNAL}"))
+        } else {
+            Refusal::unknown_stage(format!("Unrecognized pipeline stage name: '{name}'"))
+        });
+    };
+    if let StageDuty::Refuse(why) = spec.duty {
+        return Err(Refusal::unauthorized(format!(
+            "stage {} is not allowed: {why}",
+            spec.name
+        )));
+    }
+    Ok((spec, body))
+}
+
+/// Writes a stage that reads only the documents handed to it, under `key`.
+pub(crate) fn write_plain(
+    sight: Sight<'_>,
+    w: &mut Writer,
+    key: &[u8],
+    spec: &StageSpec,
+    body: &Element<'_>,
+) -> Result<(), Refusal> {
+    let stage = w.begin_document(key);
+    match spec.duty {
+        StageDuty::Match => {
+            let Some(user) = body.as_document() else {
+                return Err(Refusal::failed_to_parse(
+                    "the match filter must be an expression in an object",
+                ));
+            };
+            let document = w.begin_document(body.key);
+            filter::write(sight, w, user)?;
+            w.end(document);
+        }
+        StageDuty::Sort => match body.as_document() {
+            Some(sort) => projection::sort(sight, w, body.key, sort)?,
+            None => w.element(body),
+        },
+        StageDuty::Expressions => {
+            expression_stage(body)?;
+            expression::write(sight, w, body.key, body)?;
+        }
+        _ => {
+            if let Some(document) = body.as_document() {
+                no_repeats(document, spec.name)?;
+            }
+            w.element(body);
+        }
+    }
+    w.end(stage);
+    Ok(())
+}
+
+/// `$unset` and `$densify` hold plain paths, which the walk of expressions takes as they are; a stage's own members are checked
+/// by the server.
+fn expression_stage(body: &Element<'_>) -> Result<(), Refusal> {
+    body.as_document()
+        .map_or(Ok(()), |document| no_repeats(document, "a stage"))
+}
+
+/// Writes a stage of an update's pipeline and gives its name.
+pub(crate) fn update_stage(
+    sight: Sight<'_>,
+    w: &mut Writer,
+    key: &[u8],
+    stage: &Element<'_>,
+) -> Result<&'static str, Refusal> {
+    let (spec, body) = look_up(stage)?;
+    if !spec.in_update {
+        return Err(Refusal::invalid_options(format!(
+            "{} is not allowed to be used within an update",
+            spec.name
+        )));
+    }
+    write_plain(sight, w, key, spec, &body)?;
+    Ok(spec.name)
+}

@@ -1,0 +1,66 @@
+//! Documents on their way in: every one carries the app, right after its `_id`.
+
+use mdb_wire::{Document, Writer};
+
+use crate::refusal::Refusal;
+use crate::scope::Scope;
+
+/// Writes a document of `insert`, or a replacement, as an element of an array (`key`) or of a document sequence (`None`).
+///
+/// # Errors
+/// 13 where the document names another owner, or names one twice; 2 `object to insert too large` beyond `bytes_max`.
+pub(crate) fn write(
+    scope: &Scope,
+    w: &mut Writer,
+    key: Option<&[u8]>,
+    document: Document<'_>,
+    bytes_max: usize,
+) -> Result<(), Refusal> {
+    let is_stamped = check_owner(scope, document)?;
+    if document.bytes().len().saturating_add(scope.stamp_bytes()) > bytes_max {
+        return Err(Refusal::bad_value(format!(
+            "object to insert too large. size in bytes: {}, max size: {}",
+            document.bytes().len(),
+            bytes_max.saturating_sub(scope.stamp_bytes())
+        )));
+    }
+    let mark = match key {
+        Some(key) => w.begin_document(key),
+        None => w.begin(),
+    };
+    let mut rest = document.inner_bytes();
+    // Right after `_id`, so that taking it out of a reply is a look at the first two elements.
+    if let Some(id) = document.first().filter(|first| first.key == b"_id") {
+        w.element(&id);
+        rest = rest.get(id.raw.len()..).unwrap_or_default();
+    }
+    scope.stamp(w);
+    if is_stamped {
+        let field = scope.field().as_str().as_bytes();
+        for element in document.elements() {
+            let is_first_id = element.key == b"_id" && element.raw.as_ptr() == document.inner_bytes().as_ptr();
+            if element.key != field && !is_first_id {
+                w.element(&element);
+            }
+        }
+    } else {
+        w.raw(rest);
+    }
+    w.end(mark);
+    Ok(())
+}
+
+/// Whether the document names the app as its owner already.
+fn check_owner(scope: &Scope, document: Document<'_>) -> Result<bool, Refusal> {
+    let field = scope.field().as_str();
+    let mut owners = document.elements().filter(|e| e.key == field.as_bytes());
+    let Some(owner) = owners.next() else {
+        return Ok(false);
+    };
+    if owners.next().is_some() || !scope.owns(&owner) {
+        return Err(Refusal::unauthorized(format!(
+            "field '{field}' is reserved: documents of another owner cannot be written; leave the field out"
+        )));
+    }
+    Ok(true)
+}

@@ -1,0 +1,159 @@
+//! Updates: operators, replacements, pipelines. None of them can change or drop the scope field.
+
+use mdb_wire::writer::IndexKey;
+use mdb_wire::{Document, Element, Kind, Writer};
+
+use crate::filter;
+use crate::operators::{UPDATE_OPERATORS, has};
+use crate::refusal::Refusal;
+use crate::scope::{Scope, no_repeats};
+use crate::sight::Sight;
+use crate::stages;
+use crate::stamp;
+
+/// Writes the update `u` under `key`.
+///
+/// # Errors
+/// 66 for a change of the scope field, 13 for a replacement of another owner, 9 for an operator without a row.
+pub(crate) fn write(
+    sight: Sight<'_>,
+    w: &mut Writer,
+    key: &[u8],
+    update: &Element<'_>,
+    document_bytes_max: usize,
+) -> Result<(), Refusal> {
+    match update.kind {
+        Kind::Array => pipeline(sight, w, key, update),
+        Kind::Document => {
+            let document = update.as_document().unwrap_or(Document::EMPTY);
+            let is_operators = document.first().is_some_and(|f| f.key.first() == Some(&b'$'));
+            if is_operators {
+                operators(sight.scope(), document)?;
+                w.renamed(key, update);
+                Ok(())
+            } else {
+                stamp::write(sight.scope(), w, Some(key), document, document_bytes_max)
+            }
+        }
+        kind => Err(Refusal::failed_to_parse(format!(
+            "Update argument must be either an object or an array, found {}",
+            kind.name()
+        ))),
+    }
+}
+
+fn operators(scope: &Scope, update: Document<'_>) -> Result<(), Refusal> {
+    no_repeats(update, "an update")?;
+    for operator in update.elements() {
+        if !has(UPDATE_OPERATORS, operator.key) {
+            return Err(Refusal::failed_to_parse(format!(
+                "Unknown modifier: {}. Expected a valid update modifier or pipeline-style update specified as an array",
+                operator.name()
+            )));
+        }
+        let Some(paths) = operator.as_document() else {
+            // The server says what is wrong with it.
+            continue;
+        };
+        no_repeats(paths, "an update operator")?;
+        for path in paths.elements() {
+            change(scope, operator.key, &path)?;
+        }
+    }
+    Ok(())
+}
+
+fn change(scope: &Scope, operator: &[u8], path: &Element<'_>) -> Result<(), Refusal> {
+    if scope.field().begins(path.key) {
+        // Setting the own value changes nothing. It is left in place: without it the update could become `{}`, a
+        // replacement by nothing.
+        let is_no_change = matches!(operator, b"$set" | b"$setOnInsert")
+            && path.key == scope.field().as_str().as_bytes()
+            && scope.owns(path);
+        if !is_no_change {
+            return Err(scope.immutable());
+        }
+    }
+    match operator {
+        b"$rename" if path.as_string().is_some_and(|to| scope.field().begins(to)) => {
+            Err(scope.immutable())
+        }
+        // A condition on elements, or operators on the elements themselves.
+        b"$pull" => path.as_document().map_or(Ok(()), filter::relative),
+        _ => Ok(()),
+    }
+}
+
+/// Checks array filters: filters on elements, whose paths begin with an identifier.
+pub(crate) fn array_filters(element: &Element<'_>) -> Result<(), Refusal> {
+    for filter in element.as_array().into_iter().flat_map(Document::elements) {
+        filter.as_document().map_or(Ok(()), filter::relative)?;
+    }
+    Ok(())
+}
+
+/// A pipeline works on the document without the scope field, and the field is put back at the end.
+fn pipeline(
+    sight: Sight<'_>,
+    w: &mut Writer,
+    key: &[u8],
+    update: &Element<'_>,
+) -> Result<(), Refusal> {
+    let scope = sight.scope();
+    let field = scope.field().as_str();
+    let array = w.begin_array(key);
+    let mut place = 0_usize;
+    let mut next = || {
+        let index = IndexKey::new(place);
+        place = place.saturating_add(1);
+        index
+    };
+    unset(w, next().as_bytes(), field);
+    let mut reshapes = false;
+    for stage in update.as_array().into_iter().flat_map(Document::elements) {
+        let name = stages::update_stage(sight.clean(), w, next().as_bytes(), &stage)?;
+        reshapes |= !matches!(name, "$set" | "$addFields" | "$unset");
+    }
+    if reshapes {
+        // The field must come back to its place behind `_id`, so that an update that changes nothing is seen as one.
+        unset(w, next().as_bytes(), field);
+        replace_with_owner(scope, w, next().as_bytes());
+    } else {
+        let stage = w.begin_document(next().as_bytes());
+        let set = w.begin_document(b"$set");
+        literal_owner(scope, w);
+        w.end(set);
+        w.end(stage);
+    }
+    w.end(array);
+    Ok(())
+}
+
+/// `{$unset: FIELD}`.
+pub(crate) fn unset(w: &mut Writer, key: &[u8], path: &str) {
+    let stage = w.begin_document(key);
+    w.string(b"$unset", path);
+    w.end(stage);
+}
+
+/// `FIELD: {$literal: SLUG}`.
+fn literal_owner(scope: &Scope, w: &mut Writer) {
+    let owner = w.begin_document(scope.field().as_str().as_bytes());
+    w.string(b"$literal", scope.app().as_str());
+    w.end(owner);
+}
+
+/// `{$replaceWith: {$mergeObjects: [{_id: "$_id", FIELD: {$literal: SLUG}}, "$$ROOT"]}}`.
+fn replace_with_owner(scope: &Scope, w: &mut Writer, key: &[u8]) {
+    let stage = w.begin_document(key);
+    let replace = w.begin_document(b"$replaceWith");
+    let merge = w.begin_array(b"$mergeObjects");
+    let head = w.begin_document(b"0");
+    w.string(b"_id", "$_id");
+    literal_owner(scope, w);
+    w.end(head);
+    w.string(b"1", "$$ROOT");
+    w.end(merge);
+    w.end(replace);
+    w.end(stage);
+}

@@ -1,0 +1,154 @@
+//! Closed sets of label values.
+//!
+//! A label's value comes from one of these enums, from a manifest (app), from the configuration (listener), or from a
+//! table of the program (command, code), so that no client can make new series.
+
+/// A closed set of label values.
+pub trait Label: Copy + Sized + 'static {
+    /// Every value, in the order of [`Label::position`].
+    const ALL: &'static [Self];
+    /// The value as it stands in the exposition.
+    fn text(self) -> &'static str;
+    /// The place of this value in [`Label::ALL`].
+    fn position(self) -> usize;
+}
+
+macro_rules! label {
+    ($(#[$doc:meta])* $name:ident { $($(#[$value_doc:meta])* $value:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $($(#[$value_doc])* $value,)+
+        }
+
+        impl Label for $name {
+            const ALL: &'static [Self] = &[$(Self::$value,)+];
+
+            fn text(self) -> &'static str {
+                match self {
+                    $(Self::$value => $text,)+
+                }
+            }
+
+            fn position(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+
+label! {
+    /// How a command ended, seen by the client.
+    CommandOutcome {
+        /// The reply said `ok: 1`.
+        Ok = "ok",
+        /// The upstream server said no; its words were passed on.
+        Error = "error",
+        /// The proxy said no and sent nothing upstream.
+        Refused = "refused",
+        /// No reply could be had from the upstream.
+        UpstreamError = "upstream_error",
+    }
+}
+
+label! {
+    /// Why a client connection ended.
+    CloseReason {
+        /// The client closed it.
+        Client = "client",
+        /// The client sent something that is no message.
+        Protocol = "protocol",
+        /// The handshake did not end in time.
+        HandshakeTimeout = "handshake_timeout",
+        /// The credential was wrong, or has changed or gone since.
+        Authentication = "authentication",
+        /// A limit of connections was reached: it was shed.
+        Limit = "limit",
+        /// The socket failed.
+        Io = "io",
+        /// The proxy is draining.
+        Drain = "drain",
+        /// A reply did not belong to the app; the connection was ended rather than answered.
+        Isolation = "isolation",
+        /// Its task panicked.
+        Panic = "panic",
+    }
+}
+
+label! {
+    /// How an authentication ended.
+    AuthenticationOutcome {
+        /// The proof was right.
+        Ok = "ok",
+        /// The proof was wrong, or there is no such user; the two are one on purpose.
+        Failed = "failed",
+        /// The exchange was not begun: unknown mechanism, malformed payload, or too many attempts.
+        Refused = "refused",
+    }
+}
+
+label! {
+    /// The mechanism of an authentication.
+    Mechanism {
+        /// SCRAM-SHA-256.
+        ScramSha256 = "SCRAM-SHA-256",
+        /// SCRAM-SHA-1.
+        ScramSha1 = "SCRAM-SHA-1",
+        /// Anything else a client may have named.
+        Other = "other",
+    }
+}
+
+label! {
+    /// What an upstream connection is doing.
+    ConnectionState {
+        /// In the pool.
+        Idle = "idle",
+        /// Lent to a command, or pinned.
+        InUse = "in_use",
+    }
+}
+
+label! {
+    /// Why an upstream connection was closed. The words follow the connection pool specification (CMAP) where it has them.
+    UpstreamCloseReason {
+        /// It was idle for longer than the idle timeout.
+        Idle = "idle",
+        /// Its pool generation is past.
+        Stale = "stale",
+        /// The socket failed or the server closed it.
+        Error = "error",
+        /// Its lease was dropped in the middle of an exchange, so the next reply on it would be the wrong one.
+        Poisoned = "poisoned",
+        /// Its pool was closed.
+        PoolClosed = "pool_closed",
+    }
+}
+
+label! {
+    /// Why no connection could be lent.
+    CheckoutFailure {
+        /// No connection became free before the deadline.
+        Timeout = "timeout",
+        /// No server fits the read preference.
+        NoServer = "no_server",
+        /// A new connection could not be opened or authenticated.
+        Connection = "connection",
+        /// The pool is closed.
+        PoolClosed = "pool_closed",
+    }
+}
+
+label! {
+    /// What went wrong while a command was exchanged for its reply.
+    ExchangeErrorKind {
+        /// Writing or reading failed.
+        Io = "io",
+        /// The server closed the connection.
+        Closed = "closed",
+        /// The reply did not come before the deadline.
+        Timeout = "timeout",
+        /// The reply was malformed or answered another message.
+        Protocol = "protocol",
+    }
+}

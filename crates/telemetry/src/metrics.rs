@@ -1,0 +1,494 @@
+//! The catalogue of metrics, and everything registered from it.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::core::Collector;
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+use crate::labels::{
+    AuthenticationOutcome, CheckoutFailure, ConnectionState, ExchangeErrorKind, Label, Mechanism,
+    UpstreamCloseReason,
+};
+use crate::meter::{AppMeter, CommandMeter, ListenerMeter};
+
+/// The value of the label `command` for a command that has no row in the table of commands.
+pub const OTHER_COMMAND: &str = "other";
+
+/// One row of the catalogue.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MetricSpec {
+    /// The whole name, with prefix and unit.
+    pub name: &'static str,
+    /// One sentence for people.
+    pub help: &'static str,
+    /// Names of the labels, in the order of their values.
+    pub labels: &'static [&'static str],
+    /// What sort of metric it is.
+    pub kind: Kind,
+}
+
+/// The sorts of metrics.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    /// Only goes up.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts observations up to these bounds, in the unit of the name.
+    Histogram(&'static [f64]),
+}
+
+/// Every metric of the proxy, in the order of the documentation.
+pub fn catalogue() -> &'static [&'static MetricSpec] {
+    CATALOGUE
+}
+
+/// The counters of one proxy. A clone counts into the same registry.
+#[derive(Clone)]
+pub struct Metrics {
+    families: Arc<Families>,
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Metrics")
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// A registry of its own with every metric of the catalogue at zero.
+    pub fn new() -> Self {
+        Self {
+            families: Arc::new(Families::new()),
+        }
+    }
+
+    /// The text exposition format, version 0.0.4.
+    pub fn render(&self) -> String {
+        let gathered = self.families.registry.gather();
+        // Encoding into a string fails only for a family without a name or without samples, and `gather` gives neither.
+        TextEncoder::new()
+            .encode_to_string(&gathered)
+            .unwrap_or_default()
+    }
+
+    /// The counters of one command of one app. Look it up once and keep it: making it takes locks, using it does not.
+    /// `command` is a name of the table of commands, or [`OTHER_COMMAND`].
+    pub fn command_meter(&self, app: &str, command: &'static str) -> CommandMeter {
+        CommandMeter::new(&self.families, app, command)
+    }
+
+    /// The counters of one app that do not depend on the command.
+    pub fn app_meter(&self, app: &str) -> AppMeter {
+        AppMeter::new(&self.families, app)
+    }
+
+    /// The counters of one listener, named by its address in the configuration.
+    pub fn listener_meter(&self, listener: &str) -> ListenerMeter {
+        ListenerMeter::new(&self.families, listener)
+    }
+
+    /// An authentication ended.
+    pub fn authentication(&self, outcome: AuthenticationOutcome, mechanism: Mechanism) {
+        self.families
+            .authentications
+            .with_label_values(&[outcome.text(), mechanism.text()])
+            .inc();
+    }
+
+    /// A policy said no. `code` is the name of the error code, from the program's tables.
+    pub fn refusal(&self, code: &'static str) {
+        self.families.refusals.with_label_values(&[code]).inc();
+    }
+
+    /// One more upstream connection is in this state.
+    pub fn upstream_connection_entered(&self, state: ConnectionState) {
+        self.families.upstream_connections.of(state).inc();
+    }
+
+    /// One upstream connection fewer is in this state.
+    pub fn upstream_connection_left(&self, state: ConnectionState) {
+        self.families.upstream_connections.of(state).dec();
+    }
+
+    /// An upstream connection was opened and greeted.
+    pub fn upstream_connection_created(&self) {
+        self.families.upstream_connections_created.inc();
+    }
+
+    /// An upstream connection was closed.
+    pub fn upstream_connection_closed(&self, reason: UpstreamCloseReason) {
+        self.families.upstream_connections_closed.of(reason).inc();
+    }
+
+    /// A connection was lent after this wait.
+    pub fn checkout(&self, waited: Duration) {
+        self.families
+            .checkout_duration_seconds
+            .observe(waited.as_secs_f64());
+    }
+
+    /// No connection could be lent.
+    pub fn checkout_failure(&self, reason: CheckoutFailure) {
+        self.families.checkout_failures.of(reason).inc();
+    }
+
+    /// A command was sent, or partly sent, and no reply came back.
+    pub fn exchange_error(&self, kind: ExchangeErrorKind) {
+        self.families.exchange_errors.of(kind).inc();
+    }
+
+    /// The proxy sent a command once more on the client's behalf.
+    pub fn retry(&self) {
+        self.families.retries.inc();
+    }
+
+    /// A reply carried something that was not the app's own. Anything above zero is an alarm.
+    pub fn isolation_incident(&self) {
+        self.families.isolation_incidents.inc();
+    }
+
+    /// A task panicked. Anything above zero is an alarm.
+    pub fn panic(&self) {
+        self.families.panics.inc();
+    }
+
+    /// The description of the deployment changed.
+    pub fn topology_change(&self) {
+        self.families.topology_changes.inc();
+    }
+
+    /// Whether a server that can take commands is known.
+    pub fn set_upstream_up(&self, is_up: bool) {
+        self.families.upstream_up.set(i64::from(is_up));
+    }
+}
+
+/// The registered families, one field per row of the catalogue.
+pub(crate) struct Families {
+    registry: Registry,
+    pub(crate) client_connections_open: IntGaugeVec,
+    pub(crate) client_connections_opened: IntCounterVec,
+    pub(crate) client_connections_closed: IntCounterVec,
+    pub(crate) commands: IntCounterVec,
+    pub(crate) command_duration_seconds: HistogramVec,
+    pub(crate) command_received_bytes: IntCounterVec,
+    pub(crate) command_sent_bytes: IntCounterVec,
+    pub(crate) open_cursors: IntGaugeVec,
+    authentications: IntCounterVec,
+    refusals: IntCounterVec,
+    upstream_connections: PerLabel<ConnectionState, IntGauge>,
+    upstream_connections_created: IntCounter,
+    upstream_connections_closed: PerLabel<UpstreamCloseReason, IntCounter>,
+    checkout_duration_seconds: Histogram,
+    checkout_failures: PerLabel<CheckoutFailure, IntCounter>,
+    exchange_errors: PerLabel<ExchangeErrorKind, IntCounter>,
+    retries: IntCounter,
+    isolation_incidents: IntCounter,
+    panics: IntCounter,
+    topology_changes: IntCounter,
+    upstream_up: IntGauge,
+}
+
+impl Families {
+    fn new() -> Self {
+        let registry = Registry::new();
+        let counter = |spec| registered(&registry, IntCounterVec::new(options(spec), spec.labels));
+        let gauge = |spec| registered(&registry, IntGaugeVec::new(options(spec), spec.labels));
+        let histogram = |spec| {
+            registered(
+                &registry,
+                HistogramVec::new(histogram_options(spec), spec.labels),
+            )
+        };
+        let families = Self {
+            client_connections_open: gauge(&CLIENT_CONNECTIONS_OPEN),
+            client_connections_opened: counter(&CLIENT_CONNECTIONS_OPENED),
+            client_connections_closed: counter(&CLIENT_CONNECTIONS_CLOSED),
+            commands: counter(&COMMANDS),
+            command_duration_seconds: histogram(&COMMAND_DURATION),
+            command_received_bytes: counter(&COMMAND_RECEIVED_BYTES),
+            command_sent_bytes: counter(&COMMAND_SENT_BYTES),
+            open_cursors: gauge(&OPEN_CURSORS),
+            authentications: counter(&AUTHENTICATIONS),
+            refusals: counter(&REFUSALS),
+            upstream_connections: PerLabel::of_gauge(&gauge(&UPSTREAM_CONNECTIONS)),
+            upstream_connections_created: counter(&UPSTREAM_CONNECTIONS_CREATED)
+                .with_label_values(NONE),
+            upstream_connections_closed: PerLabel::of_counter(&counter(
+                &UPSTREAM_CONNECTIONS_CLOSED,
+            )),
+            checkout_duration_seconds: histogram(&CHECKOUT_DURATION).with_label_values(NONE),
+            checkout_failures: PerLabel::of_counter(&counter(&CHECKOUT_FAILURES)),
+            exchange_errors: PerLabel::of_counter(&counter(&EXCHANGE_ERRORS)),
+            retries: counter(&RETRIES).with_label_values(NONE),
+            isolation_incidents: counter(&ISOLATION_INCIDENTS).with_label_values(NONE),
+            panics: counter(&PANICS).with_label_values(NONE),
+            topology_changes: counter(&TOPOLOGY_CHANGES).with_label_values(NONE),
+            upstream_up: gauge(&UPSTREAM_UP).with_label_values(NONE),
+            registry: registry.clone(),
+        };
+        for outcome in AuthenticationOutcome::ALL {
+            for mechanism in Mechanism::ALL {
+                families
+                    .authentications
+                    .with_label_values(&[outcome.text(), mechanism.text()]);
+            }
+        }
+        families
+    }
+}
+
+/// One metric per value of a label, resolved at the start so that counting takes no lookup. Every value stands at zero
+/// from the start, so that an alert sees the first increase.
+struct PerLabel<L, M> {
+    children: Box<[M]>,
+    label: PhantomData<L>,
+}
+
+impl<L: Label, M> PerLabel<L, M> {
+    fn new(child: impl Fn(&'static str) -> M) -> Self {
+        Self {
+            children: L::ALL.iter().map(|value| child(value.text())).collect(),
+            label: PhantomData,
+        }
+    }
+
+    fn of(&self, value: L) -> &M {
+        &self.children[value.position()]
+    }
+}
+
+impl<L: Label> PerLabel<L, IntCounter> {
+    fn of_counter(family: &IntCounterVec) -> Self {
+        Self::new(|value| family.with_label_values(&[value]))
+    }
+}
+
+impl<L: Label> PerLabel<L, IntGauge> {
+    fn of_gauge(family: &IntGaugeVec) -> Self {
+        Self::new(|value| family.with_label_values(&[value]))
+    }
+}
+
+/// Registers a family. It fails only when a row of the catalogue is malformed or stands twice, which the first test that
+/// makes a [`Metrics`] shows.
+fn registered<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    family: prometheus::Result<C>,
+) -> C {
+    let family = family.expect("a row of the catalogue has a legal name and legal labels");
+    registry
+        .register(Box::new(family.clone()))
+        .expect("a name stands once in the catalogue");
+    family
+}
+
+fn options(spec: &MetricSpec) -> Opts {
+    Opts::new(spec.name, spec.help)
+}
+
+fn histogram_options(spec: &MetricSpec) -> HistogramOpts {
+    let bounds = match spec.kind {
+        Kind::Histogram(bounds) => bounds,
+        Kind::Counter | Kind::Gauge => &[],
+    };
+    HistogramOpts::new(spec.name, spec.help).buckets(bounds.to_vec())
+}
+
+/// The values of no labels.
+const NONE: &[&str] = &[];
+
+/// 100 microseconds (below it the clock and the socket drown the proxy's own share) to 10 seconds, three steps a decade.
+const COMMAND_SECONDS: &[f64] = &[
+    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    5.0, 10.0,
+];
+
+/// A checkout from a pool that is not short takes microseconds; one that is short ends at the checkout timeout.
+const CHECKOUT_SECONDS: &[f64] = &[0.000_01, 0.000_1, 0.001, 0.01, 0.1, 0.5, 1.0, 5.0, 10.0];
+
+const CLIENT_CONNECTIONS_OPEN: MetricSpec = MetricSpec {
+    name: "mdb_runtime_client_connections_open",
+    help: "Client connections that are open now.",
+    labels: &["listener"],
+    kind: Kind::Gauge,
+};
+
+const CLIENT_CONNECTIONS_OPENED: MetricSpec = MetricSpec {
+    name: "mdb_runtime_client_connections_opened_total",
+    help: "Client connections accepted.",
+    labels: &["listener"],
+    kind: Kind::Counter,
+};
+
+const CLIENT_CONNECTIONS_CLOSED: MetricSpec = MetricSpec {
+    name: "mdb_runtime_client_connections_closed_total",
+    help: "Client connections ended, by reason.",
+    labels: &["listener", "reason"],
+    kind: Kind::Counter,
+};
+
+const COMMANDS: MetricSpec = MetricSpec {
+    name: "mdb_runtime_commands_total",
+    help: "Commands answered, by app, command and outcome.",
+    labels: &["app", "command", "outcome"],
+    kind: Kind::Counter,
+};
+
+const COMMAND_DURATION: MetricSpec = MetricSpec {
+    name: "mdb_runtime_command_duration_seconds",
+    help: "Time from a command's last byte read to its reply ready to send.",
+    labels: &["app", "command"],
+    kind: Kind::Histogram(COMMAND_SECONDS),
+};
+
+const COMMAND_RECEIVED_BYTES: MetricSpec = MetricSpec {
+    name: "mdb_runtime_command_received_bytes_total",
+    help: "Bytes of commands read from clients of the app.",
+    labels: &["app"],
+    kind: Kind::Counter,
+};
+
+const COMMAND_SENT_BYTES: MetricSpec = MetricSpec {
+    name: "mdb_runtime_command_sent_bytes_total",
+    help: "Bytes of replies written to clients of the app.",
+    labels: &["app"],
+    kind: Kind::Counter,
+};
+
+const OPEN_CURSORS: MetricSpec = MetricSpec {
+    name: "mdb_runtime_open_cursors",
+    help: "Cursors the app holds open upstream.",
+    labels: &["app"],
+    kind: Kind::Gauge,
+};
+
+const AUTHENTICATIONS: MetricSpec = MetricSpec {
+    name: "mdb_runtime_authentications_total",
+    help: "Authentications ended, by outcome and mechanism.",
+    labels: &["outcome", "mechanism"],
+    kind: Kind::Counter,
+};
+
+const REFUSALS: MetricSpec = MetricSpec {
+    name: "mdb_runtime_refusals_total",
+    help: "Commands refused by policy, by the name of the error code.",
+    labels: &["code"],
+    kind: Kind::Counter,
+};
+
+const UPSTREAM_CONNECTIONS: MetricSpec = MetricSpec {
+    name: "mdb_runtime_upstream_connections",
+    help: "Upstream connections that are open now, by state.",
+    labels: &["state"],
+    kind: Kind::Gauge,
+};
+
+const UPSTREAM_CONNECTIONS_CREATED: MetricSpec = MetricSpec {
+    name: "mdb_runtime_upstream_connections_created_total",
+    help: "Upstream connections opened.",
+    labels: &[],
+    kind: Kind::Counter,
+};
+
+const UPSTREAM_CONNECTIONS_CLOSED: MetricSpec = MetricSpec {
+    name: "mdb_runtime_upstream_connections_closed_total",
+    help: "Upstream connections closed, by reason.",
+    labels: &["reason"],
+    kind: Kind::Counter,
+};
+
+const CHECKOUT_DURATION: MetricSpec = MetricSpec {
+    name: "mdb_runtime_upstream_checkout_duration_seconds",
+    help: "Wait for an upstream connection that was then lent.",
+    labels: &[],
+    kind: Kind::Histogram(CHECKOUT_SECONDS),
+};
+
+const CHECKOUT_FAILURES: MetricSpec = MetricSpec {
+    name: "mdb_runtime_upstream_checkout_failures_total",
+    help: "Waits for an upstream connection that ended without one, by reason.",
+    labels: &["reason"],
+    kind: Kind::Counter,
+};
+
+const EXCHANGE_ERRORS: MetricSpec = MetricSpec {
+    name: "mdb_runtime_upstream_exchange_errors_total",
+    help: "Commands sent upstream that got no usable reply, by kind.",
+    labels: &["kind"],
+    kind: Kind::Counter,
+};
+
+const RETRIES: MetricSpec = MetricSpec {
+    name: "mdb_runtime_retries_total",
+    help: "Commands the proxy sent once more on a client's behalf.",
+    labels: &[],
+    kind: Kind::Counter,
+};
+
+const ISOLATION_INCIDENTS: MetricSpec = MetricSpec {
+    name: "mdb_runtime_isolation_incidents_total",
+    help: "Replies withheld because they carried what is not the app's own. Above zero is an alarm.",
+    labels: &[],
+    kind: Kind::Counter,
+};
+
+const PANICS: MetricSpec = MetricSpec {
+    name: "mdb_runtime_panics_total",
+    help: "Tasks that panicked. Above zero is an alarm.",
+    labels: &[],
+    kind: Kind::Counter,
+};
+
+const TOPOLOGY_CHANGES: MetricSpec = MetricSpec {
+    name: "mdb_runtime_topology_changes_total",
+    help: "Changes of the upstream deployment's description.",
+    labels: &[],
+    kind: Kind::Counter,
+};
+
+const UPSTREAM_UP: MetricSpec = MetricSpec {
+    name: "mdb_runtime_upstream_up",
+    help: "1 while a server that can take commands is known, else 0.",
+    labels: &[],
+    kind: Kind::Gauge,
+};
+
+const CATALOGUE: &[&MetricSpec] = &[
+    &CLIENT_CONNECTIONS_OPEN,
+    &CLIENT_CONNECTIONS_OPENED,
+    &CLIENT_CONNECTIONS_CLOSED,
+    &COMMANDS,
+    &COMMAND_DURATION,
+    &COMMAND_RECEIVED_BYTES,
+    &COMMAND_SENT_BYTES,
+    &OPEN_CURSORS,
+    &AUTHENTICATIONS,
+    &REFUSALS,
+    &UPSTREAM_CONNECTIONS,
+    &UPSTREAM_CONNECTIONS_CREATED,
+    &UPSTREAM_CONNECTIONS_CLOSED,
+    &CHECKOUT_DURATION,
+    &CHECKOUT_FAILURES,
+    &EXCHANGE_ERRORS,
+    &RETRIES,
+    &ISOLATION_INCIDENTS,
+    &PANICS,
+    &TOPOLOGY_CHANGES,
+    &UPSTREAM_UP,
+];
+
+#[cfg(test)]
+mod tests;

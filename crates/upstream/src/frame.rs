@@ -1,0 +1,183 @@
+//! The outermost check of a reply, and the frames of the proxy's own few commands.
+//!
+//! ```text
+//! 0        4           8            12      16      20     21
+//! | length | requestID | responseTo | opcode| flags | kind | document …
+//! ```
+
+use bson::RawDocument;
+
+/// Why a reply cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// The claimed length is impossible, or above the limit in force.
+    #[error("a length of {claimed} bytes, where {REPLY_BYTES_MIN} to {allowed} are possible")]
+    Length {
+        /// What the header says.
+        claimed: i32,
+        /// The limit in force.
+        allowed: usize,
+    },
+    /// Something else than OP_MSG.
+    #[error("opcode {0} instead of OP_MSG")]
+    OpCode(i32),
+    /// The reply to another message.
+    #[error("a reply to message {found} instead of {expected}")]
+    ResponseTo {
+        /// Our message.
+        expected: i32,
+        /// The message that was answered.
+        found: i32,
+    },
+    /// A flag that was not asked for: a checksum, more replies to come, or an unknown one.
+    #[error("unexpected flags {0:#x}")]
+    Flags(u32),
+    /// Bytes follow the reply, although nothing else was asked.
+    #[error("{0} bytes follow the reply")]
+    Surplus(usize),
+    /// No document where the reply's body should be.
+    #[error("the body is not a document")]
+    Body,
+}
+
+/// The length of the reply whose first [`HEADER_BYTES`] bytes are `header`.
+pub(crate) fn reply_bytes(
+    header: [u8; HEADER_BYTES],
+    request_id: i32,
+    reply_bytes_max: usize,
+) -> Result<usize, FrameError> {
+    let word = |at: usize| {
+        i32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+    };
+    let claimed = word(0);
+    let bytes = usize::try_from(claimed)
+        .ok()
+        .filter(|bytes| (REPLY_BYTES_MIN..=reply_bytes_max).contains(bytes))
+        .ok_or(FrameError::Length {
+            claimed,
+            allowed: reply_bytes_max,
+        })?;
+    if word(12) != OP_MSG {
+        return Err(FrameError::OpCode(word(12)));
+    }
+    if word(8) != request_id {
+        return Err(FrameError::ResponseTo {
+            expected: request_id,
+            found: word(8),
+        });
+    }
+    Ok(bytes)
+}
+
+/// Checks the flags of a complete reply.
+pub(crate) fn check_flags(reply: &[u8]) -> Result<(), FrameError> {
+    let flags = reply
+        .get(HEADER_BYTES..FLAGS_END)
+        .and_then(|bytes| bytes.try_into().ok())
+        .map_or(u32::MAX, u32::from_le_bytes);
+    if flags & FLAGS_REQUIRED == 0 {
+        Ok(())
+    } else {
+        Err(FrameError::Flags(flags))
+    }
+}
+
+/// The OP_MSG of a command of the proxy's own.
+pub(crate) fn command(body: &RawDocument, request_id: i32) -> Vec<u8> {
+    let bytes = BODY_AT + body.as_bytes().len();
+    let mut frame = Vec::with_capacity(bytes);
+    let length = i32::try_from(bytes).unwrap_or(i32::MAX);
+    for word in [length, request_id, 0, OP_MSG, 0] {
+        frame.extend_from_slice(&word.to_le_bytes());
+    }
+    frame.push(KIND_BODY);
+    frame.extend_from_slice(body.as_bytes());
+    frame
+}
+
+/// The body of a reply that has passed [`reply_bytes`] and [`check_flags`].
+pub(crate) fn body(reply: &[u8]) -> Result<&RawDocument, FrameError> {
+    match reply.get(FLAGS_END..).and_then(<[u8]>::split_first) {
+        Some((&KIND_BODY, document)) => {
+            RawDocument::from_bytes(document).map_err(|_| FrameError::Body)
+        }
+        _ => Err(FrameError::Body),
+    }
+}
+
+/// Length, request id, response to, opcode: four little-endian 32-bit words.
+pub(crate) const HEADER_BYTES: usize = 16;
+/// Header, flags, section kind and an empty document.
+const REPLY_BYTES_MIN: usize = 26;
+const FLAGS_END: usize = 20;
+const BODY_AT: usize = 21;
+const KIND_BODY: u8 = 0;
+const OP_MSG: i32 = 2013;
+/// The lower sixteen flags must be understood; none of them is expected in a reply here.
+const FLAGS_REQUIRED: u32 = 0xffff;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(words: [i32; 4]) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        for (place, word) in bytes.chunks_exact_mut(4).zip(words) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+        bytes
+    }
+
+    #[test]
+    fn headers_are_checked_word_by_word() {
+        let length = |claimed| FrameError::Length {
+            claimed,
+            allowed: 1000,
+        };
+        let cases = [
+            ([26, 9, 7, 2013], Ok(26)),
+            ([1000, 9, 7, 2013], Ok(1000)),
+            ([25, 9, 7, 2013], Err(length(25))),
+            ([1001, 9, 7, 2013], Err(length(1001))),
+            ([-1, 9, 7, 2013], Err(length(-1))),
+            ([26, 9, 7, 1], Err(FrameError::OpCode(1))),
+            ([26, 9, 7, 2012], Err(FrameError::OpCode(2012))),
+            (
+                [26, 7, 8, 2013],
+                Err(FrameError::ResponseTo {
+                    expected: 7,
+                    found: 8,
+                }),
+            ),
+        ];
+        for (words, expected) in cases {
+            assert_eq!(reply_bytes(header(words), 7, 1000), expected, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn flags_that_must_be_understood_are_refused() {
+        for (flags, accepted) in [
+            (0_u32, true),
+            (1, false),
+            (2, false),
+            (1 << 15, false),
+            (1 << 16, true),
+        ] {
+            let mut reply = command(&bson::rawdoc! { "ok": 1 }, 1);
+            reply[16..20].copy_from_slice(&flags.to_le_bytes());
+            assert_eq!(check_flags(&reply).is_ok(), accepted, "{flags:#x}");
+        }
+    }
+
+    #[test]
+    fn a_command_can_be_read_back() {
+        let document = bson::rawdoc! { "ping": 1, "$db": "admin" };
+        let mut frame = command(&document, 42);
+        assert_eq!(body(&frame), Ok(&*document));
+        frame.copy_within(4..8, 8);
+        let header = frame[..HEADER_BYTES].try_into().unwrap();
+        assert_eq!(reply_bytes(header, 42, 4096), Ok(frame.len()));
+    }
+}

@@ -1,0 +1,115 @@
+//! A connection in use by one command.
+
+use std::{io, sync::Arc};
+
+use bytes::Bytes;
+use mdb_scope::{Scoped, ServerAddress};
+use mdb_telemetry::{ConnectionState, ExchangeErrorKind as MetricKind, UpstreamCloseReason};
+use tokio::time::Instant;
+
+use crate::{
+    conn::Connection,
+    error::{ExchangeError, ExchangeErrorKind, Sent},
+    member::MemberPool,
+    pool::Pooled,
+};
+
+/// A connection to a server, lent until it is dropped. It returns to its pool only if every exchange on
+/// it was completed: one that failed or was given up half-way ends it.
+#[derive(Debug)]
+pub struct Lease {
+    home: Arc<MemberPool>,
+    generation: u64,
+    /// `Some` until the lease ends.
+    connection: Option<Connection>,
+    has_failed: bool,
+}
+
+impl Lease {
+    pub(crate) fn new(home: Arc<MemberPool>, generation: u64, connection: Connection) -> Self {
+        Self {
+            home,
+            generation,
+            connection: Some(connection),
+            has_failed: false,
+        }
+    }
+
+    /// The server at the other end.
+    pub fn server(&self) -> &ServerAddress {
+        &self.home.address
+    }
+
+    /// The generation of the pool that this connection belongs to, for [`crate::Upstream::report`].
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Sends a command and reads its whole reply: one OP_MSG frame, header included, that answers this
+    /// command, with neither checksum nor more to come. No timeout: drop the future to give it up, which
+    /// closes the connection.
+    ///
+    /// On an error the server is looked at anew before it is chosen again, and this lease is spent.
+    pub async fn exchange(&mut self, command: &mut Scoped) -> Result<Bytes, ExchangeError> {
+        let request_id = self.connection.as_mut().map_or(0, Connection::next_request_id);
+        self.exchange_frame(command.message(request_id), request_id).await
+    }
+
+    /// [`Lease::exchange`] of a frame that carries `request_id`.
+    pub(crate) async fn exchange_frame(
+        &mut self,
+        frame: &[u8],
+        request_id: i32,
+    ) -> Result<Bytes, ExchangeError> {
+        let outcome = match &mut self.connection {
+            Some(connection) => connection.exchange_frame(frame, request_id).await,
+            None => Err(spent()),
+        };
+        outcome.inspect_err(|error| self.note(error))
+    }
+
+    fn note(&mut self, error: &ExchangeError) {
+        self.has_failed = true;
+        let kind = match &error.kind {
+            ExchangeErrorKind::Network(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                MetricKind::Closed
+            }
+            ExchangeErrorKind::Network(_) => MetricKind::Io,
+            ExchangeErrorKind::Reply(_) => MetricKind::Protocol,
+            ExchangeErrorKind::Spent => return,
+        };
+        self.home.shared.metrics.exchange_error(kind);
+        if error.is_network() {
+            self.home.suspect(self.generation);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(mut connection) = self.connection.take() else {
+            return;
+        };
+        if connection.is_clean() {
+            connection.enter(ConnectionState::Idle);
+            self.home.pool.check_in(connection, self.generation, Instant::now());
+            return;
+        }
+        self.home.pool.discard();
+        connection.close(if self.has_failed {
+            UpstreamCloseReason::Error
+        } else {
+            UpstreamCloseReason::Poisoned
+        });
+    }
+}
+
+fn spent() -> ExchangeError {
+    ExchangeError {
+        kind: ExchangeErrorKind::Spent,
+        sent: Sent::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests;

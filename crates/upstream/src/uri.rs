@@ -1,0 +1,140 @@
+//! What the connection string says: to the driver, and to the proxy's own connections.
+
+use std::sync::Arc;
+
+use mdb_auth::{Mechanism, Secret};
+use mongodb::{
+    error::ErrorKind,
+    options::{AuthMechanism, ClientOptions, Credential, ServerAddress, Tls},
+};
+
+use crate::{
+    error::UpstreamError,
+    handshake::{Connector, Login, metadata},
+    tls,
+    upstream::UpstreamOptions,
+};
+
+/// Reads the connection string; for `mongodb+srv://` this asks the name servers.
+pub(crate) async fn read(
+    options: &UpstreamOptions,
+) -> Result<(ClientOptions, Connector), UpstreamError> {
+    let uri = options.uri.expose();
+    let driver = ClientOptions::parse(uri).await.map_err(|error| UpstreamError::Uri {
+        reason: reason(uri, &error.kind),
+    })?;
+    check_supported(&driver)?;
+    let tls = match &driver.tls {
+        Some(Tls::Enabled(options)) => Some(tls::connector(options)?),
+        _ => None,
+    };
+    let login = match &driver.credential {
+        Some(credential) => Some(Arc::new(login(credential, driver.default_database.as_deref())?)),
+        None => None,
+    };
+    let connector = Connector {
+        tls,
+        login,
+        metadata: metadata(&options.proxy_name, &options.proxy_version),
+    };
+    Ok((driver, connector))
+}
+
+fn check_supported(driver: &ClientOptions) -> Result<(), UpstreamError> {
+    let unsupported = |what| Err(UpstreamError::Unsupported { what });
+    if driver.load_balanced == Some(true) {
+        return unsupported("loadBalanced=true");
+    }
+    if driver.hosts.iter().any(|host| !matches!(host, ServerAddress::Tcp { .. })) {
+        return unsupported("a Unix domain socket");
+    }
+    Ok(())
+}
+
+fn login(credential: &Credential, database: Option<&str>) -> Result<Login, UpstreamError> {
+    let unsupported = |what| Err(UpstreamError::Unsupported { what });
+    let mechanism = match &credential.mechanism {
+        None => None,
+        Some(AuthMechanism::ScramSha1) => Some(Mechanism::ScramSha1),
+        Some(AuthMechanism::ScramSha256) => Some(Mechanism::ScramSha256),
+        Some(_) => return unsupported("an authMechanism other than SCRAM"),
+    };
+    let (Some(user), Some(password)) = (&credential.username, &credential.password) else {
+        return unsupported("a user without a password");
+    };
+    let source = credential.source.as_deref().or(database).unwrap_or("admin");
+    Ok(Login {
+        user: user.clone(),
+        password: Secret::new(password.clone()),
+        source: source.to_owned(),
+        mechanism,
+    })
+}
+
+/// The driver's words, unless they might quote a part of the credentials: with a character in them that
+/// should have been percent-encoded, any part of the string can be taken for any other.
+fn reason(uri: &str, kind: &ErrorKind) -> String {
+    let is_about_names = matches!(kind, ErrorKind::DnsResolve { .. });
+    if uri.contains('@') && !is_about_names {
+        "it is not valid (user name and password must be percent-encoded, and options be known)"
+            .to_owned()
+    } else {
+        kind.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn read_uri(uri: &str) -> Result<(ClientOptions, Connector), UpstreamError> {
+        read(&UpstreamOptions::new(Secret::new(uri.to_owned()))).await
+    }
+
+    #[tokio::test]
+    async fn credentials_are_taken_from_the_string() {
+        let cases = [
+            ("mongodb://h:1", None),
+            ("mongodb://u:p%40@h:1", Some(("u", "admin", None))),
+            ("mongodb://u:p%40@h:1/shop", Some(("u", "shop", None))),
+            ("mongodb://u:p%40@h:1/shop?authSource=users", Some(("u", "users", None))),
+            (
+                "mongodb://u:p%40@h:1/?authMechanism=SCRAM-SHA-1",
+                Some(("u", "admin", Some(Mechanism::ScramSha1))),
+            ),
+        ];
+        for (uri, expected) in cases {
+            let (_, connector) = read_uri(uri).await.unwrap();
+            let login = connector.login.as_deref();
+            let found = login.map(|login| {
+                assert_eq!(login.password.expose(), "p@");
+                (login.user.as_str(), login.source.as_str(), login.mechanism)
+            });
+            assert_eq!(found, expected, "{uri}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_supported_is_said() {
+        for (uri, expected) in [
+            ("mongodb://h:1/?loadBalanced=true", "loadBalanced"),
+            ("mongodb://%2Ftmp%2Fx.sock", "Unix"),
+            ("mongodb://u:p@h:1/?authMechanism=PLAIN", "SCRAM"),
+            ("mongodb://u@h:1", "password"),
+            ("mongodb://h:1/?tls=true&tlsAllowInvalidCertificates=true", "tlsCAFile"),
+            ("postgres://h:1", "scheme"),
+        ] {
+            let text = read_uri(uri).await.unwrap_err().to_string();
+            assert!(text.contains(expected), "{uri}: {text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn errors_do_not_quote_passwords() {
+        for uri in ["mongodb://user:pen?cil@h:1", "mongodb://user:pen@cil/x@h:1:2"] {
+            let error = read_uri(uri).await.unwrap_err();
+            let text = format!("{error} {error:?}");
+            assert!(!text.contains("pen") && !text.contains("cil"), "{text}");
+        }
+    }
+}
