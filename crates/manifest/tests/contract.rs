@@ -90,12 +90,12 @@ fn the_defaults_are_the_values_shown() {
 }
 
 fn check_values(config: &Config) {
-    let listeners: Vec<_> = config
+    let addresses: Vec<_> = config
         .listeners
         .iter()
-        .map(|listener| listener.address.to_string())
+        .map(|listener| (listener.address.host(), listener.address.port()))
         .collect();
-    assert_eq!(listeners, [format!("127.0.0.1:{}", 27_018)]);
+    assert_eq!(addresses, [("127.0.0.1", 27_018)]);
     assert_eq!(config.upstream.pool.connections_max, 100);
     assert_eq!(
         config.upstream.pool.checkout_timeout,
