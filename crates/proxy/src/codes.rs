@@ -4,10 +4,10 @@ use std::borrow::Cow;
 
 /// The name of a code, as mongod writes it into `codeName`; codes without name are `Location<code>`.
 pub fn code_name(code: i32) -> Cow<'static, str> {
-    NAMES
-        .iter()
-        .find(|(known, _)| *known == code)
-        .map_or_else(|| format!("Location{code}").into(), |(_, name)| Cow::Borrowed(*name))
+    NAMES.iter().find(|(known, _)| *known == code).map_or_else(
+        || format!("Location{code}").into(),
+        |(_, name)| Cow::Borrowed(*name),
+    )
 }
 
 /// From mongod's `error_codes.yml` (6.0; 462 from 8.2).

@@ -1,29 +1,592 @@
 //! The way of a command to the upstream and back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use mdb_scope::{CommandSpec, Refusal};
-use mdb_wire::Command;
+use mdb_scope::{
+    AppId, CollectionFacts, CommandSpec, CursorFacts, Duty, Facts, FieldName, Glance, ReplyRule,
+    ReplyView, Retry, Rule, Scope, Scoped, collection_of, cursor_not_found, glance,
+    required_action,
+};
+use mdb_upstream::{Lease, Sent, ServerHello};
+use mdb_wire::frame::HEADER_BYTES;
+use mdb_wire::{Command, Document, Writer};
+use sha2::{Digest, Sha256};
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
+use crate::catalog;
+use crate::cluster_time::ClusterTime;
+use crate::control::{Control, KEY_BYTES};
+use crate::cursors::Cursor;
+use crate::dispatch::not_allowed;
 use crate::error::Error;
 use crate::identity::Identity;
+use crate::labels::when_lost;
+use crate::namespaces::{Known, Namespaces, Place};
 use crate::shared::Shared;
 
+/// How long a command without `maxTimeMS` waits for a server and a connection together.
+const WAIT_MAX: Duration = Duration::from_secs(25);
+/// How often an upsert that lost a race on its `_id` is sent again; the server itself tries as often.
+const UPSERT_TRIES_MAX: u32 = 3;
+/// Flags and the kind of the one section, in front of a reply's body.
+const REPLY_BODY_AT: usize = HEADER_BYTES + 4 + 1;
+/// 4.4: what is assumed of an upstream that answered a command before its hello was seen.
+const WIRE_VERSION_DEFAULT: i32 = 9;
+
 /// Carries commands upstream.
-#[derive(Debug, Default)]
-pub struct Forward;
+#[derive(Debug)]
+pub struct Forward {
+    field: FieldName,
+    control_database: String,
+    session_key: OnceCell<[u8; KEY_BYTES]>,
+    pub(crate) cluster_time: ClusterTime,
+    pub(crate) namespaces: Arc<Namespaces>,
+}
+
+/// One command on its way.
+pub(crate) struct Journey<'a> {
+    pub(crate) forward: &'a Forward,
+    pub(crate) shared: &'a Shared,
+    pub(crate) identity: &'a Arc<Identity>,
+    pub(crate) scope: &'a Scope,
+    pub(crate) spec: &'static CommandSpec,
+    pub(crate) command: &'a Command<'a>,
+    pub(crate) hello: Option<Arc<ServerHello>>,
+    pub(crate) deadline: Instant,
+}
 
 impl Forward {
+    /// For a scope field and a control database; both are the same in every proxy of the deployment.
+    pub fn new(field: FieldName, control_database: String) -> Self {
+        Self {
+            field,
+            control_database,
+            session_key: OnceCell::new(),
+            cluster_time: ClusterTime::default(),
+            namespaces: Arc::default(),
+        }
+    }
+
     /// Appends the body of the reply to `out`, which holds the reply's header.
     pub async fn command(
         &self,
-        _shared: &Shared,
-        _identity: &Arc<Identity>,
+        shared: &Shared,
+        identity: &Arc<Identity>,
         spec: &'static CommandSpec,
-        _command: &Command<'_>,
-        _out: &mut Vec<u8>,
+        command: &Command<'_>,
+        out: &mut Vec<u8>,
     ) -> Result<(), Error> {
-        let refusal = Refusal::command_not_supported(format!("{} is not forwarded", spec.name));
-        std::future::ready(Err(refusal.into())).await
+        if !identity.grants.allows(required_action(spec, command)) {
+            return Err(not_allowed(spec, command).into());
+        }
+        let deadline = Instant::now() + wait_max(command);
+        let scope = self.scope(shared, identity, deadline, command).await?;
+        let hello = shared.upstream.hello().borrow().clone();
+        let journey = Journey {
+            forward: self,
+            shared,
+            identity,
+            scope,
+            spec,
+            command,
+            hello,
+            deadline,
+        };
+        match spec.duty {
+            Duty::Catalog(row) => Box::pin(catalog::answer(&journey, row, out)).await,
+            Duty::Forward(Rule::GetMore) => journey.get_more(out).await,
+            _ => journey.travel(out).await,
+        }
+    }
+
+    /// The app's scope; made when its first command comes, as its session key is stored upstream.
+    async fn scope<'i>(
+        &self,
+        shared: &Shared,
+        identity: &'i Arc<Identity>,
+        deadline: Instant,
+        command: &Command<'_>,
+    ) -> Result<&'i Scope, Error> {
+        let app = &identity.app;
+        if let Some(scope) = app.scope.get() {
+            return Ok(scope);
+        }
+        let control = Control::new(shared.upstream.control(), &self.control_database);
+        let key = self.session_key.get_or_try_init(|| control.session_key());
+        let key = within(deadline, command, key).await?;
+        let made = app
+            .scope
+            .get_or_init(|| async {
+                let session_key = app_key(key, &app.id);
+                let is_hidden = !app.expose_scope_field;
+                Scope::new(app.id.clone(), self.field.clone(), is_hidden, session_key)
+            })
+            .await;
+        Ok(made)
+    }
+}
+
+/// Each app's own key, from the one that all proxies share.
+fn app_key(shared: &[u8; KEY_BYTES], app: &AppId) -> [u8; 16] {
+    let mut digest = Sha256::new();
+    digest.update(b"mdb-runtime session key\0");
+    digest.update(shared);
+    digest.update(app.as_str());
+    let digest = digest.finalize();
+    let mut key = [0; 16];
+    for (place, byte) in key.iter_mut().zip(digest) {
+        *place = byte;
+    }
+    key
+}
+
+/// How long the command may wait for the upstream. `maxTimeMS` of a `getMore` is how long it may wait for documents.
+fn wait_max(command: &Command<'_>) -> Duration {
+    let limit = command.body.find("maxTimeMS").and_then(|e| e.as_integer());
+    match limit {
+        Some(millis) if millis > 0 && command.name != b"getMore" => {
+            WAIT_MAX.min(Duration::from_millis(millis.unsigned_abs()))
+        }
+        _ => WAIT_MAX,
+    }
+}
+
+/// Awaits work of the proxy's own driver, no longer than the command may wait.
+pub(crate) async fn within<T>(
+    deadline: Instant,
+    command: &Command<'_>,
+    work: impl Future<Output = Result<T, mongodb::error::Error>>,
+) -> Result<T, Error> {
+    let labels = when_lost(command, true);
+    match tokio::time::timeout_at(deadline, work).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => Err(Error::Control {
+            error: Some(error),
+            labels,
+        }),
+        Err(_) => Err(Error::Control {
+            error: None,
+            labels,
+        }),
+    }
+}
+
+impl<'a> Journey<'a> {
+    pub(crate) fn place(&self, collection: &'a str) -> Place<'a> {
+        Place {
+            scope: self.scope,
+            client: self.shared.upstream.control(),
+            control_database: &self.forward.control_database,
+            database: self.command.database,
+            collection,
+        }
+    }
+
+    pub(crate) fn control_database(&self) -> &'a str {
+        &self.forward.control_database
+    }
+
+    pub(crate) fn in_transaction(&self) -> bool {
+        self.command.body.find("autocommit").is_some()
+    }
+
+    /// Facts for rewriting, with the cluster time to send along.
+    pub(crate) fn with_facts<T>(
+        &self,
+        collection: &CollectionFacts,
+        rewrite: impl FnOnce(&Facts<'_>) -> T,
+    ) -> T {
+        let newest = self.forward.cluster_time.newest();
+        let newest = newest
+            .as_deref()
+            .and_then(|bytes| Document::parse_shallow(bytes).ok());
+        let bytes = |n: Option<i32>, default: usize| {
+            n.and_then(|n| usize::try_from(n).ok()).unwrap_or(default)
+        };
+        let hello = self.hello.as_deref();
+        rewrite(&Facts {
+            wire_version: hello.map_or(WIRE_VERSION_DEFAULT, |h| h.wire_version_max),
+            document_bytes_max: bytes(
+                hello.map(|h| h.max_bson_object_size),
+                mdb_wire::limits::DOCUMENT_BYTES_MAX_DEFAULT,
+            ),
+            message_bytes_max: bytes(
+                hello.map(|h| h.max_message_size_bytes),
+                mdb_wire::limits::MESSAGE_BYTES_MAX_DEFAULT,
+            ),
+            cluster_time: newest,
+            checks_cluster_time: self.shared.upstream.has_authentication(),
+            control_database: &self.forward.control_database,
+            collection,
+        })
+    }
+
+    /// A command that is rewritten by its row and sent.
+    async fn travel(&self, out: &mut Vec<u8>) -> Result<(), Error> {
+        let known = match target(self.spec, self.command)? {
+            Some(collection) => Some(self.known(collection).await?),
+            None => None,
+        };
+        let none = CollectionFacts::default();
+        let collection = known.as_ref().map_or(&none, |known| &known.facts);
+        let mut scoped = self.with_facts(collection, |facts| {
+            self.scope.apply(self.spec, self.command, facts)
+        })?;
+        self.exchange(&mut scoped, collection, out).await
+    }
+
+    /// What is known of the collection; made ready if the command may create it.
+    async fn known(&self, collection: &'a str) -> Result<Arc<Known>, Error> {
+        let place = self.place(collection);
+        let namespaces = &self.forward.namespaces;
+        let known = self.namespace(namespaces.look_up(place)).await?;
+        if may_create(self.spec, self.command) {
+            let (known, _) = self
+                .namespace(namespaces.ready(place, self.in_transaction()))
+                .await?;
+            return Ok(known);
+        }
+        if Namespaces::wants_refresh(&known) {
+            self.refresh_behind(collection);
+        }
+        Ok(known)
+    }
+
+    /// Awaits what is learned of a namespace, no longer than the command may wait.
+    pub(crate) async fn namespace<T>(
+        &self,
+        work: impl Future<Output = Result<T, crate::namespaces::NamespaceError>>,
+    ) -> Result<T, Error> {
+        use crate::namespaces::NamespaceError;
+        let labels = when_lost(self.command, true);
+        match tokio::time::timeout_at(self.deadline, work).await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(NamespaceError::Refused(refusal))) => Err(refusal.into()),
+            Ok(Err(NamespaceError::Driver(error))) => Err(Error::Control {
+                error: Some(error),
+                labels,
+            }),
+            Err(_) => Err(Error::Control {
+                error: None,
+                labels,
+            }),
+        }
+    }
+
+    /// Reads facts anew without letting the command wait.
+    fn refresh_behind(&self, collection: &str) {
+        let namespaces = Arc::clone(&self.forward.namespaces);
+        let client = self.shared.upstream.control().clone();
+        let identity = Arc::clone(self.identity);
+        let control_database = self.forward.control_database.clone();
+        let (database, collection) = (self.command.database.to_owned(), collection.to_owned());
+        tokio::spawn(async move {
+            let Some(scope) = identity.app.scope.get() else {
+                return;
+            };
+            let place = Place {
+                scope,
+                client: &client,
+                control_database: &control_database,
+                database: &database,
+                collection: &collection,
+            };
+            if let Err(error) = namespaces.refresh(place).await {
+                tracing::debug!(%error, "facts of a collection could not be read anew");
+            }
+        });
+    }
+
+    async fn get_more(&self, out: &mut Vec<u8>) -> Result<(), Error> {
+        let id = self.command.target.as_integer().unwrap_or_default();
+        let app = &self.identity.app.id;
+        let cursor = self.shared.cursors.look_up(app, id, Instant::now());
+        let Some(cursor) = cursor else {
+            return Err(cursor_not_found(&self.command.target).into());
+        };
+        let facts_of_cursor = CursorFacts {
+            upstream_id: cursor.upstream_id,
+            server: cursor.server.clone(),
+            database: cursor.database.to_string(),
+            collection: cursor.collection.to_string(),
+            session: cursor.lsid.as_deref().and_then(|id| id.try_into().ok()),
+            strips: cursor.strip,
+        };
+        let none = CollectionFacts::default();
+        let mut scoped = self.with_facts(&none, |facts| {
+            self.scope
+                .get_more(self.spec, self.command, facts, &facts_of_cursor)
+        })?;
+        let mut is_over = false;
+        let result = self
+            .exchange_with(&mut scoped, &none, out, &mut |_, _, upstream_id| {
+                is_over = upstream_id == 0;
+                Ok(if upstream_id == 0 { 0 } else { id })
+            })
+            .await;
+        let ended = match &result {
+            Ok(glance) => is_over || glance.code.is_some_and(ends_cursor),
+            Err(_) => true,
+        };
+        if ended {
+            self.shared.cursors.close(app, id);
+        }
+        result.map(|_| ())
+    }
+
+    /// Sends a command and writes its reply; a cursor in it is entered.
+    pub(crate) async fn exchange(
+        &self,
+        scoped: &mut Scoped,
+        collection: &CollectionFacts,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        let result = self
+            .exchange_with(scoped, collection, out, &mut |lease, rule, upstream_id| {
+                if upstream_id == 0 {
+                    Ok(0)
+                } else {
+                    self.open_cursor(lease, rule, upstream_id)
+                }
+            })
+            .await;
+        if let Err(Error::Limit(_)) = &result {
+            tracing::warn!(app = %self.identity.app.id, "an app holds too many open cursors");
+        }
+        result.map(|_| ())
+    }
+
+    fn open_cursor(&self, lease: &Lease, rule: ReplyRule, upstream_id: i64) -> Result<i64, Error> {
+        let body = self.command.body;
+        let lsid = body.find("lsid").and_then(|e| e.as_document()?.find("id"));
+        let is_endless = body.find("noCursorTimeout").and_then(|e| e.as_flag()) == Some(true);
+        let cursor = Cursor {
+            app: self.identity.app.id.clone(),
+            server: lease.server().clone(),
+            upstream_id,
+            database: self.command.database.into(),
+            collection: cursor_collection(self.command).into(),
+            lsid: lsid
+                .and_then(|id| id.as_binary())
+                .map(|(_, bytes)| bytes.into()),
+            strip: rule == ReplyRule::Cursor { strips: true },
+            command: self.spec.name,
+            no_cursor_timeout: is_endless,
+        };
+        Ok(self
+            .shared
+            .cursors
+            .open(&self.identity.app, cursor, Instant::now())?)
+    }
+
+    /// Sends a command until there is a reply to pass on or nothing more may be tried, and writes the reply.
+    async fn exchange_with(
+        &self,
+        scoped: &mut Scoped,
+        collection: &CollectionFacts,
+        out: &mut Vec<u8>,
+        map_cursor: &mut (dyn FnMut(&Lease, ReplyRule, i64) -> Result<i64, Error> + Send),
+    ) -> Result<Glance, Error> {
+        let mut attempt = Attempt::default();
+        loop {
+            let lent = self
+                .shared
+                .upstream
+                .lend(scoped.routing(), self.deadline)
+                .await;
+            let mut lease = lent.map_err(|error| Error::Upstream {
+                error,
+                labels: when_lost(self.command, attempt.is_first()),
+            })?;
+            let frame = match lease.exchange(scoped).await {
+                Ok(frame) => frame,
+                Err(error) if attempt.may_resend(scoped.retry(), error.sent) => {
+                    self.shared.metrics.retry();
+                    continue;
+                }
+                Err(error) => {
+                    let is_unsent = error.sent == Sent::Nothing && attempt.is_first();
+                    let labels = when_lost(self.command, is_unsent);
+                    return Err(Error::Exchange { error, labels });
+                }
+            };
+            let body = frame.get(REPLY_BODY_AT..).unwrap_or_default();
+            let reply = Document::parse_shallow(body)
+                .map_err(|_| Error::incident("a reply that is no document"))?;
+            self.forward.cluster_time.learn(reply);
+            let seen = glance(reply);
+            if let Some(code) = seen.state_change {
+                self.shared
+                    .upstream
+                    .report(lease.server(), lease.generation(), code);
+            }
+            if attempt.wants_another(scoped, &seen, self.in_transaction()) {
+                self.shared.metrics.retry();
+                continue;
+            }
+            let view = ReplyView {
+                scope: self.scope,
+                rule: scoped.rule(),
+                collection,
+            };
+            self.write_reply(&view, reply, &lease, out, map_cursor)?;
+            return Ok(seen);
+        }
+    }
+
+    fn write_reply(
+        &self,
+        view: &ReplyView<'_>,
+        reply: Document<'_>,
+        lease: &Lease,
+        out: &mut Vec<u8>,
+        map_cursor: &mut (dyn FnMut(&Lease, ReplyRule, i64) -> Result<i64, Error> + Send),
+    ) -> Result<(), Error> {
+        out.reserve(reply.bytes().len());
+        let mut w = Writer::new(std::mem::take(out));
+        let mark = w.begin();
+        let mut failure = None;
+        let written = view.write(&mut w, reply, &mut |upstream_id| {
+            map_cursor(lease, view.rule, upstream_id).unwrap_or_else(|error| {
+                failure = Some(error);
+                0
+            })
+        });
+        w.end(mark);
+        *out = w.into_bytes();
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        written.map_err(|incident| {
+            tracing::error!(
+                app = %self.identity.app.id,
+                command = self.spec.name,
+                database = self.command.database,
+                server = &**lease.server(),
+                %incident,
+                "a reply of the upstream was withheld"
+            );
+            Error::incident("a reply that must not be passed on")
+        })
+    }
+}
+
+/// The collection that a command names, if it works on one.
+fn target<'a>(
+    spec: &CommandSpec,
+    command: &Command<'a>,
+) -> Result<Option<&'a str>, mdb_scope::Refusal> {
+    if spec.name == "explain" {
+        let inner = command.target.as_document().and_then(Document::first);
+        return Ok(inner.and_then(|first| first.as_str()));
+    }
+    let is_collectionless = spec.name == "aggregate" && command.target.as_integer() == Some(1);
+    if !spec.on_collection || is_collectionless {
+        return Ok(None);
+    }
+    collection_of(command).map(Some)
+}
+
+/// What `getMore` will name as the cursor's collection.
+fn cursor_collection<'a>(command: &Command<'a>) -> &'a str {
+    // The name that servers give to cursors of a database.
+    command.target.as_str().unwrap_or("$cmd.aggregate")
+}
+
+/// Whether a command can bring its collection into being: an insert, or any upsert.
+fn may_create(spec: &CommandSpec, command: &Command<'_>) -> bool {
+    let upserts =
+        |statement: Document<'_>| statement.find("upsert").and_then(|e| e.as_flag()) == Some(true);
+    match spec.name {
+        "insert" => true,
+        "findAndModify" => upserts(command.body),
+        "update" => {
+            let in_sequence = command.sequence("updates");
+            let in_body = command.body.find("updates").and_then(|e| e.as_array());
+            in_sequence.is_some_and(|s| s.documents().any(upserts))
+                || in_body
+                    .is_some_and(|a| a.elements().filter_map(|e| e.as_document()).any(upserts))
+        }
+        _ => false,
+    }
+}
+
+/// Codes after which the server has no such cursor any more.
+fn ends_cursor(code: i32) -> bool {
+    // CursorNotFound, CursorKilled, QueryPlanKilled, OperationFailed, CappedPositionLost.
+    matches!(code, 43 | 237 | 175 | 96 | 136)
+}
+
+/// How often a command was tried, and why.
+#[derive(Debug, Default)]
+struct Attempt {
+    resent: u32,
+    upserts: u32,
+}
+
+impl Attempt {
+    fn is_first(&self) -> bool {
+        self.resent == 0
+    }
+
+    /// Whether a command whose exchange failed may be sent again: once, and only if the server knows it again or
+    /// provably never saw it.
+    fn may_resend(&mut self, retry: Retry, sent: Sent) -> bool {
+        let is_safe = match retry {
+            Retry::Read | Retry::NumberedWrite | Retry::TransactionEnd => true,
+            Retry::Write | Retry::GetMore => sent == Sent::Nothing,
+            Retry::InTransaction => false,
+        };
+        self.once(is_safe)
+    }
+
+    /// Whether a reply calls for another attempt instead of being passed on.
+    fn wants_another(&mut self, scoped: &Scoped, seen: &Glance, in_transaction: bool) -> bool {
+        if scoped.is_upsert_by_id() && seen.is_duplicate_id && !in_transaction {
+            self.upserts += 1;
+            return self.upserts <= UPSERT_TRIES_MAX;
+        }
+        let Some(code) = seen.state_change else {
+            return false;
+        };
+        let is_safe = match scoped.retry() {
+            Retry::Read | Retry::NumberedWrite | Retry::TransactionEnd => true,
+            // The server refused it before it did anything.
+            Retry::Write => !seen.is_ok && seen.code == Some(code) && NOT_PRIMARY.contains(&code),
+            Retry::GetMore | Retry::InTransaction => false,
+        };
+        self.once(is_safe)
+    }
+
+    fn once(&mut self, is_safe: bool) -> bool {
+        let again = is_safe && self.is_first();
+        if again {
+            self.resent += 1;
+        }
+        again
+    }
+}
+
+/// `NotWritablePrimary`, `NotPrimaryNoSecondaryOk`, `LegacyNotPrimary`: said before a command is begun.
+const NOT_PRIMARY: &[i32] = &[10107, 13435, 10058];
+
+impl Journey<'_> {
+    /// Whether the upstream is older than 7.0, which forgives a `drop` of nothing.
+    pub(crate) fn is_before_seven(&self) -> bool {
+        self.hello.as_ref().is_none_or(|h| h.wire_version_max < 21)
+    }
+
+    /// Refuses what servers do not do in a transaction either.
+    pub(crate) fn refuse_in_transaction(&self) -> Result<(), Error> {
+        if !self.in_transaction() {
+            return Ok(());
+        }
+        Err(mdb_scope::Refusal::not_in_transaction(format!(
+            "Cannot run '{}' in a multi-document transaction.",
+            self.spec.name
+        ))
+        .into())
     }
 }

@@ -2,8 +2,10 @@
 
 use std::sync::{Arc, OnceLock};
 
-use mdb_scope::{Action, AppId, COMMANDS, CommandSpec};
+use mdb_scope::{Action, AppId, COMMANDS, CommandSpec, Scope};
 use mdb_telemetry::{AppMeter, CommandMeter, Metrics, OTHER_COMMAND};
+
+use tokio::sync::OnceCell;
 
 use crate::slots::Slots;
 
@@ -20,6 +22,8 @@ pub struct App {
     pub cursors: Arc<Slots>,
     /// Counters that do not depend on a command.
     pub meter: AppMeter,
+    /// The right to see its documents; made with its first command.
+    pub(crate) scope: OnceCell<Scope>,
     metrics: Metrics,
     /// By [`CommandSpec::index`], the last for commands without row. Made when first used: a meter is over a
     /// kilobyte of counters, and an app uses a dozen of the commands.
@@ -35,8 +39,13 @@ impl App {
             expose_scope_field,
             connections: Arc::default(),
             cursors: Arc::default(),
+            scope: OnceCell::new(),
             metrics: metrics.clone(),
-            command_meters: COMMANDS.iter().map(|_| OnceLock::new()).chain([OnceLock::new()]).collect(),
+            command_meters: COMMANDS
+                .iter()
+                .map(|_| OnceLock::new())
+                .chain([OnceLock::new()])
+                .collect(),
         }
     }
 
@@ -110,9 +119,21 @@ impl Grants {
 mod tests {
     use super::*;
 
-    const READ: Grants = Grants { read: true, write: false, admin: false };
-    const WRITE: Grants = Grants { read: true, write: true, admin: false };
-    const ADMIN: Grants = Grants { read: false, write: false, admin: true };
+    const READ: Grants = Grants {
+        read: true,
+        write: false,
+        admin: false,
+    };
+    const WRITE: Grants = Grants {
+        read: true,
+        write: true,
+        admin: false,
+    };
+    const ADMIN: Grants = Grants {
+        read: false,
+        write: false,
+        admin: true,
+    };
 
     #[test]
     fn roles_allow_what_their_names_say() {
@@ -140,7 +161,13 @@ mod tests {
     fn roles_have_the_names_of_mongodb() {
         let names = |grants: Grants| grants.role_names().collect::<Vec<_>>();
         assert_eq!(names(READ), ["read"]);
-        assert_eq!(names(Grants { admin: true, ..WRITE }), ["readWrite", "dbAdmin"]);
+        assert_eq!(
+            names(Grants {
+                admin: true,
+                ..WRITE
+            }),
+            ["readWrite", "dbAdmin"]
+        );
         assert!(names(Grants::default()).is_empty());
     }
 

@@ -1,1 +1,49 @@
-//! proxy
+//! Clients in, each command from socket to upstream and back.
+//!
+//! - [`serve`] accepts clients and drains them at the end; [`serve_client`] is the life of one.
+//! - A command's row in `mdb_scope::COMMANDS` says who does it: the proxy alone, or the upstream by way of [`Forward`].
+//! - [`Identity`] is what a proven credential stands for; one per connection, for ever of one app.
+//! - [`Cursors`] keeps whose each open cursor is.
+//! - [`Error`] is everything by which a command can fail; one function, [`reply::for_error`], makes it a reply.
+
+mod announcement;
+mod api;
+mod authenticate;
+mod catalog;
+mod cluster_time;
+mod codes;
+mod connection;
+mod control;
+mod cursors;
+mod dispatch;
+mod downstream;
+mod drain;
+mod error;
+mod forward;
+mod hello;
+mod identity;
+mod inbox;
+pub mod labels;
+mod listener;
+mod listing;
+mod local;
+mod namespaces;
+mod observe;
+mod random;
+pub mod reply;
+mod shared;
+mod slots;
+#[cfg(test)]
+mod testing;
+
+pub use announcement::{HelloState, Presentation, TopologyVersion};
+pub use codes::code_name;
+pub use cursors::{CURSORS_PER_APP_MAX, Cursor, Cursors};
+pub use downstream::serve_client;
+pub use drain::Shutdown;
+pub use error::{ApiError, AwaitingFlaw, Error, HelloError, LegacyError, Limit, SaslError};
+pub use forward::Forward;
+pub use identity::{App, Grants, Identity};
+pub use listener::serve;
+pub use shared::{ClientLimits, Shared};
+pub use slots::{Slot, Slots};

@@ -1,1 +1,46 @@
-//! runtime
+//! The program around the proxy: arguments, start, admin HTTP, signals, end.
+//!
+//! - [`run`] does what the arguments say and tells with which [`Ending`] the process ends.
+//! - [`Proxy`] is a whole proxy in one value: started from loaded manifests, ended by a drain. Tests and the
+//!   demonstration run it inside their own process.
+//! - [`check`] and [`health`] are the two other commands.
+//!
+//! ```text
+//!  args ─► serve ─► load, log, signals
+//!             └───► Proxy::start: bind ─► upstream ─► credentials ─► listeners, admin      (app.rs: the graph)
+//! ```
+
+mod admin;
+mod app;
+mod args;
+pub mod check;
+mod credentials;
+mod ending;
+pub mod health;
+mod listeners;
+mod open_files;
+mod readiness;
+mod serve;
+mod signals;
+
+pub use app::Proxy;
+pub use args::{Args, CheckArgs, Command, HealthArgs, ServeArgs};
+pub use ending::Ending;
+pub use readiness::{Readiness, Unready};
+
+use std::io;
+
+/// Does what the arguments say, with the environment of the process. Blocks until it is done.
+pub fn run(args: &Args) -> Ending {
+    let environment = |name: &str| std::env::var(name).ok();
+    match &args.command {
+        Command::Serve(args) => serve::serve(args, &environment),
+        Command::Check(args) => check::check(
+            &args.config,
+            &environment,
+            &mut io::stdout().lock(),
+            &mut io::stderr().lock(),
+        ),
+        Command::Health(args) => health::health(args, &mut io::stderr().lock()),
+    }
+}

@@ -91,7 +91,7 @@ pub static GENERIC: &[Argument] = &[
 ];
 
 /// `find`.
-pub static FIND: &[Argument] = &[
+pub(crate) static FIND: &[Argument] = &[
     arg("filter", Take::Filter),
     arg("projection", Take::Projection),
     arg("sort", Take::Sort),
@@ -118,13 +118,13 @@ pub static FIND: &[Argument] = &[
 ];
 
 /// `getMore`.
-pub static GET_MORE: &[Argument] = &[arg("collection", Take::Own), arg("batchSize", PASS)];
+pub(crate) static GET_MORE: &[Argument] = &[arg("collection", Take::Own), arg("batchSize", PASS)];
 
 /// `killCursors`.
-pub static KILL_CURSORS: &[Argument] = &[arg("cursors", Take::Own)];
+pub(crate) static KILL_CURSORS: &[Argument] = &[arg("cursors", Take::Own)];
 
 /// `aggregate`.
-pub static AGGREGATE: &[Argument] = &[
+pub(crate) static AGGREGATE: &[Argument] = &[
     arg("pipeline", Take::Pipeline),
     arg("cursor", PASS),
     arg("explain", Take::Own),
@@ -136,7 +136,7 @@ pub static AGGREGATE: &[Argument] = &[
 ];
 
 /// `count`.
-pub static COUNT: &[Argument] = &[
+pub(crate) static COUNT: &[Argument] = &[
     arg("query", Take::Filter),
     arg("limit", PASS),
     arg("skip", PASS),
@@ -146,7 +146,7 @@ pub static COUNT: &[Argument] = &[
 ];
 
 /// `distinct`.
-pub static DISTINCT: &[Argument] = &[
+pub(crate) static DISTINCT: &[Argument] = &[
     arg("key", Take::Key),
     arg("query", Take::Filter),
     arg("hint", Take::Hint),
@@ -154,14 +154,14 @@ pub static DISTINCT: &[Argument] = &[
 ];
 
 /// `insert`.
-pub static INSERT: &[Argument] = &[
+pub(crate) static INSERT: &[Argument] = &[
     arg("documents", Take::Documents),
     arg("ordered", PASS),
     arg("bypassDocumentValidation", Take::Drop),
 ];
 
 /// `update`.
-pub static UPDATE: &[Argument] = &[
+pub(crate) static UPDATE: &[Argument] = &[
     arg("updates", Take::Updates),
     arg("ordered", PASS),
     arg("let", Take::Let),
@@ -169,7 +169,7 @@ pub static UPDATE: &[Argument] = &[
 ];
 
 /// A statement of `update`.
-pub static UPDATE_STATEMENT: &[Argument] = &[
+pub(crate) static UPDATE_STATEMENT: &[Argument] = &[
     arg("q", Take::Filter),
     arg("u", Take::Update),
     arg("c", Take::Let),
@@ -182,14 +182,14 @@ pub static UPDATE_STATEMENT: &[Argument] = &[
 ];
 
 /// `delete`.
-pub static DELETE: &[Argument] = &[
+pub(crate) static DELETE: &[Argument] = &[
     arg("deletes", Take::Deletes),
     arg("ordered", PASS),
     arg("let", Take::Let),
 ];
 
 /// A statement of `delete`.
-pub static DELETE_STATEMENT: &[Argument] = &[
+pub(crate) static DELETE_STATEMENT: &[Argument] = &[
     arg("q", Take::Filter),
     arg("limit", PASS),
     arg("collation", Take::Collation),
@@ -197,7 +197,7 @@ pub static DELETE_STATEMENT: &[Argument] = &[
 ];
 
 /// `findAndModify`.
-pub static FIND_AND_MODIFY: &[Argument] = &[
+pub(crate) static FIND_AND_MODIFY: &[Argument] = &[
     arg("query", Take::Filter),
     arg("sort", Take::Sort),
     arg("remove", PASS),
@@ -213,13 +213,13 @@ pub static FIND_AND_MODIFY: &[Argument] = &[
 ];
 
 /// `explain`.
-pub static EXPLAIN: &[Argument] = &[arg("verbosity", PASS)];
+pub(crate) static EXPLAIN: &[Argument] = &[arg("verbosity", PASS)];
 
 /// `commitTransaction` and `abortTransaction`.
-pub static TRANSACTION: &[Argument] = &[];
+pub(crate) static TRANSACTION: &[Argument] = &[];
 
 /// `listCollections`.
-pub static LIST_COLLECTIONS: &[Argument] = &[
+pub(crate) static LIST_COLLECTIONS: &[Argument] = &[
     arg("filter", Take::Own),
     arg("nameOnly", Take::Own),
     arg("authorizedCollections", Take::Drop),
@@ -227,14 +227,14 @@ pub static LIST_COLLECTIONS: &[Argument] = &[
 ];
 
 /// `listDatabases`.
-pub static LIST_DATABASES: &[Argument] = &[
+pub(crate) static LIST_DATABASES: &[Argument] = &[
     arg("filter", Take::Own),
     arg("nameOnly", Take::Own),
     arg("authorizedDatabases", Take::Drop),
 ];
 
 /// `create`. What is not here cannot be shared.
-pub static CREATE: &[Argument] = &[
+pub(crate) static CREATE: &[Argument] = &[
     arg("autoIndexId", Take::Drop),
     arg("capped", Take::Own),
     arg("size", Take::Own),
@@ -258,20 +258,20 @@ pub static CREATE: &[Argument] = &[
 ];
 
 /// `drop` and `dropDatabase`.
-pub static DROP: &[Argument] = &[];
+pub(crate) static DROP: &[Argument] = &[];
 
 /// `createIndexes`.
-pub static CREATE_INDEXES: &[Argument] = &[
+pub(crate) static CREATE_INDEXES: &[Argument] = &[
     arg("indexes", Take::Own),
     arg("commitQuorum", PASS),
     arg("ignoreUnknownIndexOptions", Take::Own),
 ];
 
 /// `listIndexes`.
-pub static LIST_INDEXES: &[Argument] = &[arg("cursor", Take::Drop)];
+pub(crate) static LIST_INDEXES: &[Argument] = &[arg("cursor", Take::Drop)];
 
 /// `dropIndexes`.
-pub static DROP_INDEXES: &[Argument] = &[arg("index", Take::Own)];
+pub(crate) static DROP_INDEXES: &[Argument] = &[arg("index", Take::Own)];
 
 /// The row of a field.
 pub(crate) fn look_up(table: &'static [Argument], name: &[u8]) -> Option<&'static Argument> {

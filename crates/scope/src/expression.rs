@@ -77,12 +77,10 @@ fn operator(sight: Sight<'_>, w: &mut Writer, element: &Element<'_>) -> Result<(
 
 fn unknown(element: &Element<'_>) -> Refusal {
     match element.key {
-        b"$function" | b"$accumulator" | b"$where" => {
-            Refusal::invalid_pipeline_operator(format!(
-                "{} is not allowed: server-side JavaScript is shared by all apps; use aggregation expressions instead",
-                element.name()
-            ))
-        }
+        b"$function" | b"$accumulator" | b"$where" => Refusal::invalid_pipeline_operator(format!(
+            "{} is not allowed: server-side JavaScript is shared by all apps; use aggregation expressions instead",
+            element.name()
+        )),
         _ => Refusal::invalid_pipeline_operator(format!(
             "Unrecognized expression '{}'",
             element.name()
@@ -144,11 +142,11 @@ fn literal<'a>(element: &Element<'a>) -> Option<&'a [u8]> {
         .flatten()
 }
 
-/// What follows a `.` or the end, if `path` begins with the whole component `name`.
-fn after_component<'a>(path: &'a [u8], name: &[u8]) -> Option<Option<&'a [u8]>> {
+/// What follows the component `name` at the beginning of a path: nothing (`""`) or the rest behind the dot.
+fn after_component<'a>(path: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     match path.strip_prefix(name)?.split_first() {
-        None => Some(None),
-        Some((b'.', rest)) => Some(Some(rest)),
+        None => Some(b""),
+        Some((b'.', rest)) => Some(rest),
         Some(_) => None,
     }
 }
@@ -189,8 +187,8 @@ fn variable(
     }
     let whole = after_component(path, b"ROOT").or_else(|| after_component(path, b"CURRENT"));
     match whole {
-        Some(None) if sight.sees_hidden_field() => whole_document(sight, w, key)?,
-        Some(Some(rest)) if sight.sees_hidden_field() && sight.names_scope_field(rest) => {
+        Some(b"") if sight.sees_hidden_field() => whole_document(sight, w, key)?,
+        Some(rest) if sight.sees_hidden_field() && sight.names_scope_field(rest) => {
             w.string(key, "$$REMOVE");
         }
         _ => w.renamed(key, value),

@@ -37,7 +37,10 @@ fn top_level(sight: Sight<'_>, w: &mut Writer, element: &Element<'_>) -> Result<
     match element.key {
         b"$and" | b"$or" | b"$nor" => {
             let Some(branches) = element.as_array() else {
-                return Err(Refusal::bad_value(format!("{} must be an array", element.name())));
+                return Err(Refusal::bad_value(format!(
+                    "{} must be an array",
+                    element.name()
+                )));
             };
             let array = w.begin_array(element.key);
             for branch in branches.elements() {
@@ -76,7 +79,9 @@ fn predicate(element: &Element<'_>) -> Result<(), Refusal> {
     let Some(document) = element.as_document() else {
         return Ok(());
     };
-    let is_operators = document.first().is_some_and(|f| f.key.first() == Some(&b'$'));
+    let is_operators = document
+        .first()
+        .is_some_and(|f| f.key.first() == Some(&b'$'));
     if !is_operators {
         return Ok(());
     }
@@ -132,7 +137,11 @@ pub(crate) fn relative(filter: Document<'_>) -> Result<(), Refusal> {
 
 /// Keywords that count or name the fields of a document, among them the hidden one.
 const SCHEMA_OBSERVERS: &[&str] = &[
-    "additionalProperties", "minProperties", "maxProperties", "patternProperties", "dependencies",
+    "additionalProperties",
+    "minProperties",
+    "maxProperties",
+    "patternProperties",
+    "dependencies",
 ];
 
 /// Refuses a schema that could observe the hidden field at its root.

@@ -119,14 +119,18 @@ pub(crate) fn read_preference(element: &Element<'_>) -> Result<Option<ReadPrefer
             ));
         }
     };
-    let tag_sets = document.find("tags").map_or(Ok(Vec::new()), |t| tag_sets(&t))?;
+    let tag_sets = document
+        .find("tags")
+        .map_or(Ok(Vec::new()), |t| tag_sets(&t))?;
     let staleness = document
         .find("maxStalenessSeconds")
         .map(|e| e.as_integer().unwrap_or(0))
         .filter(|&seconds| seconds != -1);
     let max_staleness_seconds = match staleness {
         None => None,
-        Some(seconds) if seconds >= STALENESS_SECONDS_MIN => Some(u32::try_from(seconds).unwrap_or(u32::MAX)),
+        Some(seconds) if seconds >= STALENESS_SECONDS_MIN => {
+            Some(u32::try_from(seconds).unwrap_or(u32::MAX))
+        }
         Some(_) => {
             return Err(Refusal {
                 code: 160,
@@ -153,7 +157,8 @@ pub(crate) fn read_preference(element: &Element<'_>) -> Result<Option<ReadPrefer
 }
 
 fn tag_sets(element: &Element<'_>) -> Result<Vec<TagSet>, Refusal> {
-    let wrong = || Refusal::bad_value("$readPreference.tags must be an array of documents of strings");
+    let wrong =
+        || Refusal::bad_value("$readPreference.tags must be an array of documents of strings");
     let array = element.as_array().ok_or_else(wrong)?;
     let mut sets = Vec::new();
     for set in array.elements() {

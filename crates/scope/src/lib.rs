@@ -21,15 +21,50 @@
 )]
 
 mod app;
+mod apply;
 mod arguments;
+mod body;
 mod commands;
+mod explain;
+mod expression;
+mod facts;
+mod filter;
+mod generic;
+mod hint;
+mod index;
+mod namespace;
+mod operators;
+mod pipeline;
+mod projection;
 mod refusal;
+mod reply;
+mod scope;
 mod scoped;
+mod session;
+mod sight;
+mod stages;
+mod stamp;
+mod statements;
+mod text;
+mod update;
 
 pub use app::{AppId, SLUG_BYTES_MAX, SlugError};
+pub use apply::{check_catalog_command, cursor_ids, cursor_not_found, required_action};
 pub use arguments::{Argument, GENERIC, Take};
 pub use commands::{
     Action, COMMANDS, Catalog, CommandSpec, Denial, Duty, Local, REFUSED, Rule, look_up,
 };
+pub use facts::{
+    CollectionFacts, CursorFacts, Facts, OwnIndex, base_id_index_name, base_index_name,
+    cluster_time_of,
+};
+pub use index::dropped_indexes;
+pub use namespace::{NAMESPACE_BYTES_MAX, check_collection, collection_of};
 pub use refusal::{REFUSAL_CODES, Refusal};
-pub use scoped::{ReadMode, ReadPreference, Routing, Scoped, ServerAddress, TagSet};
+pub use reply::{Glance, Incident, ReplyView, STATE_CHANGE_CODES, glance};
+pub use scope::{FieldName, FieldNameError, Scope};
+pub use scoped::{
+    ReadMode, ReadPreference, ReplyRule, Retry, Routing, Scoped, ServerAddress, TagSet,
+};
+pub use session::SessionCipher;
+pub use stages::{STAGES, StageDuty, StageSpec};

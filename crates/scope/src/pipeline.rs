@@ -116,7 +116,8 @@ fn scoped(
         if !is_transparent(around.sight, spec, &body) {
             break;
         }
-        stages::write_plain(around.sight, out.w, out.next().as_bytes(), spec, &body)?;
+        let key = out.next();
+        stages::write_plain(around.sight, out.w, key.as_bytes(), spec, &body)?;
         stages.next();
     }
     let hides = around.sight.scope().is_hidden();
@@ -171,7 +172,9 @@ fn condition<'a>(
 fn is_transparent(sight: Sight<'_>, spec: &StageSpec, body: &Element<'_>) -> bool {
     spec.hoist == Hoist::Transparent
         && match spec.duty {
-            StageDuty::Match => body.as_document().is_some_and(|d| filter::is_plain(sight, d)),
+            StageDuty::Match => body
+                .as_document()
+                .is_some_and(|d| filter::is_plain(sight, d)),
             StageDuty::Sort => body
                 .as_document()
                 .is_some_and(|d| !d.elements().any(|e| sight.names_scope_field(e.key))),
@@ -197,8 +200,7 @@ fn is_inclusion(sight: Sight<'_>, body: &Element<'_>) -> bool {
     };
     let names_field = document.elements().any(|e| sight.names_scope_field(e.key));
     let first = document.elements().find(|e| e.key != b"_id");
-    !names_field
-        && first.is_some_and(|e| e.as_flag() == Some(true) || e.kind == Kind::String)
+    !names_field && first.is_some_and(|e| e.as_flag() == Some(true) || e.kind == Kind::String)
 }
 
 /// The stages behind: documents are clean.
@@ -227,7 +229,10 @@ fn rest<'a>(
                     "$documents is only valid as the first stage in a pipeline",
                 ));
             }
-            _ => stages::write_plain(clean, out.w, out.next().as_bytes(), spec, &body)?,
+            _ => {
+                let key = out.next();
+                stages::write_plain(clean, out.w, key.as_bytes(), spec, &body)?;
+            }
         }
         documents_allowed = false;
     }
@@ -302,7 +307,11 @@ fn lookup(
     let stage = out.w.begin_document(key.as_bytes());
     let lookup = out.w.begin_document(b"$lookup");
     let has_from = specification.find("from").is_some();
-    let source = if has_from { Source::Foreign } else { Source::Given };
+    let source = if has_from {
+        Source::Foreign
+    } else {
+        Source::Given
+    };
     let mut has_pipeline = false;
     for element in specification.elements() {
         match element.key {
@@ -329,7 +338,13 @@ fn lookup(
                 "$lookup with localField and foreignField alone is not available on a server before 5.0; give it a pipeline with let and $expr",
             ));
         }
-        write(around.deeper()?, out.w, b"pipeline", &EMPTY_ARRAY, Source::Foreign)?;
+        write(
+            around.deeper()?,
+            out.w,
+            b"pipeline",
+            &EMPTY_ARRAY,
+            Source::Foreign,
+        )?;
     }
     out.w.end(lookup);
     out.w.end(stage);
@@ -408,7 +423,13 @@ fn union_with(
     if body.kind == Kind::String {
         let name = foreign_collection(body, "$unionWith")?;
         out.w.string(b"coll", name);
-        write(around.deeper()?, out.w, b"pipeline", &EMPTY_ARRAY, Source::Foreign)?;
+        write(
+            around.deeper()?,
+            out.w,
+            b"pipeline",
+            &EMPTY_ARRAY,
+            Source::Foreign,
+        )?;
     } else {
         let specification = specification(body, "$unionWith")?;
         let has_collection = specification.find("coll").is_some();
@@ -422,7 +443,11 @@ fn union_with(
                 _ => return Err(unknown_member("$unionWith", &element)),
             }
         }
-        let source = if has_collection { Source::Foreign } else { Source::Given };
+        let source = if has_collection {
+            Source::Foreign
+        } else {
+            Source::Given
+        };
         let pipeline = specification.find("pipeline").unwrap_or(EMPTY_ARRAY);
         write(around.deeper()?, out.w, b"pipeline", &pipeline, source)?;
     }
@@ -439,8 +464,20 @@ pub(crate) fn reads_in_record_order(pipeline: &Element<'_>) -> bool {
     first.is_none_or(|stage| {
         matches!(
             stage.key,
-            b"$limit" | b"$skip" | b"$project" | b"$addFields" | b"$set" | b"$unset" | b"$unwind" | b"$replaceRoot"
-                | b"$replaceWith" | b"$lookup" | b"$facet" | b"$redact" | b"$graphLookup" | b"$unionWith"
+            b"$limit"
+                | b"$skip"
+                | b"$project"
+                | b"$addFields"
+                | b"$set"
+                | b"$unset"
+                | b"$unwind"
+                | b"$replaceRoot"
+                | b"$replaceWith"
+                | b"$lookup"
+                | b"$facet"
+                | b"$redact"
+                | b"$graphLookup"
+                | b"$unionWith"
         )
     })
 }
@@ -452,4 +489,3 @@ pub(crate) fn begins_with_documents(pipeline: &Element<'_>) -> bool {
         .and_then(|stage| stage.as_document()?.first())
         .is_some_and(|stage| stage.key == b"$documents")
 }
-

@@ -115,7 +115,11 @@ pub(crate) fn sort(
             continue;
         }
         if element.kind == Kind::Document {
-            for meta in element.as_document().into_iter().flat_map(Document::elements) {
+            for meta in element
+                .as_document()
+                .into_iter()
+                .flat_map(Document::elements)
+            {
                 if meta.key != b"$meta" {
                     return Err(Refusal::bad_value(format!(
                         "Illegal key in $sort specification: {}",

@@ -17,7 +17,9 @@ pub struct FieldName(Box<str>);
 
 /// A text that cannot name the scope field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} cannot be the scope field: 1 to 64 bytes, no '.', no '$', no zero byte, not '_id', no leading '~'")]
+#[error(
+    "{0:?} cannot be the scope field: 1 to 64 bytes, no '.', no '$', no zero byte, not '_id', no leading '~'"
+)]
 pub struct FieldNameError(pub String);
 
 impl FieldName {
@@ -109,6 +111,11 @@ impl Scope {
     /// Bytes that stamping adds to a document.
     pub fn stamp_bytes(&self) -> usize {
         self.element.len()
+    }
+
+    /// The element `app_id: SLUG`.
+    pub(crate) fn stamp_element(&self) -> &[u8] {
+        &self.element
     }
 
     /// Writes the element `app_id: SLUG`.

@@ -45,11 +45,52 @@ pub enum Routing {
     Member(ServerAddress),
 }
 
+/// What may be done when the exchange fails; the rows of the table of failures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// A read outside of a transaction: may be sent again.
+    Read,
+    /// `getMore`: never.
+    GetMore,
+    /// A write with a transaction number: the server knows it again.
+    NumberedWrite,
+    /// A write without one: never once a byte may have left.
+    Write,
+    /// A statement in a transaction: never.
+    InTransaction,
+    /// `commitTransaction` and `abortTransaction`: may be sent again.
+    TransactionEnd,
+}
+
+/// How the reply is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplyRule {
+    /// Known fields pass.
+    Plain,
+    /// A cursor whose documents may carry the scope field.
+    Cursor {
+        /// Whether it has to be taken out.
+        strips: bool,
+    },
+    /// A document under `value`.
+    Value {
+        /// Whether the scope field has to be taken out.
+        strips: bool,
+    },
+    /// A plan.
+    Explain,
+}
+
 /// A command proven safe to forward. Only this crate can make one.
 #[derive(Debug)]
 pub struct Scoped {
-    message: Vec<u8>,
-    routing: Routing,
+    pub(crate) message: Vec<u8>,
+    pub(crate) routing: Routing,
+    pub(crate) retry: Retry,
+    pub(crate) rule: ReplyRule,
+    /// An upsert by `_id` in one statement: the server does not retry it by itself when it loses a race, because the filter
+    /// holds the scope field as well.
+    pub(crate) is_upsert_by_id: bool,
 }
 
 impl Scoped {
@@ -58,11 +99,36 @@ impl Scoped {
         &self.routing
     }
 
+    /// What may be done when the exchange fails.
+    pub fn retry(&self) -> Retry {
+        self.retry
+    }
+
+    /// How the reply is read.
+    pub fn rule(&self) -> ReplyRule {
+        self.rule
+    }
+
+    /// Whether a duplicate `_id` may be a lost race that the server would have retried on a private collection.
+    pub fn is_upsert_by_id(&self) -> bool {
+        self.is_upsert_by_id
+    }
+
+    /// Bytes of the message.
+    pub fn message_bytes(&self) -> usize {
+        self.message.len()
+    }
+
     /// The whole OP_MSG (header included) with `request_id` in its header.
     pub fn message(&mut self, request_id: i32) -> &[u8] {
         if let Some(place) = self.message.get_mut(4..8) {
             place.copy_from_slice(&request_id.to_le_bytes());
         }
         &self.message
+    }
+
+    /// The buffer, to be used again.
+    pub fn into_buffer(self) -> Vec<u8> {
+        self.message
     }
 }

@@ -38,7 +38,10 @@ mod tests {
         let (a, b) = (SessionCipher::new([1; 16]), SessionCipher::new([2; 16]));
         let id = [7; 16];
         assert_eq!(a.client_id(a.upstream_id(id)), id);
-        assert_eq!(a.upstream_id(id), SessionCipher::new([1; 16]).upstream_id(id));
+        assert_eq!(
+            a.upstream_id(id),
+            SessionCipher::new([1; 16]).upstream_id(id)
+        );
         assert_ne!(a.upstream_id(id), b.upstream_id(id));
         assert_ne!(a.upstream_id(id), id);
     }

@@ -38,7 +38,8 @@ pub(crate) fn write(
     if is_stamped {
         let field = scope.field().as_str().as_bytes();
         for element in document.elements() {
-            let is_first_id = element.key == b"_id" && element.raw.as_ptr() == document.inner_bytes().as_ptr();
+            let is_first_id =
+                element.key == b"_id" && element.raw.as_ptr() == document.inner_bytes().as_ptr();
             if element.key != field && !is_first_id {
                 w.element(&element);
             }

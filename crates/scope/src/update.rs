@@ -26,7 +26,9 @@ pub(crate) fn write(
         Kind::Array => pipeline(sight, w, key, update),
         Kind::Document => {
             let document = update.as_document().unwrap_or(Document::EMPTY);
-            let is_operators = document.first().is_some_and(|f| f.key.first() == Some(&b'$'));
+            let is_operators = document
+                .first()
+                .is_some_and(|f| f.key.first() == Some(&b'$'));
             if is_operators {
                 operators(sight.scope(), document)?;
                 w.renamed(key, update);

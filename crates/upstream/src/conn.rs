@@ -5,6 +5,7 @@ use std::io;
 use bson::{Document, RawDocument};
 use bytes::{Bytes, BytesMut};
 use mdb_telemetry::{ConnectionState, Metrics, UpstreamCloseReason};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     error::{ExchangeError, ExchangeErrorKind, Sent},
@@ -22,6 +23,8 @@ pub(crate) struct Connection {
     reply_bytes_max: usize,
     /// No exchange is under way, and none has failed or was given up half-way.
     is_clean: bool,
+    /// Cancelled when the server is known to have fallen silent.
+    interrupt: CancellationToken,
     tally: Option<Tally>,
 }
 
@@ -34,6 +37,7 @@ impl Connection {
             request_id: 0,
             reply_bytes_max: reply_bytes_max(DEFAULT_MESSAGE_BYTES_MAX),
             is_clean: true,
+            interrupt: CancellationToken::new(),
             tally: None,
         }
     }
@@ -41,6 +45,11 @@ impl Connection {
     /// Takes over the server's `maxMessageSizeBytes`.
     pub(crate) fn set_message_bytes_max(&mut self, message_bytes_max: i32) {
         self.reply_bytes_max = reply_bytes_max(message_bytes_max);
+    }
+
+    /// Cancelling `interrupt` breaks the connection off, whatever it waits for.
+    pub(crate) fn set_interrupt(&mut self, interrupt: CancellationToken) {
+        self.interrupt = interrupt;
     }
 
     /// Whether the next reply will be the reply to the next message.
@@ -71,8 +80,15 @@ impl Connection {
                 sent: Sent::Nothing,
             });
         }
-        self.send(frame).await?;
-        let reply = self.receive(request_id).await?;
+        let interrupt = self.interrupt.clone();
+        let exchange = async {
+            self.send(frame).await?;
+            self.receive(request_id).await
+        };
+        let reply = interrupt
+            .run_until_cancelled(exchange)
+            .await
+            .unwrap_or_else(|| Err(broken(io::ErrorKind::TimedOut.into())))?;
         self.is_clean = true;
         Ok(reply)
     }
@@ -105,7 +121,11 @@ impl Connection {
                 let is_untouched = rest.len() == frame.len() && !self.stream.keeps_bytes_back();
                 ExchangeError {
                     kind: ExchangeErrorKind::Network(error),
-                    sent: if is_untouched { Sent::Nothing } else { Sent::MaybeSome },
+                    sent: if is_untouched {
+                        Sent::Nothing
+                    } else {
+                        Sent::MaybeSome
+                    },
                 }
             })?;
             rest = &rest[written..];
@@ -120,12 +140,14 @@ impl Connection {
         }
         let mut header = [0; HEADER_BYTES];
         header.copy_from_slice(&self.buffer[..HEADER_BYTES]);
-        let bytes = frame::reply_bytes(header, request_id, self.reply_bytes_max).map_err(unusable)?;
+        let bytes =
+            frame::reply_bytes(header, request_id, self.reply_bytes_max).map_err(unusable)?;
         while self.buffer.len() < bytes {
             if self.buffer.len() == self.buffer.capacity() {
                 // The length is only a claim: memory grows with what has really arrived.
                 let missing = bytes - self.buffer.len();
-                self.buffer.reserve(missing.min(self.buffer.len().max(TRUSTED_BYTES)));
+                self.buffer
+                    .reserve(missing.min(self.buffer.len().max(TRUSTED_BYTES)));
             }
             self.read_some().await?;
         }

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use bson::{Binary, Document, RawDocumentBuf, rawdoc, spec::BinarySubtype};
+use bson::{Binary, Document, RawDocumentBuf, raw::cstr, rawdoc, spec::BinarySubtype};
 use mdb_auth::{ClientExchange, ClientStep, Mechanism, Secret};
 use mdb_scope::ServerAddress;
 use tokio::time::{Instant, timeout};
@@ -86,13 +86,16 @@ impl Connector {
     async fn greet(&self, address: &ServerAddress) -> Result<Greeted, UpstreamError> {
         let stream = Stream::open(address, self.tls.as_ref()).await?;
         let mut connection = Connection::new(stream);
-        let mut command =
-            rawdoc! { "hello": 1, "helloOk": true, "client": self.metadata.clone() };
-        if let Some(login) = self.login.as_ref().filter(|login| login.mechanism.is_none()) {
+        let mut command = rawdoc! { "hello": 1, "helloOk": true, "client": self.metadata.clone() };
+        if let Some(login) = self
+            .login
+            .as_ref()
+            .filter(|login| login.mechanism.is_none())
+        {
             let account = format!("{}.{}", login.source, login.user);
-            command.append(c"saslSupportedMechs", account);
+            command.append(cstr!("saslSupportedMechs"), account);
         }
-        command.append(c"$db", "admin");
+        command.append(cstr!("$db"), "admin");
         let start = Instant::now();
         let reply = run(address, &mut connection, &command).await?;
         let rtt = start.elapsed();
@@ -119,9 +122,7 @@ impl Connector {
         let has_sha_256 = |mechanism: &String| mechanism == Mechanism::ScramSha256.name();
         let mechanism = match login.mechanism {
             Some(mechanism) => mechanism,
-            None if greeted.hello.sasl_mechanisms.iter().any(has_sha_256) => {
-                Mechanism::ScramSha256
-            }
+            None if greeted.hello.sasl_mechanisms.iter().any(has_sha_256) => Mechanism::ScramSha256,
             None => Mechanism::ScramSha1,
         };
         let mut dialogue = Dialogue {
@@ -163,16 +164,22 @@ impl Dialogue<'_> {
                 .map_err(|error| self.refused(&error))?;
         let challenge = self.start(mechanism, first).await?;
         // Stretching the password takes milliseconds, too long for a thread that serves others.
-        let step =
-            tokio::task::spawn_blocking(move || exchange.next(&challenge.payload).map(|step| (challenge.conversation, step)))
-                .await
-                .map_err(|error| self.refused(&error))?;
+        let step = tokio::task::spawn_blocking(move || {
+            exchange
+                .next(&challenge.payload)
+                .map(|step| (challenge.conversation, step))
+        })
+        .await
+        .map_err(|error| self.refused(&error))?;
         let (conversation, step) = step.map_err(|error| self.refused(&error))?;
         let ClientStep::Respond(exchange, proof) = step else {
             return Err(self.refused(&"the dialogue ended before the server proved itself"));
         };
         let last = self.go_on(conversation, proof).await?;
-        match exchange.next(&last.payload).map_err(|error| self.refused(&error))? {
+        match exchange
+            .next(&last.payload)
+            .map_err(|error| self.refused(&error))?
+        {
             ClientStep::Verified if last.is_done => Ok(()),
             // Servers that do not skip the empty exchange want one more message.
             ClientStep::Verified if self.go_on(conversation, Vec::new()).await?.is_done => Ok(()),
@@ -213,7 +220,9 @@ impl Dialogue<'_> {
         let reply = run(self.address, self.connection, command).await?;
         if !is_ok(&reply) {
             // A server that stops or starts refuses everything; that says nothing of the credentials.
-            let is_passing = reply.get_i32("code").is_ok_and(|code| state_change(code).is_some());
+            let is_passing = reply
+                .get_i32("code")
+                .is_ok_and(|code| state_change(code).is_some());
             return Err(if is_passing {
                 unexpected(self.address, &reply)
             } else {
@@ -229,9 +238,11 @@ impl Dialogue<'_> {
     }
 
     fn nonce(&self) -> Result<String, UpstreamError> {
-        let mut random = [0; NONCE_BYTES];
+        let mut random = [0; NONCE_CHARS];
         getrandom::fill(&mut random).map_err(|error| self.refused(&error))?;
-        Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
+        let letter =
+            |byte: &u8| char::from(NONCE_LETTERS[usize::from(*byte) % NONCE_LETTERS.len()]);
+        Ok(random.iter().map(letter).collect())
     }
 
     fn refused(&self, reason: &dyn fmt::Display) -> UpstreamError {
@@ -269,13 +280,16 @@ async fn run(
     command: &RawDocumentBuf,
 ) -> Result<Document, UpstreamError> {
     let server = address.clone();
-    connection.run(command).await.map_err(|ExchangeError { kind, .. }| match kind {
-        ExchangeErrorKind::Network(source) => UpstreamError::Connect { server, source },
-        other => UpstreamError::Handshake {
-            server,
-            reason: other.to_string(),
-        },
-    })
+    connection
+        .run(command)
+        .await
+        .map_err(|ExchangeError { kind, .. }| match kind {
+            ExchangeErrorKind::Network(source) => UpstreamError::Connect { server, source },
+            other => UpstreamError::Handshake {
+                server,
+                reason: other.to_string(),
+            },
+        })
 }
 
 fn unexpected(address: &ServerAddress, reply: &Document) -> UpstreamError {
@@ -300,6 +314,8 @@ fn binary(bytes: Vec<u8>) -> Binary {
 
 /// For TCP, TLS, `hello` and authentication together: the drivers' default `connectTimeoutMS`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// As many random bytes as the drivers put into their nonces.
-const NONCE_BYTES: usize = 24;
+/// With six random bits each: the 24 bytes of randomness that the drivers use.
+const NONCE_CHARS: usize = 32;
+const NONCE_LETTERS: &[u8; 64] =
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const DRIVER_NAME: &str = "mdb-runtime";

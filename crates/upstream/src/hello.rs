@@ -124,7 +124,7 @@ fn member_kind(reply: &Document) -> MemberKind {
     let is = |key| reply.get_bool(key).unwrap_or_default();
     if !is_ok(reply) {
         MemberKind::Unknown
-    } else if reply.get_str("msg") == Ok("isdbgrid") {
+    } else if reply.get_str("msg").is_ok_and(|text| text == "isdbgrid") {
         MemberKind::Mongos
     } else if is("isreplicaset") || is("hidden") {
         MemberKind::Other
@@ -164,7 +164,10 @@ fn whole(value: &Bson) -> Option<i32> {
         Bson::Int32(number) => Some(number),
         Bson::Int64(number) => i32::try_from(number).ok(),
         // `ok` is a double; the limits are whole numbers in every version.
-        #[expect(clippy::cast_possible_truncation, reason = "saturates, and only 1 is compared")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "saturates, and only 1 is compared"
+        )]
         Bson::Double(number) => Some(number as i32),
         Bson::Boolean(value) => Some(i32::from(value)),
         _ => None,
@@ -186,7 +189,10 @@ mod tests {
     fn kinds_are_read_as_the_drivers_read_them() {
         let cases = [
             (doc! { "ok": 1.0 }, MemberKind::Standalone),
-            (doc! { "ok": 1, "isWritablePrimary": true }, MemberKind::Standalone),
+            (
+                doc! { "ok": 1, "isWritablePrimary": true },
+                MemberKind::Standalone,
+            ),
             (doc! { "ok": 0, "msg": "isdbgrid" }, MemberKind::Unknown),
             (doc! { "ok": 1, "msg": "isdbgrid" }, MemberKind::Mongos),
             (doc! { "ok": 1, "isreplicaset": true }, MemberKind::Other),
@@ -194,7 +200,10 @@ mod tests {
                 doc! { "ok": 1, "setName": "rs", "isWritablePrimary": true },
                 MemberKind::Primary,
             ),
-            (doc! { "ok": 1, "setName": "rs", "ismaster": true }, MemberKind::Primary),
+            (
+                doc! { "ok": 1, "setName": "rs", "ismaster": true },
+                MemberKind::Primary,
+            ),
             (
                 doc! { "ok": 1, "setName": "rs", "isWritablePrimary": false, "secondary": true },
                 MemberKind::Secondary,
@@ -203,7 +212,10 @@ mod tests {
                 doc! { "ok": 1, "setName": "rs", "secondary": true, "hidden": true },
                 MemberKind::Other,
             ),
-            (doc! { "ok": 1, "setName": "rs", "arbiterOnly": true }, MemberKind::Other),
+            (
+                doc! { "ok": 1, "setName": "rs", "arbiterOnly": true },
+                MemberKind::Other,
+            ),
         ];
         for (reply, expected) in cases {
             assert_eq!(Hello::read(&reply).kind, expected, "{reply}");

@@ -51,8 +51,12 @@ impl Lease {
     ///
     /// On an error the server is looked at anew before it is chosen again, and this lease is spent.
     pub async fn exchange(&mut self, command: &mut Scoped) -> Result<Bytes, ExchangeError> {
-        let request_id = self.connection.as_mut().map_or(0, Connection::next_request_id);
-        self.exchange_frame(command.message(request_id), request_id).await
+        let request_id = self
+            .connection
+            .as_mut()
+            .map_or(0, Connection::next_request_id);
+        self.exchange_frame(command.message(request_id), request_id)
+            .await
     }
 
     /// [`Lease::exchange`] of a frame that carries `request_id`.
@@ -92,7 +96,9 @@ impl Drop for Lease {
         };
         if connection.is_clean() {
             connection.enter(ConnectionState::Idle);
-            self.home.pool.check_in(connection, self.generation, Instant::now());
+            self.home
+                .pool
+                .check_in(connection, self.generation, Instant::now());
             return;
         }
         self.home.pool.discard();

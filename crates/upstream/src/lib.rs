@@ -15,6 +15,8 @@
 
 mod conn;
 mod error;
+#[cfg(test)]
+mod fake;
 mod frame;
 mod handshake;
 mod hello;

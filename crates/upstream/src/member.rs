@@ -9,6 +9,7 @@ use std::{
 use mdb_scope::ServerAddress;
 use mdb_telemetry::{ConnectionState, Metrics};
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     conn::Connection,
@@ -17,7 +18,7 @@ use crate::{
     lease::Lease,
     pool::{CheckOut, Grant, Pool, PoolLimits, Turn},
     view::News,
-    watch::Board,
+    watch::{Board, LostMembers},
 };
 
 /// The pools of all members, made when they are first needed.
@@ -54,6 +55,7 @@ impl Pools {
         let member = Arc::new(MemberPool {
             address: address.clone(),
             pool: Pool::new(self.shared.limits),
+            interrupt: Mutex::default(),
             shared: Arc::clone(&self.shared),
         });
         members.insert(address.clone(), Arc::clone(&member));
@@ -65,10 +67,17 @@ impl Pools {
         self.lock().get(address).cloned()
     }
 
-    /// Makes the connections to these members stale.
-    pub(crate) fn clear(&self, addresses: &[ServerAddress]) {
-        for member in addresses.iter().filter_map(|address| self.existing(address)) {
+    /// Makes the connections to these members stale, and ends the exchanges with those that fell silent,
+    /// as the drivers do: a server that is stopped or cut off keeps its connections for ever.
+    pub(crate) fn clear(&self, lost: LostMembers) {
+        for (address, is_silent) in lost {
+            let Some(member) = self.existing(&address) else {
+                continue;
+            };
             member.pool.clear(member.pool.generation());
+            if is_silent {
+                std::mem::take(&mut *member.interrupt()).cancel();
+            }
         }
     }
 
@@ -82,8 +91,12 @@ impl Pools {
         let kept: Vec<Arc<MemberPool>> = members.values().cloned().collect();
         drop(members);
         let now = Instant::now();
-        kept.iter().for_each(|member| member.pool.reap(now));
-        gone.iter().for_each(|member| member.pool.close());
+        for member in kept {
+            member.pool.reap(now);
+        }
+        for member in gone {
+            member.pool.close();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ServerAddress, Arc<MemberPool>>> {
@@ -96,6 +109,8 @@ impl Pools {
 pub(crate) struct MemberPool {
     pub(crate) address: ServerAddress,
     pub(crate) pool: Pool<Connection>,
+    /// The parent of the tokens of all connections made since the member last fell silent.
+    interrupt: Mutex<CancellationToken>,
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -137,6 +152,12 @@ impl MemberPool {
             });
             self.pool.clear(generation);
         }
+    }
+
+    fn interrupt(&self) -> MutexGuard<'_, CancellationToken> {
+        self.interrupt
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn wait(
@@ -186,6 +207,7 @@ impl MemberPool {
             }
         })?;
         opening.is_open = true;
+        connection.set_interrupt(self.interrupt().child_token());
         connection.count(self.shared.metrics.clone());
         Ok(Lease::new(Arc::clone(self), generation, connection))
     }

@@ -182,11 +182,14 @@ impl<C: Pooled> Pool<C> {
     /// Closes what was idle for too long.
     pub(crate) fn reap(&self, now: Instant) {
         let mut state = self.lock();
-        let is_fresh = |idle: &Idle<C>| {
-            now.saturating_duration_since(idle.since) < self.limits.idle_timeout
-        };
+        let is_fresh =
+            |idle: &Idle<C>| now.saturating_duration_since(idle.since) < self.limits.idle_timeout;
         // Those that were used last are last, so the old ones are in front.
-        let fresh_from = state.idle.iter().position(is_fresh).unwrap_or(state.idle.len());
+        let fresh_from = state
+            .idle
+            .iter()
+            .position(is_fresh)
+            .unwrap_or(state.idle.len());
         let old: Vec<Idle<C>> = state.idle.drain(..fresh_from).collect();
         drop(state);
         for idle in old {
@@ -201,7 +204,11 @@ impl<C: Pooled> Pool<C> {
     pub(crate) fn counts(&self) -> Counts {
         let state = self.lock();
         let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
-        let waiting = state.waiters.iter().filter(|waiter| !waiter.is_closed()).count();
+        let waiting = state
+            .waiters
+            .iter()
+            .filter(|waiter| !waiter.is_closed())
+            .count();
         Counts {
             idle: count(state.idle.len()),
             lent: state.lent,
@@ -304,7 +311,11 @@ impl<C: Pooled> Drop for Turn<'_, C> {
             // Not granted, or taken: leave no dead places at the head of a queue that does not move.
             Err(_) => {
                 let mut state = self.pool.lock();
-                while state.waiters.front().is_some_and(oneshot::Sender::is_closed) {
+                while state
+                    .waiters
+                    .front()
+                    .is_some_and(oneshot::Sender::is_closed)
+                {
                     state.waiters.pop_front();
                 }
             }

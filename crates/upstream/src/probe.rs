@@ -58,17 +58,18 @@ impl Prober {
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let board = Arc::clone(&self.board);
         loop {
+            let next_round = self.next_round();
             tokio::select! {
                 () = stop.cancelled() => return,
                 Some(finding) = self.probes.join_next() => self.note(finding.ok()),
-                () = board.signals.lost.notified() => self.pools.clear(&board.take_lost()),
+                () = board.signals.lost.notified() => self.pools.clear(board.take_lost()),
                 () = board.signals.all.notified() => self.is_round_asked = true,
                 () = board.signals.suspects.notified() => {
                     self.look_at(board.suspects());
                     // A connection that breaks again and again must not make this spin.
                     sleep(SUSPECT_PAUSE).await;
                 }
-                () = sleep_until(self.next_round()) => {
+                () = sleep_until(next_round) => {
                     self.last_round = Some(Instant::now());
                     self.is_round_asked = false;
                     self.pools.sweep(&board.addresses());
@@ -135,6 +136,8 @@ async fn probe(
         Err(error) => {
             board.publish(News::Lost {
                 address: address.clone(),
+                // Not even a connection that was good told this.
+                is_silent: false,
             });
             return Err(error);
         }

@@ -32,7 +32,9 @@ impl Stream {
         };
         let (host, port) = host_and_port(address)
             .ok_or_else(|| unreachable(io::Error::from(io::ErrorKind::InvalidInput)))?;
-        let tcp = TcpStream::connect((host, port)).await.map_err(unreachable)?;
+        let tcp = TcpStream::connect((host, port))
+            .await
+            .map_err(unreachable)?;
         prepare(&tcp).map_err(unreachable)?;
         let Some(tls) = tls else {
             return Ok(Self::Plain(tcp));
@@ -94,7 +96,9 @@ impl Stream {
 /// `host:port`, where the host may be an IPv6 address with or without brackets.
 fn host_and_port(address: &str) -> Option<(&str, u16)> {
     let (host, port) = address.rsplit_once(':')?;
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
     Some((bare.unwrap_or(host), port.parse().ok()?))
 }
 

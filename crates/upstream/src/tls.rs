@@ -48,7 +48,9 @@ pub(crate) fn connector(options: &TlsOptions) -> Result<TlsConnector, UpstreamEr
 fn roots_of_file(path: &Path) -> Result<RootCertStore, UpstreamError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path)? {
-        roots.add(certificate).map_err(|error| bad_file(path, &error))?;
+        roots
+            .add(certificate)
+            .map_err(|error| bad_file(path, &error))?;
     }
     Ok(roots)
 }
@@ -72,7 +74,18 @@ fn bad_file(path: &Path, reason: &dyn std::fmt::Display) -> UpstreamError {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
+    use mdb_auth::Secret;
+    use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
+
     use super::*;
+    use crate::{
+        fake::{self, FakeServer},
+        pool::Pooled,
+        upstream::UpstreamOptions,
+        uri,
+    };
 
     fn options() -> TlsOptions {
         TlsOptions::builder().build()
@@ -99,6 +112,45 @@ mod tests {
             options.ca_file_path = Some(path.into());
             let error = connector(&options).err().map(|error| error.to_string());
             assert!(error.is_some_and(|text| text.contains(path)), "{path}");
+        }
+    }
+
+    /// A server with a certificate of its own making, and that certificate.
+    async fn server() -> (FakeServer, String) {
+        let own = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![own.cert.der().clone()], key)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let server = FakeServer::start_with(fake::standalone(), Some(acceptor)).await;
+        (server, own.cert.pem())
+    }
+
+    #[tokio::test]
+    async fn only_a_server_of_the_named_authority_is_believed() {
+        let (server, certificate) = server().await;
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(certificate.as_bytes()).unwrap();
+        let named = format!("&tlsCAFile={}", file.path().display());
+        for (ca_file, is_believed) in [(named.as_str(), true), ("", false)] {
+            let uri = format!("mongodb://{}/?tls=true{ca_file}", server.address);
+            let (_, connector) = uri::read(&UpstreamOptions::new(Secret::new(uri)))
+                .await
+                .unwrap();
+            match connector.connect(&server.address).await {
+                Ok(mut connection) => {
+                    assert!(is_believed);
+                    assert!(connection.is_alive());
+                    connection.run(&bson::rawdoc! { "ping": 1 }).await.unwrap();
+                    assert!(connection.is_alive());
+                }
+                Err(UpstreamError::Tls { .. }) => assert!(!is_believed),
+                Err(other) => panic!("{other}"),
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The face of this crate: the deployment, and how to borrow a connection to it.
 
 use std::{
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -66,7 +67,7 @@ impl UpstreamOptions {
 }
 
 /// The deployment. Clones share everything.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Upstream {
     core: Arc<Core>,
     control: Client,
@@ -153,6 +154,15 @@ impl Upstream {
     }
 }
 
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The driver's options, which it would print, hold the connection string.
+        f.debug_struct("Upstream")
+            .field("topology", &self.core.board.topology())
+            .finish_non_exhaustive()
+    }
+}
+
 /// Everything but the driver, so that tests can take its place as the source of news.
 #[derive(Debug)]
 pub(crate) struct Core {
@@ -163,7 +173,7 @@ pub(crate) struct Core {
     has_authentication: bool,
     stop: CancellationToken,
     /// Ends the prober with the last clone of the upstream.
-    _stop_with_core: DropGuard,
+    _stop_at_end: DropGuard,
 }
 
 impl Core {
@@ -190,7 +200,7 @@ impl Core {
             metrics,
             turn: AtomicUsize::new(0),
             has_authentication,
-            _stop_with_core: stop.clone().drop_guard(),
+            _stop_at_end: stop.clone().drop_guard(),
             stop,
         }
     }
@@ -219,7 +229,11 @@ impl Core {
         if member.pool.generation() != generation {
             return;
         }
-        let known = self.board.topology().member(server).map(|member| member.kind);
+        let known = self
+            .board
+            .topology()
+            .member(server)
+            .map(|member| member.kind);
         match change {
             // Of any other member it was known already.
             StateChange::NotPrimary if known != Some(MemberKind::Primary) => {}
@@ -305,7 +319,7 @@ impl Core {
 }
 
 /// Spreads consecutive numbers over the whole range, so that turns taken by many commands do not fall
-/// into step: the finisher of SplitMix64.
+/// into step: the finisher of `SplitMix64`.
 fn scattered(turn: usize) -> usize {
     let mut bits = (turn as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -20,16 +20,21 @@ pub(crate) async fn read(
     options: &UpstreamOptions,
 ) -> Result<(ClientOptions, Connector), UpstreamError> {
     let uri = options.uri.expose();
-    let driver = ClientOptions::parse(uri).await.map_err(|error| UpstreamError::Uri {
-        reason: reason(uri, &error.kind),
-    })?;
+    let driver = ClientOptions::parse(uri)
+        .await
+        .map_err(|error| UpstreamError::Uri {
+            reason: reason(uri, &error.kind),
+        })?;
     check_supported(&driver)?;
     let tls = match &driver.tls {
         Some(Tls::Enabled(options)) => Some(tls::connector(options)?),
         _ => None,
     };
     let login = match &driver.credential {
-        Some(credential) => Some(Arc::new(login(credential, driver.default_database.as_deref())?)),
+        Some(credential) => Some(Arc::new(login(
+            credential,
+            driver.default_database.as_deref(),
+        )?)),
         None => None,
     };
     let connector = Connector {
@@ -45,7 +50,11 @@ fn check_supported(driver: &ClientOptions) -> Result<(), UpstreamError> {
     if driver.load_balanced == Some(true) {
         return unsupported("loadBalanced=true");
     }
-    if driver.hosts.iter().any(|host| !matches!(host, ServerAddress::Tcp { .. })) {
+    if driver
+        .hosts
+        .iter()
+        .any(|host| !matches!(host, ServerAddress::Tcp { .. }))
+    {
         return unsupported("a Unix domain socket");
     }
     Ok(())
@@ -97,7 +106,10 @@ mod tests {
             ("mongodb://h:1", None),
             ("mongodb://u:p%40@h:1", Some(("u", "admin", None))),
             ("mongodb://u:p%40@h:1/shop", Some(("u", "shop", None))),
-            ("mongodb://u:p%40@h:1/shop?authSource=users", Some(("u", "users", None))),
+            (
+                "mongodb://u:p%40@h:1/shop?authSource=users",
+                Some(("u", "users", None)),
+            ),
             (
                 "mongodb://u:p%40@h:1/?authMechanism=SCRAM-SHA-1",
                 Some(("u", "admin", Some(Mechanism::ScramSha1))),
@@ -121,7 +133,10 @@ mod tests {
             ("mongodb://%2Ftmp%2Fx.sock", "Unix"),
             ("mongodb://u:p@h:1/?authMechanism=PLAIN", "SCRAM"),
             ("mongodb://u@h:1", "password"),
-            ("mongodb://h:1/?tls=true&tlsAllowInvalidCertificates=true", "tlsCAFile"),
+            (
+                "mongodb://h:1/?tls=true&tlsAllowInvalidCertificates=true",
+                "tlsCAFile",
+            ),
             ("postgres://h:1", "scheme"),
         ] {
             let text = read_uri(uri).await.unwrap_err().to_string();
@@ -131,7 +146,10 @@ mod tests {
 
     #[tokio::test]
     async fn errors_do_not_quote_passwords() {
-        for uri in ["mongodb://user:pen?cil@h:1", "mongodb://user:pen@cil/x@h:1:2"] {
+        for uri in [
+            "mongodb://user:pen?cil@h:1",
+            "mongodb://user:pen@cil/x@h:1:2",
+        ] {
             let error = read_uri(uri).await.unwrap_err();
             let text = format!("{error} {error:?}");
             assert!(!text.contains("pen") && !text.contains("cil"), "{text}");

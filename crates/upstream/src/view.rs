@@ -29,7 +29,12 @@ pub(crate) enum News {
         at_millis: i64,
     },
     /// A member could not be reached.
-    Lost { address: ServerAddress },
+    Lost {
+        address: ServerAddress,
+        /// Its monitor waited for an answer in vain, over a connection that was good: commands that are
+        /// under way may wait as vainly.
+        is_silent: bool,
+    },
     /// A member's state is not what was known: it said so in a reply, or its connection broke.
     Suspect { address: ServerAddress },
     /// A member's reply to `buildInfo`.
@@ -69,7 +74,8 @@ impl View {
         match news {
             News::Members { kind, addresses } => {
                 self.kind = kind;
-                self.members.retain(|address, _| addresses.contains(address));
+                self.members
+                    .retain(|address, _| addresses.contains(address));
                 for address in addresses {
                     self.members.entry(address).or_default();
                 }
@@ -80,7 +86,7 @@ impl View {
                 rtt,
                 at_millis,
             } => self.apply_hello(&address, hello, rtt, at_millis),
-            News::Lost { address } => self.forget(&address, false),
+            News::Lost { address, .. } => self.forget(&address, false),
             News::Suspect { address } => self.forget(&address, true),
             News::Build {
                 address,
@@ -110,13 +116,19 @@ impl View {
     /// The common capabilities of the members reached; `None` while none is, or while the version of
     /// none is known.
     pub(crate) fn server_hello(&self) -> Option<ServerHello> {
-        let hellos: Vec<&Hello> = self.reached().filter_map(|known| known.hello.as_ref()).collect();
+        let hellos: Vec<&Hello> = self
+            .reached()
+            .filter_map(|known| known.hello.as_ref())
+            .collect();
         let least = |number: fn(&Hello) -> i32| hellos.iter().map(|hello| number(hello)).min();
         let oldest = self
             .reached()
             .filter_map(|known| known.build.as_ref())
             .min_by_key(|build| version_array(&build.build_info))?;
-        let sessions = hellos.iter().map(|hello| hello.logical_session_timeout_minutes).min()?;
+        let sessions = hellos
+            .iter()
+            .map(|hello| hello.logical_session_timeout_minutes)
+            .min()?;
         Some(ServerHello {
             kind: deployment_kind(&hellos),
             max_bson_object_size: least(|hello| hello.max_bson_object_size)?,
@@ -126,7 +138,11 @@ impl View {
             wire_version_max: least(|hello| hello.wire_version_max)?,
             // `None` is less than any number: one member without sessions means none at all.
             logical_session_timeout_minutes: sessions,
-            version: oldest.build_info.get_str("version").unwrap_or_default().to_owned(),
+            version: oldest
+                .build_info
+                .get_str("version")
+                .unwrap_or_default()
+                .to_owned(),
             version_array: version_array(&oldest.build_info),
             build_info: oldest.build_info.clone(),
         })
@@ -149,12 +165,17 @@ impl View {
     pub(crate) fn lacks_build(&self, address: &ServerAddress) -> bool {
         self.members.get(address).is_some_and(|known| {
             known.kind.bears_data()
-                && known.build.as_ref().is_none_or(|build| build.process != known.process())
+                && known
+                    .build
+                    .as_ref()
+                    .is_none_or(|build| build.process != known.process())
         })
     }
 
     fn reached(&self) -> impl Iterator<Item = &Known> {
-        self.members.values().filter(|known| known.kind.bears_data())
+        self.members
+            .values()
+            .filter(|known| known.kind.bears_data())
     }
 
     fn apply_hello(
@@ -167,7 +188,10 @@ impl View {
         let Some(known) = self.members.get_mut(address) else {
             return;
         };
-        let is_older = known.hello.as_ref().is_some_and(|newest| hello.is_older_than(newest));
+        let is_older = known
+            .hello
+            .as_ref()
+            .is_some_and(|newest| hello.is_older_than(newest));
         if is_older {
             return;
         }
@@ -222,8 +246,12 @@ impl Known {
             kind: self.kind,
             tags: hello.map(|hello| hello.tags.clone()).unwrap_or_default(),
             rtt: self.rtt,
-            wire_version_min: hello.map(|hello| hello.wire_version_min).unwrap_or_default(),
-            wire_version_max: hello.map(|hello| hello.wire_version_max).unwrap_or_default(),
+            wire_version_min: hello
+                .map(|hello| hello.wire_version_min)
+                .unwrap_or_default(),
+            wire_version_max: hello
+                .map(|hello| hello.wire_version_max)
+                .unwrap_or_default(),
             last_write_millis: hello.and_then(|hello| hello.last_write_millis),
             updated_millis: self.updated_millis,
         }

@@ -2,6 +2,8 @@
 //! and its connections; whoever waits for a server watches what comes out.
 
 use std::{
+    collections::HashMap,
+    io,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -13,6 +15,7 @@ use mdb_scope::ServerAddress;
 use mdb_telemetry::Metrics;
 use mongodb::{
     ServerType, TopologyType,
+    error::ErrorKind,
     event::sdam::{SdamEvent, TopologyDescription},
 };
 use tokio::sync::{Notify, watch};
@@ -45,10 +48,13 @@ pub(crate) struct Signals {
     pub(crate) lost: Notify,
 }
 
+/// Members that were lost, and whether they fell silent.
+pub(crate) type LostMembers = HashMap<ServerAddress, bool>;
+
 #[derive(Debug, Default)]
 struct State {
     view: View,
-    lost: Vec<ServerAddress>,
+    lost: LostMembers,
 }
 
 impl Board {
@@ -85,10 +91,8 @@ impl Board {
             News::Hello { .. } | News::Build { .. } => None,
         };
         let mut state = self.lock();
-        if let News::Lost { address } = &news
-            && !state.lost.contains(address)
-        {
-            state.lost.push(address.clone());
+        if let News::Lost { address, is_silent } = &news {
+            *state.lost.entry(address.clone()).or_default() |= is_silent;
         }
         state.view.apply(news);
         // Told under the lock, so that nobody hears the older news last.
@@ -112,7 +116,7 @@ impl Board {
     }
 
     /// The members lost since the last call.
-    pub(crate) fn take_lost(&self) -> Vec<ServerAddress> {
+    pub(crate) fn take_lost(&self) -> LostMembers {
         std::mem::take(&mut self.lock().lost)
     }
 
@@ -207,6 +211,7 @@ pub(crate) fn news_of(event: SdamEvent) -> Option<News> {
                 && event.previous_description.server_type() != ServerType::Unknown;
             is_lost.then(|| News::Lost {
                 address: address_of(&event.address),
+                is_silent: false,
             })
         }
         SdamEvent::ServerHeartbeatSucceeded(event) => Some(News::Hello {
@@ -217,9 +222,14 @@ pub(crate) fn news_of(event: SdamEvent) -> Option<News> {
         }),
         SdamEvent::ServerHeartbeatFailed(event) => Some(News::Lost {
             address: address_of(&event.server_address),
+            is_silent: is_timeout(&event.failure.kind),
         }),
         _ => None,
     }
+}
+
+fn is_timeout(kind: &ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Io(error) if error.kind() == io::ErrorKind::TimedOut)
 }
 
 /// Wall-clock time, in milliseconds since 1970.
@@ -301,11 +311,18 @@ mod tests {
         topology.mark_unchanged();
         board.publish(members());
         assert!(!topology.has_changed().unwrap());
-        assert!(metrics.render().contains("mdb_runtime_topology_changes_total 1"));
-        board.publish(News::Lost {
-            address: "a:1".into(),
-        });
-        assert_eq!(board.take_lost(), [ServerAddress::from("a:1")]);
+        assert!(
+            metrics
+                .render()
+                .contains("mdb_runtime_topology_changes_total 1")
+        );
+        for is_silent in [true, false] {
+            board.publish(News::Lost {
+                address: "a:1".into(),
+                is_silent,
+            });
+        }
+        assert_eq!(board.take_lost(), HashMap::from([("a:1".into(), true)]));
         assert!(board.take_lost().is_empty());
     }
 

@@ -161,6 +161,15 @@ impl<'a> Document<'a> {
         }
     }
 
+    /// Takes `bytes` for one document after a look at its length and end only: for replies of the upstream, whose server
+    /// made them. A walk over one that is damaged inside ends early.
+    pub fn parse_shallow(bytes: &'a [u8]) -> Result<Self, BsonError> {
+        match split_document(bytes)? {
+            (document, []) => Ok(Self(document)),
+            _ => Err(BsonError::Length),
+        }
+    }
+
     /// Checks the document at the start of `bytes` and gives it with what follows it.
     pub fn parse_first(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), BsonError> {
         let (document, rest) = split_document(bytes)?;

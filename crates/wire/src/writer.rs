@@ -10,7 +10,7 @@ pub struct Writer {
 
 /// Where a document was begun; [`Writer::end`] takes it.
 #[must_use = "a document that was begun has to be ended"]
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Mark(usize);
 
 impl Writer {

@@ -99,7 +99,10 @@ fn describe(grant: &Grant<Wire>) -> String {
 }
 
 async fn granted(turn: &mut Turn<'_, Wire>) -> String {
-    turn.granted().await.as_ref().map_or("none".to_owned(), describe)
+    turn.granted()
+        .await
+        .as_ref()
+        .map_or("none".to_owned(), describe)
 }
 
 #[test]
@@ -170,7 +173,10 @@ fn reaping_closes_only_what_is_old() {
     bench.pool.reap(bench.at(70));
     assert_eq!(
         bench.closed(),
-        [(1, UpstreamCloseReason::Idle), (2, UpstreamCloseReason::Idle)]
+        [
+            (1, UpstreamCloseReason::Idle),
+            (2, UpstreamCloseReason::Idle)
+        ]
     );
     assert_eq!(bench.counts(), [1, 0, 0, 0]);
 }

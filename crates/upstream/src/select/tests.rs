@@ -47,7 +47,10 @@ fn names(topology: &Topology, preference: &ReadPreference) -> String {
     names.join(" ")
 }
 
-fn preference(mode: ReadMode, tag_sets: &[&[(&str, &str)]]) -> ReadPreference {
+type Case = (ReadMode, TagSets, &'static str);
+type TagSets = &'static [&'static [(&'static str, &'static str)]];
+
+fn preference(mode: ReadMode, tag_sets: TagSets) -> ReadPreference {
     let owned = |set: &&[(&str, &str)]| -> TagSet {
         set.iter()
             .map(|&(key, value)| (key.to_owned(), value.to_owned()))
@@ -139,11 +142,7 @@ fn other_deployments_use_any_server_that_bears_data() {
         let topology = topology(kind, &specs);
         for mode in MODES {
             let preference = preference(mode, &[&[("dc", "nowhere")]]);
-            assert_eq!(
-                names(&topology, &preference),
-                expected,
-                "{kind:?} {mode:?}"
-            );
+            assert_eq!(names(&topology, &preference), expected, "{kind:?} {mode:?}");
         }
     }
 }
@@ -157,12 +156,20 @@ fn the_first_tag_set_that_matches_decides() {
     let mut p = spec("p", MemberKind::Primary, 5);
     p.tags = &[("dc", "west")];
     let topology = topology(TopologyKind::ReplicaSet, &[a, b, p]);
-    let cases: [(ReadMode, &[&[(&str, &str)]], &str); 8] = [
+    let cases: [Case; 8] = [
         (ReadMode::Secondary, &[&[("dc", "east")]], "a b"),
-        (ReadMode::Secondary, &[&[("dc", "east"), ("disk", "ssd")]], "a"),
+        (
+            ReadMode::Secondary,
+            &[&[("dc", "east"), ("disk", "ssd")]],
+            "a",
+        ),
         (ReadMode::Secondary, &[&[("dc", "west")]], ""),
         (ReadMode::Secondary, &[&[("dc", "west")], &[]], "a b"),
-        (ReadMode::Secondary, &[&[("disk", "ssd")], &[("dc", "east")]], "a"),
+        (
+            ReadMode::Secondary,
+            &[&[("disk", "ssd")], &[("dc", "east")]],
+            "a",
+        ),
         (ReadMode::SecondaryPreferred, &[&[("dc", "west")]], "p"),
         (ReadMode::Nearest, &[&[("dc", "west")]], "p"),
         (ReadMode::PrimaryPreferred, &[&[("disk", "ssd")]], "p"),
@@ -192,7 +199,11 @@ fn the_latency_window_starts_at_the_fastest() {
         (ReadMode::Secondary, "a b"),
         (ReadMode::PrimaryPreferred, "p"),
     ] {
-        assert_eq!(names(&topology, &preference(mode, &[])), expected, "{mode:?}");
+        assert_eq!(
+            names(&topology, &preference(mode, &[])),
+            expected,
+            "{mode:?}"
+        );
     }
 }
 

@@ -23,6 +23,13 @@ fn hello(address: &str, reply: &Document) -> News {
     }
 }
 
+fn lost(address: &str) -> News {
+    News::Lost {
+        address: address.into(),
+        is_silent: false,
+    }
+}
+
 fn primary(election: u8, counter: i64) -> Document {
     let process = ObjectId::from_bytes([7; 12]);
     doc! {
@@ -37,7 +44,11 @@ fn secondary() -> Document {
 }
 
 fn kinds(view: &View) -> Vec<MemberKind> {
-    view.topology().members.iter().map(|member| member.kind).collect()
+    view.topology()
+        .members
+        .iter()
+        .map(|member| member.kind)
+        .collect()
 }
 
 #[test]
@@ -67,7 +78,7 @@ fn a_suspect_is_unknown_until_it_answers() {
     view.apply(hello(A, &primary(1, 5)));
     assert_eq!(kinds(&view), [MemberKind::Primary]);
     assert!(view.suspects().is_empty());
-    view.apply(News::Lost { address: A.into() });
+    view.apply(lost(A));
     assert_eq!(kinds(&view), [MemberKind::Unknown]);
     assert!(view.suspects().is_empty());
 }
@@ -112,9 +123,12 @@ fn the_common_hello_is_the_least_of_all() {
     assert_eq!((common.wire_version_min, common.wire_version_max), (4, 17));
     assert_eq!(common.max_message_size_bytes, 48_000_000);
     assert_eq!(common.logical_session_timeout_minutes, None);
-    assert_eq!((common.version.as_str(), common.version_array), ("6.0.5", [6, 0, 5, 0]));
+    assert_eq!(
+        (common.version.as_str(), common.version_array),
+        ("6.0.5", [6, 0, 5, 0])
+    );
 
-    view.apply(News::Lost { address: B.into() });
+    view.apply(lost(B));
     let common = view.server_hello().unwrap();
     assert_eq!(common.logical_session_timeout_minutes, Some(30));
     assert_eq!(common.version, "6.1.5");

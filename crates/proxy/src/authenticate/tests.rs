@@ -1,0 +1,284 @@
+use super::*;
+use crate::ClientLimits;
+use crate::testing::{Client, LIMITS, Proxy, binary, sasl_continue, sasl_start};
+use bson::{Document as Doc, doc};
+use mdb_auth::{ClientStep, Mechanism as Scram};
+use mdb_telemetry::CloseReason;
+use std::time::Duration;
+use tokio::io::DuplexStream;
+
+async fn user_of(client: &mut Client<DuplexStream>) -> Option<String> {
+    let status = client.command(doc! {"connectionStatus": 1}).await;
+    let info = status.get_document("authInfo").unwrap();
+    let users = info.get_array("authenticatedUsers").unwrap();
+    let user = users.first()?.as_document()?.get_str("user").unwrap();
+    Some(user.to_owned())
+}
+
+#[tokio::test]
+async fn both_mechanisms_with_and_without_the_empty_exchange() {
+    let proxy = Proxy::new().await;
+    for mechanism in Scram::ALL {
+        for skips in [true, false] {
+            let (mut client, _) = proxy.connect();
+            let (exchange, start) = sasl_start(mechanism, "shop", "pencil", skips);
+            let challenge = client.command(start).await;
+            let keys: Vec<&String> = challenge.keys().collect();
+            assert_eq!(keys, ["conversationId", "done", "payload", "ok"]);
+            assert_eq!(challenge.get_bool("done").ok(), Some(false));
+            let last = client.finish(exchange, challenge).await;
+            assert_eq!(last.get_bool("done").ok(), Some(true), "{last}");
+            assert_eq!(user_of(&mut client).await.as_deref(), Some("shop"));
+        }
+    }
+    let rendered = proxy.shared.metrics.render();
+    assert!(
+        rendered.contains("{mechanism=\"SCRAM-SHA-1\",outcome=\"ok\"} 2"),
+        "{rendered}"
+    );
+}
+
+#[tokio::test]
+async fn the_empty_exchange_comes_only_if_it_is_not_skipped() {
+    let proxy = Proxy::new().await;
+    for skips in [true, false] {
+        let (mut client, _) = proxy.connect();
+        let (exchange, start) = sasl_start(Scram::ScramSha256, "shop", "pencil", skips);
+        let challenge = client.command(start).await;
+        let payload = challenge.get_binary_generic("payload").unwrap();
+        let Ok(ClientStep::Respond(_, proof)) = exchange.next(payload) else {
+            panic!("the challenge is in order");
+        };
+        let proven = client.command(sasl_continue(&proof)).await;
+        assert_eq!(proven.get_bool("done").ok(), Some(skips));
+        assert_eq!(user_of(&mut client).await.is_some(), skips);
+    }
+}
+
+#[tokio::test]
+async fn a_base64_payload_is_answered_by_one() {
+    let proxy = Proxy::new().await;
+    let (mut client, _) = proxy.connect();
+    let (_, mut start) = sasl_start(Scram::ScramSha256, "shop", "pencil", true);
+    let payload = STANDARD.encode(start.get_binary_generic("payload").unwrap());
+    start.insert("payload", payload);
+    let challenge = client.command(start).await;
+    let text = STANDARD
+        .decode(challenge.get_str("payload").unwrap())
+        .unwrap();
+    assert!(text.starts_with(b"r=abcdefghijklmnopqrstuvwx"));
+}
+
+#[tokio::test]
+async fn speculation_inside_hello() {
+    let proxy = Proxy::new().await;
+    for mechanism in Scram::ALL {
+        let (mut client, _) = proxy.connect();
+        let (exchange, mut start) = sasl_start(mechanism, "shop", "pencil", true);
+        start.insert("db", "shop");
+        let body = doc! {
+            "isMaster": 1,
+            "saslSupportedMechs": "shop.shop",
+            "speculativeAuthenticate": start,
+        };
+        client.send_query("admin.$cmd", &body).await;
+        let hello = client.receive().await.unwrap().body();
+        let names = hello.get_array("saslSupportedMechs").unwrap();
+        assert_eq!(names, &vec!["SCRAM-SHA-1".into(), "SCRAM-SHA-256".into()]);
+        let challenge = hello
+            .get_document("speculativeAuthenticate")
+            .unwrap()
+            .clone();
+        let last = client.finish(exchange, challenge).await;
+        assert_eq!(last.get_bool("done").ok(), Some(true), "{last}");
+        let status = client.command(doc! {"connectionStatus": 1}).await;
+        let expected = doc! {
+            "authInfo": {
+                "authenticatedUsers": [{"user": "shop", "db": "shop"}],
+                "authenticatedUserRoles": [
+                    {"role": "readWrite", "db": "shop"},
+                    {"role": "dbAdmin", "db": "shop"},
+                ],
+            },
+            "ok": 1.0,
+        };
+        assert_eq!(status, expected);
+    }
+}
+
+#[tokio::test]
+async fn speculation_that_cannot_proceed_is_left_out() {
+    let proxy = Proxy::new().await;
+    let (_, start) = sasl_start(Scram::ScramSha256, "shop", "pencil", true);
+    let mut unknown = start.clone();
+    unknown.insert("mechanism", "MONGODB-X509");
+    let mut broken = start;
+    broken.insert("payload", binary(b"y,,n=shop"));
+    for attempt in [unknown, broken, doc! {}] {
+        let (mut client, _) = proxy.connect();
+        let hello = client
+            .command(doc! {"hello": 1, "speculativeAuthenticate": attempt})
+            .await;
+        assert_eq!(hello.get_f64("ok").ok(), Some(1.0));
+        assert!(!hello.contains_key("speculativeAuthenticate"));
+    }
+}
+
+#[tokio::test]
+async fn names_cannot_be_probed() {
+    let proxy = Proxy::new().await;
+    let mechanisms = doc! {"hello": 1, "saslSupportedMechs": "admin.nobody"};
+    let (mut client, _) = proxy.connect();
+    let hello = client.command(mechanisms).await;
+    assert_eq!(hello.get_array("saslSupportedMechs").unwrap().len(), 2);
+    for mechanism in Scram::ALL {
+        let mut replies: Vec<Doc> = Vec::new();
+        for (user, password) in [("shop", "wrong"), ("nobody", "pencil")] {
+            let (mut client, _) = proxy.connect();
+            replies.push(client.authenticate(mechanism, user, password).await);
+        }
+        let expected = doc! {
+            "ok": 0.0,
+            "errmsg": "Authentication failed.",
+            "code": 18,
+            "codeName": "AuthenticationFailed",
+        };
+        assert_eq!(replies, [expected.clone(), expected]);
+    }
+}
+
+#[tokio::test]
+async fn a_dialogue_out_of_order_is_refused() {
+    let proxy = Proxy::new().await;
+    let (mut client, _) = proxy.connect();
+    let (_, start) = sasl_start(Scram::ScramSha256, "shop", "pencil", true);
+    let with = |key: &str, value: bson::Bson| {
+        let mut body = start.clone();
+        body.insert(key, value);
+        body
+    };
+    let without = |key: &str| {
+        let mut body = start.clone();
+        body.remove(key);
+        body
+    };
+    let cases = [
+        (sasl_continue(b""), 17),
+        (with("mechanism", "GSSAPI".into()), 334),
+        (with("payload", "*".into()), 9),
+        (with("payload", 1.into()), 14),
+        (with("payload", binary(b"nonsense")), 18),
+        (without("payload"), 40414),
+        (without("mechanism"), 40414),
+        // What failed has left no conversation behind.
+        (sasl_continue(b""), 17),
+    ];
+    for (body, code) in cases {
+        let reply = client.command(body.clone()).await;
+        assert_eq!(reply.get_i32("code").ok(), Some(code), "{body}");
+    }
+    client.command(start).await;
+    let mut other = sasl_continue(b"");
+    other.insert("conversationId", 2);
+    assert_eq!(client.command(other).await.get_i32("code").ok(), Some(17));
+}
+
+#[tokio::test]
+async fn a_connection_belongs_to_one_app_for_ever() {
+    let proxy = Proxy::new().await;
+    let mut client = proxy.connect_shop().await;
+    let log_in = async |client: &mut Client<DuplexStream>, user: &str| {
+        client
+            .authenticate(Scram::ScramSha256, user, "pencil")
+            .await
+            .get_i32("code")
+            .ok()
+    };
+    assert_eq!(log_in(&mut client, "shop").await, None);
+    assert_eq!(log_in(&mut client, "shop-reports").await, Some(13));
+    assert_eq!(log_in(&mut client, "notes").await, Some(13));
+    assert_eq!(user_of(&mut client).await.as_deref(), Some("shop"));
+    client.command(doc! {"logout": 1}).await;
+    assert_eq!(user_of(&mut client).await, None);
+    assert_eq!(
+        client
+            .command(doc! {"find": "c"})
+            .await
+            .get_i32("code")
+            .ok(),
+        Some(13)
+    );
+    assert_eq!(log_in(&mut client, "notes").await, Some(13));
+    assert_eq!(log_in(&mut client, "shop-reports").await, None);
+    assert_eq!(user_of(&mut client).await.as_deref(), Some("shop-reports"));
+}
+
+#[tokio::test]
+async fn roles_decide() {
+    let proxy = Proxy::new().await;
+    let (mut client, _) = proxy.connect();
+    client
+        .authenticate(Scram::ScramSha256, "shop-reports", "pencil")
+        .await;
+    for name in ["insert", "update", "delete", "createIndexes", "drop"] {
+        let mut body = Doc::new();
+        body.insert(name, "c");
+        let reply = client.command(body).await;
+        assert_eq!(reply.get_i32("code").ok(), Some(13), "{name}");
+        assert!(
+            reply.get_str("errmsg").unwrap().contains("roles"),
+            "{reply}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_app_has_so_many_connections_and_no_more() {
+    let limits = ClientLimits {
+        connections_per_app_max: 1,
+        ..LIMITS
+    };
+    let proxy = Proxy::with_limits(limits).await;
+    let mut first = proxy.connect_shop().await;
+    let (mut second, served) = proxy.connect();
+    let refused = second
+        .authenticate(Scram::ScramSha256, "shop", "pencil")
+        .await;
+    assert_eq!(refused.get_i32("code").ok(), Some(462));
+    let labels = vec!["SystemOverloadedError".into(), "RetryableError".into()];
+    assert_eq!(refused.get_array("errorLabels").ok(), Some(&labels));
+    assert_eq!(served.await.unwrap(), CloseReason::Limit);
+    // Another app has its own; who is in already may prove it again.
+    let (mut other, _) = proxy.connect();
+    assert_eq!(
+        other
+            .authenticate(Scram::ScramSha256, "notes", "pencil")
+            .await
+            .get_f64("ok")
+            .ok(),
+        Some(1.0)
+    );
+    assert_eq!(
+        first
+            .authenticate(Scram::ScramSha256, "shop", "pencil")
+            .await
+            .get_f64("ok")
+            .ok(),
+        Some(1.0)
+    );
+    first.command(doc! {"logout": 1}).await;
+    proxy.connect_shop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unfinished_dialogue_is_closed() {
+    let proxy = Proxy::new().await;
+    let (mut client, served) = proxy.connect();
+    client.command(doc! {"hello": 1}).await;
+    tokio::time::advance(Duration::from_secs(3600)).await;
+    client
+        .command(sasl_start(Scram::ScramSha256, "shop", "pencil", true).1)
+        .await;
+    client.command(doc! {"ping": 1}).await;
+    assert_eq!(served.await.unwrap(), CloseReason::HandshakeTimeout);
+}

@@ -1,0 +1,451 @@
+//! Commands about collections, databases and indexes: composed by the proxy, in the app's own terms.
+
+use std::sync::Arc;
+
+use bson::doc;
+use futures_util::TryStreamExt;
+use mdb_scope::{
+    Catalog, CollectionFacts, Refusal, check_catalog_command, collection_of, dropped_indexes,
+};
+use mdb_wire::{Document, Writer};
+use mongodb::error::Error as DriverError;
+use tokio::time::Instant;
+
+use crate::control::{Control, Entry};
+use crate::error::Error;
+use crate::forward::{Journey, within};
+use crate::listing::{self, ListFilter};
+use crate::namespaces::{Known, Place, server_code};
+use crate::reply;
+
+/// Answers a command of the catalog.
+pub(crate) async fn answer(
+    journey: &Journey<'_>,
+    row: Catalog,
+    out: &mut Vec<u8>,
+) -> Result<(), Error> {
+    check_catalog_command(journey.spec, journey.command, journey.control_database())?;
+    match row {
+        Catalog::ListCollections => journey.list_collections(out).await,
+        Catalog::ListDatabases => journey.list_databases(out).await,
+        Catalog::Create => journey.create(out).await,
+        Catalog::Drop => journey.drop_collection(out).await,
+        Catalog::DropDatabase => journey.drop_database(out).await,
+        Catalog::CreateIndexes => journey.create_indexes(out).await,
+        Catalog::ListIndexes => journey.list_indexes(out).await,
+        Catalog::DropIndexes => journey.drop_indexes(out).await,
+        Catalog::KillCursors => journey.kill_cursors(out).await,
+    }
+}
+
+/// Options of `create` that make a collection one that cannot be shared, and why.
+const UNSHARED_OPTIONS: &[(&str, &str)] = &[
+    ("capped", "one app's documents would push out another's"),
+    ("size", "it belongs to capped collections"),
+    ("max", "it belongs to capped collections"),
+    ("viewOn", "views are not available yet; use the pipeline in aggregate"),
+    ("pipeline", "it belongs to views, which are not available yet"),
+    ("collation", "it would decide how apps are told apart; give the collation with each command"),
+    ("validator", "it would bind every app"),
+    ("validationLevel", "it would bind every app"),
+    ("validationAction", "it would bind every app"),
+    ("timeseries", "buckets would mix apps"),
+    ("expireAfterSeconds", "it belongs to time series; use a TTL index"),
+    ("clusteredIndex", "the order of records would be shared"),
+    ("storageEngine", "the storage is shared"),
+    ("indexOptionDefaults", "the storage is shared"),
+    ("encryptedFields", "it names collections of its own"),
+    ("flags", "it is internal to servers"),
+    ("temp", "it is internal to servers"),
+];
+
+impl<'a> Journey<'a> {
+    fn control(&self) -> Control<'a> {
+        Control::new(self.shared.upstream.control(), self.control_database())
+    }
+
+    async fn driver<T>(
+        &self,
+        work: impl Future<Output = Result<T, DriverError>>,
+    ) -> Result<T, Error> {
+        within(self.deadline, self.command, work).await
+    }
+
+    /// The app's collections in the database: those of the catalog, and those that hold a document of the app.
+    async fn own_collections(&self, database: &str) -> Result<Vec<String>, Error> {
+        let app = self.scope.app();
+        let entries = self.driver(self.control().entries(app, Some(database))).await?;
+        let physical = self.driver(physical_collections(self, database)).await?;
+        let mut own = Vec::new();
+        for collection in physical {
+            let entry = entries.iter().find(|e| e.collection == collection);
+            let is_sure = entry.is_some_and(|e| !e.is_provisional);
+            if is_sure || self.driver(holds_documents(self, database, &collection)).await? {
+                own.push(collection);
+            }
+        }
+        own.sort_unstable();
+        Ok(own)
+    }
+
+    async fn list_collections(&self, out: &mut Vec<u8>) -> Result<(), Error> {
+        let body = self.command.body;
+        let filter = ListFilter::read(body.find("filter"))?;
+        let is_name_only = body.find("nameOnly").and_then(|e| e.as_flag()) == Some(true);
+        let database = self.command.database;
+        let own = self.own_collections(database).await?;
+        reply::ok(out, |w| {
+            let cursor = w.begin_document(b"cursor");
+            w.int64(b"id", 0);
+            w.string(b"ns", &format!("{database}.$cmd.listCollections"));
+            let batch = w.begin_array(b"firstBatch");
+            let shown = own.iter().filter(|name| filter.takes(name, "collection"));
+            for (index, name) in shown.enumerate() {
+                let uuid = listing::collection_uuid(self.scope.app(), database, name);
+                listing::collection(w, index, name, uuid, is_name_only);
+            }
+            w.end(batch);
+            w.end(cursor);
+        });
+        Ok(())
+    }
+
+    async fn list_databases(&self, out: &mut Vec<u8>) -> Result<(), Error> {
+        let body = self.command.body;
+        let filter = ListFilter::read(body.find("filter"))?;
+        let is_name_only = body.find("nameOnly").and_then(|e| e.as_flag()) == Some(true);
+        let own = self.own_databases().await?;
+        reply::ok(out, |w| {
+            let array = w.begin_array(b"databases");
+            let shown = own.iter().filter(|name| filter.takes(name, "database"));
+            for (index, name) in shown.enumerate() {
+                listing::database(w, index, name, is_name_only);
+            }
+            w.end(array);
+            if !is_name_only {
+                w.int64(b"totalSize", 0);
+                w.int64(b"totalSizeMb", 0);
+            }
+        });
+        Ok(())
+    }
+
+    async fn own_databases(&self) -> Result<Vec<String>, Error> {
+        let client = self.shared.upstream.control();
+        let physical = async { client.list_database_names().await };
+        let mut own = Vec::new();
+        for database in self.driver(physical).await? {
+            let is_served = !["admin", "local", "config"].contains(&database.as_str())
+                && database != self.control_database();
+            if is_served && !self.own_collections(&database).await?.is_empty() {
+                own.push(database);
+            }
+        }
+        own.sort_unstable();
+        Ok(own)
+    }
+
+    async fn create(&self, out: &mut Vec<u8>) -> Result<(), Error> {
+        let collection = collection_of(self.command)?;
+        for (option, why) in UNSHARED_OPTIONS {
+            let given = self.command.body.find(option);
+            if given.is_some_and(|e| e.as_flag() != Some(false)) {
+                return Err(Refusal::invalid_options(format!(
+                    "option '{option}' is not available on a shared collection: {why}"
+                ))
+                .into());
+            }
+        }
+        let place = self.place(collection);
+        let (_, is_new) = self
+            .namespace(self.forward.namespaces.ready(place, self.in_transaction()))
+            .await?;
+        if !is_new {
+            // It may be ready in this proxy and yet be new to the catalog, after a drop by another one.
+            let entry = self.entry(collection);
+            if !self.driver(place.control().enter(self.scope.app(), &entry)).await? {
+                let text = format!(
+                    "Collection {}.{collection} already exists.",
+                    self.command.database
+                );
+                return Err(Refusal::namespace_exists(text).into());
+            }
+        }
+        reply::ok(out, |_| {});
+        Ok(())
+    }
+
+    fn entry(&self, collection: &str) -> Entry {
+        Entry {
+            database: self.command.database.to_owned(),
+            collection: collection.to_owned(),
+            is_provisional: self.in_transaction(),
+        }
+    }
+
+    async fn drop_collection(&self, out: &mut Vec<u8>) -> Result<(), Error> {
+        self.refuse_in_transaction()?;
+        let collection = collection_of(self.command)?;
+        let dropped = self.remove(self.place(collection)).await?;
+        if dropped.is_none() && self.is_before_seven() {
+            return Err(Refusal::namespace_not_found("ns not found").into());
+        }
+        reply::ok(out, |w| {
+            if let Some(indexes) = dropped {
+                w.int32(b"nIndexesWas", indexes);
+                w.string(b"ns", &format!("{}.{collection}", self.command.database));
+            }
+        });
+        Ok(())
+    }
+
+    async fn drop_database(&self, out: &mut Vec<u8>) -> Result<(), Error> {
+        self.refuse_in_transaction()?;
+        let database = self.command.database;
+        let own = self.own_collections(database).await?;
+        for collection in &own {
+            let place = Place { collection, ..self.place("") };
+            self.remove(place).await?;
+        }
+        reply::ok(out, |w| {
+            if !own.is_empty() {
+                w.string(b"dropped", database);
+            }
+        });
+        Ok(())
+    }
+
+    /// Takes the app's documents, indexes and catalog entry away; the physical collection stays. Gives the number of
+    /// indexes that the app had, or `None` if it had no such collection.
+    async fn remove(&self, place: Place<'_>) -> Result<Option<i32>, Error> {
+        let app = self.scope.app();
+        let known = self.namespace(self.forward.namespaces.refresh(place)).await?;
+        let deleted = if known.exists {
+            let documents = place.client.database(place.database);
+            let documents = documents.collection::<bson::Document>(place.collection);
+            let own = doc! {self.scope.field().as_str(): app.as_str()};
+            let delete = async { documents.delete_many(own).await };
+            self.driver(delete).await?.deleted_count
+        } else {
+            0
+        };
+        for index in &known.facts.indexes {
+            let command = doc! {"dropIndexes": place.collection, "index": &index.physical_name};
+            let database = place.client.database(place.database);
+            let drop = async {
+                match database.run_command(command).await {
+                    // Gone already: another proxy drops the same collection.
+                    Err(error) if matches!(server_code(&error), Some(26 | 27)) => Ok(()),
+                    other => other.map(|_| ()),
+                }
+            };
+            self.driver(drop).await?;
+        }
+        let left = self.driver(place.control().leave(app, place.database, place.collection)).await?;
+        self.forward.namespaces.forget(place);
+        let had = left || deleted > 0;
+        let indexes = i32::try_from(known.facts.indexes.len()).unwrap_or(i32::MAX);
+        Ok(had.then_some(indexes.saturating_add(1)))
+    }
+
+    async fn create_indexes(&self, out: &mut Vec<u8>) -> Result<(), Error> {
+        let collection = collection_of(self.command)?;
+        let place = self.place(collection);
+        // Refused before anything is made.
+        let none = CollectionFacts::default();
+        self.with_facts(&none, |facts| {
+            self.scope.create_indexes(self.spec, self.command, facts)
+        })?;
+        let namespaces = &self.forward.namespaces;
+        let (_, is_new) =
+            self.namespace(namespaces.ready(place, self.in_transaction())).await?;
+        let before = self.namespace(namespaces.refresh(place)).await?;
+        let scoped = self.with_facts(&before.facts, |facts| {
+            self.scope.create_indexes(self.spec, self.command, facts)
+        })?;
+        let Some(mut scoped) = scoped else {
+            index_counts(out, &before, &before, is_new, true);
+            return Ok(());
+        };
+        let start = out.len();
+        self.exchange(&mut scoped, &before.facts, out).await?;
+        let after = self.namespace(namespaces.refresh(place)).await?;
+        let answered = Document::parse_shallow(out.get(start..).unwrap_or_default());
+        let is_ok = answered
+            .ok()
+            .and_then(|d| d.find("ok"))
+            .is_some_and(|ok| ok.as_flag() == Some(true));
+        if is_ok {
+            let exist = before.facts.indexes.len() == after.facts.indexes.len();
+            out.truncate(start);
+            index_counts(out, &before, &after, is_new, exist);
+        }
+        Ok(())
+    }
+
+    async fn list_indexes(&self, out: &mut Vec<u8>) -> Result<(), Error> {
+        let collection = collection_of(self.command)?;
+        let place = self.place(collection);
+        let known = self.namespace(self.forward.namespaces.refresh(place)).await?;
+        let database = self.command.database;
+        if !self.has(place, &known).await? {
+            let text = format!("ns does not exist: {database}.{collection}");
+            return Err(Refusal::namespace_not_found(text).into());
+        }
+        reply::ok(out, |w| {
+            let cursor = w.begin_document(b"cursor");
+            w.int64(b"id", 0);
+            w.string(b"ns", &format!("{database}.{collection}"));
+            let batch = w.begin_array(b"firstBatch");
+            listing::indexes(w, &known.facts);
+            w.end(batch);
+            w.end(cursor);
+        });
+        Ok(())
+    }
+
+    /// Whether the app has the collection, if only an empty one.
+    async fn has(&self, place: Place<'_>, known: &Known) -> Result<bool, Error> {
+        if !known.exists {
+            return Ok(false);
+        }
+        let control = self.control();
+        let entries = control.entries(self.scope.app(), Some(place.database));
+        let entries = self.driver(entries).await?;
+        let is_entered =
+            entries.iter().any(|e| e.collection == place.collection && !e.is_provisional);
+        Ok(is_entered || self.driver(holds_documents(self, place.database, place.collection)).await?)
+    }
+
+    async fn drop_indexes(&self, out: &mut Vec<u8>) -> Result<(), Error> {
+        self.refuse_in_transaction()?;
+        let collection = collection_of(self.command)?;
+        let place = self.place(collection);
+        let namespaces = &self.forward.namespaces;
+        let known = self.namespace(namespaces.refresh(place)).await?;
+        if !self.has(place, &known).await? {
+            let text = format!("ns not found {}.{collection}", self.command.database);
+            return Err(Refusal::namespace_not_found(text).into());
+        }
+        let dropped = dropped_indexes(self.command, &known.facts)?;
+        let was = i32::try_from(known.facts.indexes.len()).unwrap_or(i32::MAX).saturating_add(1);
+        if dropped.is_empty() {
+            reply::ok(out, |w| w.int32(b"nIndexesWas", was));
+            return Ok(());
+        }
+        let names: Vec<&str> = dropped.iter().map(|i| i.physical_name.as_str()).collect();
+        let mut scoped = self.with_facts(&known.facts, |facts| {
+            self.scope.drop_indexes(self.spec, self.command, facts, &names)
+        })?;
+        let start = out.len();
+        self.exchange(&mut scoped, &known.facts, out).await?;
+        self.namespace(namespaces.refresh(place)).await?;
+        patch_index_count(out, start, was);
+        Ok(())
+    }
+
+    async fn kill_cursors(&self, out: &mut Vec<u8>) -> Result<(), Error> {
+        let app = &self.identity.app.id;
+        let ids = mdb_scope::cursor_ids(self.spec, self.command)?;
+        let (mut killed, mut unknown) = (Vec::new(), Vec::new());
+        for id in ids {
+            let cursor = self.shared.cursors.look_up(app, id, Instant::now());
+            let Some(cursor) = cursor.filter(|_| self.shared.cursors.close(app, id)) else {
+                unknown.push(id);
+                continue;
+            };
+            let none = CollectionFacts::default();
+            let mut scoped = self.with_facts(&none, |facts| {
+                self.scope.kill_cursors(
+                    facts,
+                    &cursor.database,
+                    &cursor.collection,
+                    &[cursor.upstream_id],
+                    Arc::clone(&cursor.server),
+                )
+            })?;
+            let mut ignored = Vec::new();
+            match self.exchange(&mut scoped, &none, &mut ignored).await {
+                Ok(()) => killed.push(id),
+                // Its member is gone, and the cursor with it.
+                Err(_) => unknown.push(id),
+            }
+        }
+        reply::ok(out, |w| {
+            listing::ids(w, b"cursorsKilled", &killed);
+            listing::ids(w, b"cursorsNotFound", &unknown);
+            listing::ids(w, b"cursorsAlive", &[]);
+            listing::ids(w, b"cursorsUnknown", &[]);
+        });
+        Ok(())
+    }
+}
+
+/// Names of the physical collections of a database that apps can have.
+async fn physical_collections(
+    journey: &Journey<'_>,
+    database: &str,
+) -> Result<Vec<String>, DriverError> {
+    let database = journey.shared.upstream.control().database(database);
+    let command = doc! {"listCollections": 1, "nameOnly": true, "filter": {"type": "collection"}};
+    let mut cursor = database.run_cursor_command(command).await?;
+    let mut names = Vec::new();
+    while let Some(found) = cursor.try_next().await? {
+        if let Ok(name) = found.get_str("name")
+            && mdb_scope::check_collection(name).is_ok()
+        {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// Whether a collection holds a document of the app: one look at the base index.
+async fn holds_documents(
+    journey: &Journey<'_>,
+    database: &str,
+    collection: &str,
+) -> Result<bool, DriverError> {
+    let database = journey.shared.upstream.control().database(database);
+    let own = doc! {journey.scope.field().as_str(): journey.scope.app().as_str()};
+    let found = database
+        .collection::<bson::Document>(collection)
+        .find_one(own)
+        .projection(doc! {"_id": 1})
+        .await?;
+    Ok(found.is_some())
+}
+
+/// The reply to `createIndexes`, counted over the app's own indexes.
+fn index_counts(out: &mut Vec<u8>, before: &Known, after: &Known, is_new: bool, exist: bool) {
+    let count = |known: &Known| {
+        i32::try_from(known.facts.indexes.len()).unwrap_or(i32::MAX).saturating_add(1)
+    };
+    reply::ok(out, |w| {
+        w.int32(b"numIndexesBefore", count(before));
+        w.int32(b"numIndexesAfter", count(after));
+        w.boolean(b"createdCollectionAutomatically", is_new);
+        if exist {
+            w.string(b"note", "all indexes already exist");
+        }
+    });
+}
+
+/// Puts the app's own number of indexes into the reply to `dropIndexes`.
+fn patch_index_count(out: &mut Vec<u8>, start: usize, was: i32) {
+    let reply = out.split_off(start);
+    let Ok(document) = Document::parse_shallow(&reply) else {
+        return;
+    };
+    let mut w = Writer::new(std::mem::take(out));
+    let mark = w.begin();
+    for element in document.elements() {
+        if element.key == b"nIndexesWas" {
+            w.int32(element.key, was);
+        } else {
+            w.element(&element);
+        }
+    }
+    w.end(mark);
+    *out = w.into_bytes();
+}

@@ -1,0 +1,93 @@
+//! What the proxy remembers of one client connection.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use mdb_wire::{Document, Limits};
+use tokio::time::Instant;
+
+use crate::authenticate::Authentication;
+use crate::identity::Identity;
+use crate::shared::Shared;
+use crate::slots::Slot;
+
+/// The state of one client connection, apart from its bytes.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    /// `connectionId` in hello, and its name in the log.
+    pub(crate) id: i32,
+    /// The client's address.
+    pub(crate) peer: SocketAddr,
+    /// When it is closed unless something happens. Monitors have none: they are never closed for idling.
+    pub(crate) deadline: Option<Instant>,
+    /// Whether it has said hello.
+    pub(crate) has_greeted: bool,
+    /// What its first hello said of its client.
+    pub(crate) client: Option<Box<ClientMetadata>>,
+    /// Who it is.
+    pub(crate) authentication: Authentication,
+    /// Bytes of the largest message that any of its hellos promised to take.
+    message_bytes_max: usize,
+    /// Taken while its last command left a transaction open.
+    transaction: Option<Slot>,
+}
+
+/// What a driver says of itself, cut to what a log line may carry.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ClientMetadata {
+    /// `application.name`.
+    pub(crate) application: Option<Box<str>>,
+    /// `driver.name` and `driver.version`.
+    pub(crate) driver: Box<str>,
+}
+
+impl Connection {
+    pub(crate) fn new(peer: SocketAddr, shared: &Shared) -> Self {
+        Self {
+            id: shared.next_connection_id(),
+            peer,
+            deadline: Some(Instant::now() + shared.limits.handshake_timeout),
+            has_greeted: false,
+            client: None,
+            authentication: Authentication::default(),
+            message_bytes_max: shared.hello.now().face.message_bytes_max(),
+            transaction: None,
+        }
+    }
+
+    /// Who it is, once it has proven it.
+    pub(crate) fn identity(&self) -> Option<&Arc<Identity>> {
+        self.authentication.identity()
+    }
+
+    /// What it may send now.
+    pub(crate) fn limits(&self) -> Limits {
+        match self.identity() {
+            Some(_) => Limits {
+                message_bytes_max: self.message_bytes_max,
+            },
+            None => Limits::UNAUTHENTICATED,
+        }
+    }
+
+    /// A hello promised to take messages of this size. Drivers keep to what their hello said, also after the upstream
+    /// and with it the promise has changed.
+    pub(crate) fn promise(&mut self, message_bytes_max: usize) {
+        self.message_bytes_max = self.message_bytes_max.max(message_bytes_max);
+    }
+
+    /// Remembers whether a command left a transaction open. Another connection may end it; then this one is thought to
+    /// have it until its next command, which only makes a drain wait for its whole grace.
+    pub(crate) fn follow_transaction(&mut self, name: &str, body: Document<'_>, shared: &Shared) {
+        let is_end = matches!(name, "commitTransaction" | "abortTransaction");
+        let is_inside = !is_end
+            && body
+                .find("autocommit")
+                .is_some_and(|flag| flag.as_flag() == Some(false));
+        if !is_inside {
+            self.transaction = None;
+        } else if self.transaction.is_none() {
+            self.transaction = shared.transactions.take(usize::MAX);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The control database: what several proxies share, kept upstream where no app can see it.
+
+use std::collections::BTreeSet;
+
+use bson::{Binary, Document, doc, spec::BinarySubtype};
+use futures_util::TryStreamExt;
+use mdb_scope::AppId;
+use mongodb::error::Error as DriverError;
+use mongodb::options::{CollectionOptions, ReadConcern, SelectionCriteria, ReadPreference, WriteConcern};
+use mongodb::{Client, Collection};
+
+use crate::random;
+
+/// Bytes of the key from which session keys are derived.
+pub(crate) const KEY_BYTES: usize = 32;
+
+/// The control database of one deployment.
+#[derive(Debug, Clone)]
+pub(crate) struct Control<'a> {
+    client: &'a Client,
+    database: &'a str,
+}
+
+/// An entry of the catalog: a collection that an app has, also while it is empty.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Entry {
+    pub(crate) database: String,
+    pub(crate) collection: String,
+    /// Made on behalf of a transaction that may have been aborted: it counts only with a document.
+    pub(crate) is_provisional: bool,
+}
+
+impl<'a> Control<'a> {
+    pub(crate) fn new(client: &'a Client, database: &'a str) -> Self {
+        Self { client, database }
+    }
+
+    fn collection(&self, name: &str) -> Collection<Document> {
+        let options = CollectionOptions::builder()
+            .write_concern(WriteConcern::majority())
+            .read_concern(ReadConcern::local())
+            .selection_criteria(SelectionCriteria::ReadPreference(
+                ReadPreference::PrimaryPreferred { options: None },
+            ))
+            .build();
+        self.client.database(self.database).collection_with_options(name, options)
+    }
+
+    /// The key that all proxies of the deployment share; the first one that asks makes it.
+    pub(crate) async fn session_key(&self) -> Result<[u8; KEY_BYTES], DriverError> {
+        let keys = self.collection("keys");
+        let filter = doc! {"_id": "sessions"};
+        let read = |found: Option<Document>| {
+            let bytes = found?.get_binary_generic("key").ok()?.clone();
+            <[u8; KEY_BYTES]>::try_from(bytes).ok()
+        };
+        if let Some(key) = read(keys.find_one(filter.clone()).await?) {
+            return Ok(key);
+        }
+        let bytes: [u8; KEY_BYTES] = random::bytes();
+        let key = Binary { subtype: BinarySubtype::Generic, bytes: bytes.to_vec() };
+        keys.update_one(filter.clone(), doc! {"$setOnInsert": {"key": key}}).upsert(true).await?;
+        // Another proxy may have been first; both read what was stored, from the primary.
+        let stored = self
+            .client
+            .database(self.database)
+            .collection::<Document>("keys")
+            .find_one(filter)
+            .await?;
+        read(stored).ok_or_else(|| {
+            DriverError::custom("the control database holds a session key that is not 32 bytes long")
+        })
+    }
+
+    /// Enters a collection; whether it was not there before.
+    pub(crate) async fn enter(&self, app: &AppId, entry: &Entry) -> Result<bool, DriverError> {
+        let on_insert = doc! {
+            "app": app.as_str(), "database": &entry.database, "collection": &entry.collection,
+            "created_at": bson::DateTime::now(),
+        };
+        let update = if entry.is_provisional {
+            let mut on_insert = on_insert;
+            on_insert.insert("provisional", true);
+            doc! {"$setOnInsert": on_insert}
+        } else {
+            doc! {"$setOnInsert": on_insert, "$unset": {"provisional": ""}}
+        };
+        let result = self
+            .collection(COLLECTIONS)
+            .update_one(doc! {"_id": id(app, &entry.database, &entry.collection)}, update)
+            .upsert(true)
+            .await?;
+        Ok(result.upserted_id.is_some())
+    }
+
+    /// Takes a collection out.
+    pub(crate) async fn leave(
+        &self,
+        app: &AppId,
+        database: &str,
+        collection: &str,
+    ) -> Result<bool, DriverError> {
+        let result = self
+            .collection(COLLECTIONS)
+            .delete_one(doc! {"_id": id(app, database, collection)})
+            .await?;
+        Ok(result.deleted_count > 0)
+    }
+
+    /// The app's collections in one database, or in all.
+    pub(crate) async fn entries(
+        &self,
+        app: &AppId,
+        database: Option<&str>,
+    ) -> Result<Vec<Entry>, DriverError> {
+        // By the range of ids, which the index on `_id` serves: slugs have neither `/` nor what sorts behind it here.
+        let prefix = match database {
+            Some(database) => format!("{app}/{database}."),
+            None => format!("{app}/"),
+        };
+        let end = format!("{prefix}\u{10FFFF}");
+        let mut cursor =
+            self.collection(COLLECTIONS).find(doc! {"_id": {"$gte": prefix, "$lt": end}}).await?;
+        let mut entries = BTreeSet::new();
+        while let Some(found) = cursor.try_next().await? {
+            if let (Ok(database), Ok(collection)) =
+                (found.get_str("database"), found.get_str("collection"))
+            {
+                entries.insert(Entry {
+                    database: database.to_owned(),
+                    collection: collection.to_owned(),
+                    is_provisional: found.get_bool("provisional").unwrap_or(false),
+                });
+            }
+        }
+        Ok(entries.into_iter().collect())
+    }
+}
+
+const COLLECTIONS: &str = "collections";
+
+fn id(app: &AppId, database: &str, collection: &str) -> String {
+    format!("{app}/{database}.{collection}")
+}

@@ -1,0 +1,185 @@
+//! Open cursors: what the client's cursor id stands for, and whose it is.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Place;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use mdb_scope::{AppId, ServerAddress};
+use mdb_telemetry::AppMeter;
+use tokio::time::Instant;
+
+use crate::error::Limit;
+use crate::identity::App;
+use crate::random;
+use crate::slots::Slot;
+
+/// A cursor that is open on a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    /// Whose it is.
+    pub app: AppId,
+    /// Where it is.
+    pub server: ServerAddress,
+    /// What the server calls it. Ids of several servers can be the same number.
+    pub upstream_id: i64,
+    /// Its database, by the app's name.
+    pub database: Box<str>,
+    /// Its collection, by the app's name.
+    pub collection: Box<str>,
+    /// The bytes of `lsid.id` of the command that opened it.
+    pub lsid: Option<Box<[u8]>>,
+    /// Whether its documents lose the scope field.
+    pub strip: bool,
+    /// The command that opened it.
+    pub command: &'static str,
+    /// Whether the server keeps it however long it is idle.
+    pub no_cursor_timeout: bool,
+}
+
+/// The open cursors of all apps by the ids that clients know.
+///
+/// Ids are random, so that an app can neither guess another's nor learn how many there are.
+#[derive(Debug, Default)]
+pub struct Cursors {
+    shards: [Mutex<HashMap<i64, Entry>>; SHARDS],
+}
+
+#[derive(Debug)]
+struct Entry {
+    cursor: Arc<Cursor>,
+    last_used: Instant,
+    _count: Count,
+}
+
+/// Counts one cursor of an app for as long as it lives.
+#[derive(Debug)]
+struct Count {
+    meter: AppMeter,
+    _slot: Slot,
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        self.meter.cursor_closed();
+    }
+}
+
+impl Cursors {
+    /// Enters a cursor of `app` and gives the id for its client: positive, never 0. Fails when the app has
+    /// [`CURSORS_PER_APP_MAX`] already; the cursor should then be killed.
+    pub fn open(&self, app: &App, cursor: Cursor, now: Instant) -> Result<i64, Limit> {
+        let slot = app
+            .cursors
+            .take(CURSORS_PER_APP_MAX)
+            .ok_or(Limit::CursorsOfApp)?;
+        app.meter.cursor_opened();
+        let entry = Entry {
+            cursor: Arc::new(cursor),
+            last_used: now,
+            _count: Count {
+                meter: app.meter.clone(),
+                _slot: slot,
+            },
+        };
+        loop {
+            let id = i64::from_le_bytes(random::bytes()) & i64::MAX;
+            if id == 0 {
+                continue;
+            }
+            if let Place::Vacant(place) = self.shard(id).entry(id) {
+                place.insert(entry);
+                return Ok(id);
+            }
+        }
+    }
+
+    /// The app's cursor. `None` for one that does not exist and for another app's alike. Its holder keeps it from being
+    /// reaped.
+    pub fn look_up(&self, app: &AppId, id: i64, now: Instant) -> Option<Arc<Cursor>> {
+        let mut shard = self.shard(id);
+        let entry = shard
+            .get_mut(&id)
+            .filter(|entry| entry.cursor.app == *app)?;
+        entry.last_used = now;
+        Some(Arc::clone(&entry.cursor))
+    }
+
+    /// Takes the app's cursor out; whether it was there.
+    pub fn close(&self, app: &AppId, id: i64) -> bool {
+        let mut shard = self.shard(id);
+        let is_known = shard.get(&id).is_some_and(|entry| entry.cursor.app == *app);
+        if is_known {
+            shard.remove(&id);
+        }
+        is_known
+    }
+
+    /// Takes out those that the server has closed by now because nobody used them. Gives their number.
+    pub fn reap(&self, now: Instant) -> usize {
+        self.retain(|entry| {
+            if Arc::strong_count(&entry.cursor) > 1 {
+                entry.last_used = now;
+            }
+            now.saturating_duration_since(entry.last_used) < idle_max(&entry.cursor)
+        })
+    }
+
+    /// Takes out those of a server that is gone. Gives their number.
+    pub fn forget_server(&self, address: &str) -> usize {
+        self.retain(|entry| &*entry.cursor.server != address)
+    }
+
+    /// How many are open.
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).len()).sum()
+    }
+
+    /// Whether none is open.
+    pub fn is_empty(&self) -> bool {
+        self.shards.iter().all(|shard| lock(shard).is_empty())
+    }
+
+    fn retain(&self, mut keep: impl FnMut(&mut Entry) -> bool) -> usize {
+        let mut removed = 0;
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            let before = shard.len();
+            shard.retain(|_, entry| keep(entry));
+            removed += before - shard.len();
+        }
+        removed
+    }
+
+    fn shard(&self, id: i64) -> MutexGuard<'_, HashMap<i64, Entry>> {
+        lock(&self.shards[usize::from(id.to_le_bytes()[0]) % SHARDS])
+    }
+}
+
+/// A map is whole between any two calls, so a panic elsewhere does not spoil it.
+fn lock(shard: &Mutex<HashMap<i64, Entry>>) -> MutexGuard<'_, HashMap<i64, Entry>> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn idle_max(cursor: &Cursor) -> Duration {
+    match (cursor.no_cursor_timeout, &cursor.lsid) {
+        (true, _) => IDLE_WITHOUT_TIMEOUT,
+        (false, Some(_)) => IDLE_IN_SESSION,
+        (false, None) => IDLE_WITHOUT_SESSION,
+    }
+}
+
+/// Open cursors of one app. An entry takes a few hundred bytes here and some kilobytes on the server; drivers hold one
+/// per running iteration, so an app that comes here does not close its cursors.
+pub const CURSORS_PER_APP_MAX: usize = 100_000;
+/// Enough that hundreds of busy clients seldom meet.
+const SHARDS: usize = 16;
+/// mongod's `cursorTimeoutMillis`.
+const IDLE_WITHOUT_SESSION: Duration = Duration::from_secs(10 * 60);
+/// mongod's `localLogicalSessionTimeoutMinutes`: the cursor goes with its session.
+const IDLE_IN_SESSION: Duration = Duration::from_secs(30 * 60);
+/// mongod never closes these while their session is refreshed. A day without use means that the client is gone.
+const IDLE_WITHOUT_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+use super::*;
+use mdb_telemetry::Metrics;
+
+fn app(slug: &str, metrics: &Metrics) -> App {
+    App::new(AppId::parse(slug).unwrap(), false, metrics)
+}
+
+fn cursor(app: &App, server: &str) -> Cursor {
+    Cursor {
+        app: app.id.clone(),
+        server: server.into(),
+        upstream_id: 7,
+        database: "db".into(),
+        collection: "c".into(),
+        lsid: None,
+        strip: true,
+        command: "find",
+        no_cursor_timeout: false,
+    }
+}
+
+#[tokio::test]
+async fn a_cursor_is_its_apps_alone() {
+    let metrics = Metrics::new();
+    let (shop, notes) = (app("shop", &metrics), app("notes", &metrics));
+    let (cursors, now) = (Cursors::default(), Instant::now());
+    let id = cursors.open(&shop, cursor(&shop, "a:1"), now).unwrap();
+    assert!(id > 0);
+    assert_eq!(cursors.look_up(&notes.id, id, now), None);
+    assert!(!cursors.close(&notes.id, id));
+    assert_eq!(
+        cursors.look_up(&shop.id, id, now).as_deref(),
+        Some(&cursor(&shop, "a:1"))
+    );
+    assert!(cursors.close(&shop.id, id));
+    assert!(!cursors.close(&shop.id, id));
+    assert!(cursors.is_empty());
+}
+
+#[tokio::test]
+async fn idle_ones_are_reaped_when_the_server_closes_them() {
+    let metrics = Metrics::new();
+    let shop = app("shop", &metrics);
+    let in_session = Cursor {
+        lsid: Some(Box::from([1; 16])),
+        ..cursor(&shop, "a:1")
+    };
+    let lasting = Cursor {
+        no_cursor_timeout: true,
+        ..in_session.clone()
+    };
+    let minutes = |n: u64| Duration::from_secs(60 * n);
+    let cases = [
+        (cursor(&shop, "a:1"), 10),
+        (in_session, 30),
+        (lasting, 24 * 60),
+    ];
+    for (cursor, idle_minutes) in cases {
+        let (cursors, now) = (Cursors::default(), Instant::now());
+        let id = cursors.open(&shop, cursor, now).unwrap();
+        let later = now + minutes(idle_minutes - 1);
+        assert_eq!(cursors.reap(later), 0);
+        let held = cursors.look_up(&shop.id, id, later).unwrap();
+        let much_later = later + minutes(idle_minutes * 2);
+        assert_eq!(cursors.reap(much_later), 0, "in use");
+        drop(held);
+        assert_eq!(cursors.reap(much_later + minutes(idle_minutes - 1)), 0);
+        assert_eq!(cursors.reap(much_later + minutes(idle_minutes)), 1);
+    }
+    assert_eq!(shop.cursors.taken(), 0);
+}
+
+#[tokio::test]
+async fn a_lost_server_takes_its_cursors_along() {
+    let metrics = Metrics::new();
+    let shop = app("shop", &metrics);
+    let (cursors, now) = (Cursors::default(), Instant::now());
+    for server in ["a:1", "b:1", "a:1"] {
+        cursors.open(&shop, cursor(&shop, server), now).unwrap();
+    }
+    assert!(
+        metrics
+            .render()
+            .contains("mdb_runtime_open_cursors{app=\"shop\"} 3")
+    );
+    assert_eq!(cursors.forget_server("a:1"), 2);
+    assert_eq!(cursors.len(), 1);
+    assert!(
+        metrics
+            .render()
+            .contains("mdb_runtime_open_cursors{app=\"shop\"} 1")
+    );
+}
+
+#[tokio::test]
+async fn an_app_has_so_many_and_no_more() {
+    let metrics = Metrics::new();
+    let shop = app("shop", &metrics);
+    let (cursors, now) = (Cursors::default(), Instant::now());
+    let held: Vec<_> = (1..CURSORS_PER_APP_MAX)
+        .map(|_| shop.cursors.take(CURSORS_PER_APP_MAX).unwrap())
+        .collect();
+    let id = cursors.open(&shop, cursor(&shop, "a:1"), now).unwrap();
+    let refused = cursors.open(&shop, cursor(&shop, "a:1"), now);
+    assert_eq!(refused, Err(Limit::CursorsOfApp));
+    assert!(cursors.close(&shop.id, id));
+    drop(held);
+    assert_eq!(shop.cursors.taken(), 0);
+}

@@ -1,0 +1,130 @@
+//! Who does a command: its row decides.
+
+use mdb_scope::{CommandSpec, Duty, Refusal, look_up, required_action};
+use mdb_wire::{Command, Message};
+
+use crate::api;
+use crate::connection::Connection;
+use crate::error::Error;
+use crate::local;
+use crate::shared::Shared;
+
+/// A command that has a row.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Call<'a> {
+    pub(crate) command: Command<'a>,
+    pub(crate) spec: &'static CommandSpec,
+    /// Whether the client can take several replies.
+    pub(crate) exhaust_allowed: bool,
+}
+
+impl<'a> Call<'a> {
+    /// Reads a message as a command that is known.
+    pub(crate) fn of_message(message: &'a Message) -> Result<Self, Error> {
+        Self::new(Command::parse(message)?, message.exhaust_allowed())
+    }
+
+    /// Finds the row of a command.
+    pub(crate) fn new(command: Command<'a>, exhaust_allowed: bool) -> Result<Self, Error> {
+        let spec = look_up(command.name, command.database)?;
+        Ok(Self {
+            command,
+            spec,
+            exhaust_allowed,
+        })
+    }
+}
+
+/// Does the command and appends the body of its reply to `out`. On an error what `out` holds is void.
+pub(crate) async fn answer(
+    shared: &Shared,
+    connection: &mut Connection,
+    call: &Call<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), Error> {
+    admit(connection, call)?;
+    match call.spec.duty {
+        Duty::Local(local) => {
+            check_local(call)?;
+            local::answer(local, shared, connection, call, out).await
+        }
+        Duty::Forward(_) | Duty::Catalog(_) => forward(shared, connection, call, out).await,
+        Duty::Refuse(_) => Err(not_authorized(call, call.spec.summary).into()),
+    }
+}
+
+async fn forward(
+    shared: &Shared,
+    connection: &mut Connection,
+    call: &Call<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), Error> {
+    let identity = connection
+        .identity()
+        .ok_or_else(|| requires_authentication(call))?;
+    let running = shared.running.take(usize::MAX);
+    // On the heap, so that an idle client does not keep room for it.
+    let command = shared
+        .forward
+        .command(shared, identity, call.spec, &call.command, out);
+    let result = Box::pin(command).await;
+    connection.follow_transaction(call.spec.name, call.command.body, shared);
+    drop(running);
+    result
+}
+
+/// Whether the connection may run the command at all. Stages and statements may need more.
+fn admit(connection: &Connection, call: &Call<'_>) -> Result<(), Refusal> {
+    match connection.identity() {
+        None if call.spec.before_authentication => Ok(()),
+        None => Err(requires_authentication(call)),
+        Some(identity) if identity.grants.allows(call.spec.action) => Ok(()),
+        Some(_) => Err(not_allowed(call.spec, &call.command)),
+    }
+}
+
+/// A document sequence on a command that takes none would go past every check.
+fn check_local(call: &Call<'_>) -> Result<(), Error> {
+    api::check(call.spec, call.command.body)?;
+    match call.command.sequences().next() {
+        None => Ok(()),
+        Some(sequence) => {
+            let field = String::from_utf8_lossy(sequence.name);
+            let field: String = field.chars().take(FIELD_CHARS_MAX).collect();
+            let name = call.spec.name;
+            let text = format!("BSON field '{name}.{field}' is an unknown field.");
+            Err(Refusal::unknown_field(text).into())
+        }
+    }
+}
+
+fn requires_authentication(call: &Call<'_>) -> Refusal {
+    Refusal::unauthorized(format!(
+        "command {} requires authentication",
+        call.spec.name
+    ))
+}
+
+/// What the roles of the credential do not allow: the action and where.
+pub(crate) fn not_allowed(spec: &'static CommandSpec, command: &Command<'_>) -> Refusal {
+    let action = required_action(spec, command).name();
+    let database = command.database;
+    let namespace = match command.target.as_str() {
+        Some(collection) if spec.on_collection => format!("{database}.{collection}"),
+        _ => database.to_owned(),
+    };
+    Refusal::unauthorized(format!(
+        "not authorized on {database} to execute command {{ {}: ... }}: the roles of this credential do not grant the action \
+         '{action}' on '{namespace}'",
+        spec.name
+    ))
+}
+
+fn not_authorized(call: &Call<'_>, why: &str) -> Refusal {
+    let (database, name) = (call.command.database, call.spec.name);
+    let text = format!("not authorized on {database} to execute command {{ {name}: ... }}: {why}");
+    Refusal::unauthorized(text)
+}
+
+/// How much of an unknown field's name a reply repeats.
+const FIELD_CHARS_MAX: usize = 64;

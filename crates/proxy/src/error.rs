@@ -1,0 +1,381 @@
+//! Everything by which a command can fail in the proxy.
+
+use std::borrow::Cow;
+
+use mdb_auth::AuthError;
+use mdb_scope::Refusal;
+use mdb_telemetry::CommandOutcome;
+use mdb_upstream::{ExchangeError, UpstreamError};
+use mdb_wire::{CommandError, DecodeError};
+
+use crate::announcement::TopologyVersion;
+use crate::codes::code_name;
+use crate::labels::{self, Labels};
+use crate::random;
+
+/// Why a command got no reply of its own. `Display` is for logs; clients read [`Error::client_text`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The bytes are no message. The connection cannot go on.
+    #[error("malformed message: {0}")]
+    Decode(#[from] DecodeError),
+    /// The message is no command.
+    #[error("no command: {0}")]
+    Command(#[from] CommandError),
+    /// The proof failed.
+    #[error("authentication: {0}")]
+    Auth(#[from] AuthError),
+    /// The dialogue around the proof failed.
+    #[error(transparent)]
+    Sasl(#[from] SaslError),
+    /// A hello that cannot be answered.
+    #[error("hello: {0}")]
+    Hello(#[from] HelloError),
+    /// The Stable API forbids it.
+    #[error("stable API: {0}")]
+    Api(#[from] ApiError),
+    /// An opcode of the past.
+    #[error("legacy opcode: {0}")]
+    Legacy(#[from] LegacyError),
+    /// Policy says no.
+    #[error("refused: {0}")]
+    Refusal(#[from] Refusal),
+    /// A limit is reached.
+    #[error("limit reached: {0}")]
+    Limit(#[from] Limit),
+    /// No connection to the upstream.
+    #[error("upstream: {error}")]
+    Upstream {
+        /// Why.
+        #[source]
+        error: UpstreamError,
+        /// What the command was eligible for, by [`labels::when_lost`].
+        labels: Labels,
+    },
+    /// The connection to the upstream broke under the command.
+    #[error("upstream: {error}")]
+    Exchange {
+        /// How.
+        #[source]
+        error: ExchangeError,
+        /// What the command was eligible for, by [`labels::when_lost`].
+        labels: Labels,
+    },
+    /// What the proxy asked of the upstream in its own name was not answered. `None`: not in time.
+    #[error("the proxy's own command: {}", error.as_ref().map_or("no answer in time".into(), |e| e.kind.to_string()))]
+    Control {
+        /// Why.
+        error: Option<mongodb::error::Error>,
+        /// What the command was eligible for.
+        labels: Labels,
+    },
+    /// The proxy is going away.
+    #[error("the proxy is shutting down")]
+    ShuttingDown {
+        /// Tells drivers that this is newer than what they know.
+        version: TopologyVersion,
+        /// What the command was eligible for.
+        labels: Labels,
+    },
+    /// The upstream answered with something that must not reach the client. An alarm.
+    #[error("incident {id:08x}: {what}")]
+    Incident {
+        /// Names this one in the reply and in the log.
+        id: u32,
+        /// What was met.
+        what: &'static str,
+    },
+}
+
+/// What can be wrong with the commands around a proof.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SaslError {
+    /// `conversationId` is not that of the dialogue.
+    #[error("sasl: Mismatched conversation id")]
+    ConversationId,
+    /// A field is missing.
+    #[error("BSON field '{command}.{field}' is missing but a required field")]
+    Missing {
+        /// `saslStart` or `saslContinue`.
+        command: &'static str,
+        /// The field.
+        field: &'static str,
+    },
+    /// The payload is neither a binary of subtype 0 nor a string.
+    #[error("Wrong type for field 'payload': expected binary data or a base64 string")]
+    PayloadKind,
+    /// The payload is a string that is no base64.
+    #[error("The payload is not a valid base64 string")]
+    PayloadText,
+    /// The connection belongs to another app or user.
+    #[error(
+        "This connection is authenticated as another user already; open another connection to \
+         authenticate as this one"
+    )]
+    OtherIdentity,
+}
+
+impl SaslError {
+    fn code(self) -> i32 {
+        match self {
+            Self::ConversationId => 17,
+            Self::Missing { .. } => 40414,
+            Self::PayloadKind => 14,
+            Self::PayloadText => 9,
+            Self::OtherIdentity => 13,
+        }
+    }
+}
+
+/// What can be wrong with a hello. Codes are those of mongos where the proxy presents itself as one, else those of mongod
+/// 6.0.5.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HelloError {
+    /// `client` came a second time.
+    #[error("The client metadata document may only be sent in the first hello")]
+    MetadataAgain,
+    /// `client.application.name` is too long.
+    #[error(
+        "The 'client.application.name' field may be at most {} bytes",
+        crate::hello::APPLICATION_NAME_BYTES_MAX
+    )]
+    ApplicationName,
+    /// The fields of an awaitable hello do not fit each other.
+    #[error("{flaw}")]
+    Awaiting {
+        /// Which.
+        flaw: AwaitingFlaw,
+        /// Whether the proxy presents itself as a mongos.
+        as_mongos: bool,
+    },
+}
+
+/// What can be wrong with the fields of an awaitable hello.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AwaitingFlaw {
+    /// One of the two without the other.
+    #[error("'topologyVersion' and 'maxAwaitTimeMS' must be given together")]
+    Half,
+    /// No `ObjectId` and counter in `topologyVersion`.
+    #[error("'topologyVersion' must hold an ObjectId 'processId' and a long 'counter'")]
+    Version,
+    /// A counter below zero.
+    #[error("topologyVersion must have a non-negative counter")]
+    NegativeCounter,
+    /// A wait below zero, or none that is a whole number.
+    #[error("maxAwaitTimeMS must be a non-negative integer")]
+    Wait,
+    /// A counter that the proxy has not reached.
+    #[error("Received a topology version with a counter greater than this server's")]
+    CounterAhead,
+    /// The flag exhaustAllowed without a wait.
+    #[error("An exhaust hello request must specify 'maxAwaitTimeMS'")]
+    ExhaustWithoutWait,
+}
+
+impl HelloError {
+    fn code(self) -> i32 {
+        match self {
+            Self::MetadataAgain => 186,
+            Self::ApplicationName => 184,
+            Self::Awaiting { flaw, as_mongos } => {
+                let (router, server) = match flaw {
+                    AwaitingFlaw::Half => (51760, 31368),
+                    AwaitingFlaw::Version => (40414, 40414),
+                    AwaitingFlaw::NegativeCounter => (51758, 31372),
+                    AwaitingFlaw::Wait => (51024, 51024),
+                    AwaitingFlaw::CounterAhead => (51761, 31382),
+                    AwaitingFlaw::ExhaustWithoutWait => (51763, 51756),
+                };
+                if as_mongos { router } else { server }
+            }
+        }
+    }
+}
+
+/// What the Stable API says no to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ApiError {
+    /// A version other than `"1"`.
+    #[error("API version must be \"1\"")]
+    Version,
+    /// `apiStrict` or `apiDeprecationErrors` without `apiVersion`.
+    #[error("Provided apiStrict and/or apiDeprecationErrors without passing apiVersion")]
+    NoVersion,
+    /// A command that version 1 does not have.
+    #[error("Provided apiStrict:true, but the command {0} is not in API Version 1")]
+    Strict(&'static str),
+}
+
+impl ApiError {
+    fn code(self) -> i32 {
+        match self {
+            Self::Version => 322,
+            Self::NoVersion => 4_886_600,
+            Self::Strict(_) => 323,
+        }
+    }
+}
+
+/// What is said to opcodes of the past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LegacyError {
+    /// A command other than hello by `OP_QUERY`.
+    #[error(
+        "Unsupported OP_QUERY command. The client driver may require an upgrade. For more details \
+         see https://dochub.mongodb.org/core/legacy-opcode-removal"
+    )]
+    Command,
+    /// A query on a collection, or `OP_GET_MORE`.
+    #[error(
+        "This opcode is no longer supported. The client driver may require an upgrade. For more \
+         details see https://dochub.mongodb.org/core/legacy-opcode-removal"
+    )]
+    Query,
+}
+
+impl LegacyError {
+    fn code(self) -> i32 {
+        match self {
+            Self::Command => 352,
+            Self::Query => 5_739_101,
+        }
+    }
+}
+
+/// A limit that is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Limit {
+    /// Connections of the app.
+    ///
+    /// Said during authentication, where drivers take any error as the end of the connection. The code and labels of
+    /// MongoDB 8.2 for overload are the mildest that there are: drivers that know them wait and keep their pool, others
+    /// show a text that says what is wrong. 18 would send people to look for a wrong password.
+    #[error("too many connections of this app; lower maxPoolSize or the number of clients")]
+    ConnectionsOfApp,
+    /// Open cursors of the app.
+    #[error("too many open cursors of this app; exhaust or close cursors")]
+    CursorsOfApp,
+}
+
+impl Limit {
+    fn code(self) -> i32 {
+        match self {
+            Self::ConnectionsOfApp => 462,
+            Self::CursorsOfApp => 146,
+        }
+    }
+}
+
+impl Error {
+    /// An upstream surprise, under a new name.
+    pub fn incident(what: &'static str) -> Self {
+        Self::Incident {
+            id: u32::from_le_bytes(random::bytes()),
+            what,
+        }
+    }
+
+    /// MongoDB's number.
+    pub fn code(&self) -> i32 {
+        match self {
+            Self::Decode(error) => error.code(),
+            Self::Command(error) => error.code(),
+            Self::Auth(error) => error.code(),
+            Self::Sasl(error) => error.code(),
+            Self::Hello(error) => error.code(),
+            Self::Api(error) => error.code(),
+            Self::Legacy(error) => error.code(),
+            Self::Refusal(refusal) => refusal.code,
+            Self::Limit(limit) => limit.code(),
+            Self::Upstream { error, .. } => error.code(),
+            Self::Exchange { error, .. } => error.code(),
+            // Nothing was sent for the client yet: drivers may try again.
+            Self::Control { .. } => 6,
+            Self::ShuttingDown { .. } => 91,
+            Self::Incident { .. } => 8,
+        }
+    }
+
+    /// MongoDB's name for [`Error::code`].
+    pub fn code_name(&self) -> Cow<'static, str> {
+        match self {
+            Self::Auth(error) => error.code_name().into(),
+            Self::Refusal(refusal) => refusal.name.into(),
+            Self::Upstream { error, .. } => error.code_name().into(),
+            Self::Exchange { error, .. } => error.code_name().into(),
+            other => code_name(other.code()),
+        }
+    }
+
+    /// What clients may read: no host names, nothing of the operator's.
+    pub fn client_text(&self) -> Cow<'_, str> {
+        match self {
+            Self::Decode(error) => error.to_string().into(),
+            Self::Command(error) => error.to_string().into(),
+            Self::Auth(error) => error.client_text(),
+            Self::Sasl(error) => error.to_string().into(),
+            Self::Hello(error) => error.to_string().into(),
+            Self::Api(error) => error.to_string().into(),
+            Self::Legacy(error) => error.to_string().into(),
+            Self::Refusal(refusal) => refusal.text.as_str().into(),
+            Self::Limit(limit) => limit.to_string().into(),
+            Self::Upstream { error, .. } => error.client_text().into(),
+            Self::Exchange { error, .. } => error.client_text().into(),
+            Self::Control { .. } => "the deployment did not answer the proxy in time".into(),
+            Self::ShuttingDown { .. } => "the proxy is shutting down".into(),
+            Self::Incident { id, .. } => {
+                format!("the deployment's reply cannot be passed on (incident {id:08x})").into()
+            }
+        }
+    }
+
+    /// What drivers may do about it.
+    pub fn labels(&self) -> Labels {
+        match self {
+            Self::Upstream { labels, .. }
+            | Self::Exchange { labels, .. }
+            | Self::Control { labels, .. }
+            | Self::ShuttingDown { labels, .. } => labels,
+            Self::Limit(Limit::ConnectionsOfApp) => labels::OVERLOADED,
+            Self::Decode(_)
+            | Self::Command(_)
+            | Self::Auth(_)
+            | Self::Sasl(_)
+            | Self::Hello(_)
+            | Self::Api(_)
+            | Self::Legacy(_)
+            | Self::Refusal(_)
+            | Self::Limit(Limit::CursorsOfApp)
+            | Self::Incident { .. } => labels::NONE,
+        }
+    }
+
+    /// How metrics count it.
+    pub fn outcome(&self) -> CommandOutcome {
+        match self {
+            Self::Upstream { .. }
+            | Self::Exchange { .. }
+            | Self::Control { .. }
+            | Self::Incident { .. } => {
+                CommandOutcome::UpstreamError
+            }
+            Self::Decode(_)
+            | Self::Command(_)
+            | Self::Auth(_)
+            | Self::Sasl(_)
+            | Self::Hello(_)
+            | Self::Api(_)
+            | Self::Legacy(_)
+            | Self::Refusal(_)
+            | Self::Limit(_)
+            | Self::ShuttingDown { .. } => CommandOutcome::Refused,
+        }
+    }
+}

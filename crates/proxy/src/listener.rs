@@ -1,0 +1,172 @@
+//! Accepting clients, and letting them go.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mdb_telemetry::{CloseReason, ListenerMeter};
+use mdb_upstream::ServerHello;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::downstream::serve_client;
+use crate::drain::{Shutdown, quiet_or_killed};
+use crate::shared::Shared;
+
+/// Serves clients until `shutdown`: then no more are accepted, hellos are answered with 91, and those who are there are
+/// served until all is quiet or the grace is over. Returns when all are gone.
+pub async fn serve(listener: TcpListener, shared: Arc<Shared>, shutdown: Shutdown) {
+    let name = listener
+        .local_addr()
+        .map_or_else(|_| "?".to_owned(), |address| address.to_string());
+    let mut reception = Reception {
+        meter: shared.metrics.listener_meter(&name),
+        clients: JoinSet::new(),
+        leave: CancellationToken::new(),
+        shared,
+    };
+    reception.accept_until(&listener, &shutdown.stop).await;
+    // Closes the socket: new clients go elsewhere at once.
+    drop(listener);
+    tracing::info!(
+        listener = name,
+        clients = reception.clients.len(),
+        "draining"
+    );
+    reception.drain(&shutdown.kill).await;
+    tracing::info!(listener = name, "drained");
+}
+
+/// The clients of one listener.
+struct Reception {
+    shared: Arc<Shared>,
+    meter: ListenerMeter,
+    clients: JoinSet<CloseReason>,
+    /// Sends all clients home.
+    leave: CancellationToken,
+}
+
+impl Reception {
+    async fn accept_until(&mut self, listener: &TcpListener, stop: &CancellationToken) {
+        let shared = Arc::clone(&self.shared);
+        let mut upstream = shared.upstream.hello();
+        learn(&shared, &mut upstream);
+        let mut reaping = interval(REAP_INTERVAL);
+        reaping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, peer)) => self.welcome(stream, peer),
+                    Err(error) => {
+                        // Without file descriptors the next attempt fails as well.
+                        tracing::warn!(%error, "accepting a connection failed");
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                Some(ended) = self.clients.join_next() => self.take_leave(ended),
+                Ok(()) = upstream.changed() => learn(&shared, &mut upstream),
+                _ = reaping.tick() => {
+                    shared.cursors.reap(Instant::now());
+                }
+            }
+        }
+    }
+
+    /// Takes a client in, if there is room. One too many is closed before its hello, which drivers take for overload.
+    fn welcome(&mut self, stream: TcpStream, peer: SocketAddr) {
+        self.meter.opened();
+        let Some(slot) = self
+            .shared
+            .connections
+            .take(self.shared.limits.connections_max)
+        else {
+            self.meter.closed(CloseReason::Limit);
+            tracing::warn!(client_address = %peer, "too many connections: closed one");
+            return;
+        };
+        if let Err(error) = set_options(&stream) {
+            tracing::debug!(client_address = %peer, %error, "the socket's options cannot be set");
+        }
+        // A token of its own: waiting on one that all share would take one lock for all.
+        let leave = self.leave.child_token();
+        let shared = Arc::clone(&self.shared);
+        self.clients.spawn(async move {
+            let reason = serve_client(stream, peer, shared, leave).await;
+            drop(slot);
+            reason
+        });
+    }
+
+    fn take_leave(&self, ended: Result<CloseReason, JoinError>) {
+        let reason = match ended {
+            Ok(reason) => reason,
+            Err(error) if error.is_panic() => {
+                self.shared.metrics.panic();
+                tracing::error!(%error, "the task of a client panicked");
+                CloseReason::Panic
+            }
+            Err(_) => CloseReason::Drain,
+        };
+        self.meter.closed(reason);
+    }
+
+    async fn drain(&mut self, kill: &CancellationToken) {
+        let shared = Arc::clone(&self.shared);
+        shared.hello.shut_down();
+        {
+            let all_may_go = quiet_or_killed(&shared, kill);
+            tokio::pin!(all_may_go);
+            while !self.clients.is_empty() {
+                tokio::select! {
+                    () = &mut all_may_go => break,
+                    Some(ended) = self.clients.join_next() => self.take_leave(ended),
+                }
+            }
+        }
+        self.leave.cancel();
+        let farewell = async {
+            while let Some(ended) = self.clients.join_next().await {
+                self.take_leave(ended);
+            }
+        };
+        if timeout(FAREWELL, farewell).await.is_err() {
+            self.clients.abort_all();
+            while let Some(ended) = self.clients.join_next().await {
+                self.take_leave(ended);
+            }
+        }
+    }
+}
+
+fn learn(shared: &Shared, upstream: &mut watch::Receiver<Option<Arc<ServerHello>>>) {
+    if let Some(hello) = upstream.borrow_and_update().as_deref() {
+        shared.hello.learn(hello);
+    }
+}
+
+fn set_options(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_INTERVAL);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}
+
+/// How often cursors are looked over that their server has closed by now: a tenth of the shortest such time.
+const REAP_INTERVAL: Duration = Duration::from_secs(60);
+/// Long enough not to burn a core while there are no file descriptors, short enough that clients do not notice.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Time for the last replies after all were sent home. A client that does not read them is cut off.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// mongod's own: a client that is silent for so long is asked whether it lives.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(120);
+/// Time between two such questions.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests;

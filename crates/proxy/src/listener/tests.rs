@@ -1,0 +1,180 @@
+use super::*;
+use crate::ClientLimits;
+use crate::testing::{Client, LIMITS, Proxy};
+use bson::doc;
+use tokio::task::JoinHandle;
+
+/// A proxy that listens.
+struct Listening {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    shutdown: Shutdown,
+    serving: JoinHandle<()>,
+}
+
+impl Listening {
+    async fn start(limits: ClientLimits) -> Self {
+        let shared = Proxy::with_limits(limits).await.shared;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = Shutdown::default();
+        let serving = tokio::spawn(serve(listener, Arc::clone(&shared), shutdown.clone()));
+        Self {
+            shared,
+            address,
+            shutdown,
+            serving,
+        }
+    }
+
+    async fn connect(&self) -> Client<TcpStream> {
+        Client::new(TcpStream::connect(self.address).await.unwrap())
+    }
+
+    fn closed(&self, reason: &str) -> String {
+        let name = "mdb_runtime_client_connections_closed_total";
+        let start = format!(
+            "{name}{{listener=\"{}\",reason=\"{reason}\"}} ",
+            self.address
+        );
+        let rendered = self.shared.metrics.render();
+        let line = rendered.lines().find_map(|line| line.strip_prefix(&start));
+        line.unwrap_or("no such series").to_owned()
+    }
+}
+
+#[tokio::test]
+async fn one_too_many_is_closed_before_its_hello() {
+    let limits = ClientLimits {
+        connections_max: 2,
+        ..LIMITS
+    };
+    let proxy = Listening::start(limits).await;
+    let (mut first, mut second) = (proxy.connect().await, proxy.connect().await);
+    for client in [&mut first, &mut second] {
+        assert_eq!(client.command(doc! {"ping": 1}).await, doc! {"ok": 1.0});
+    }
+    let mut third = proxy.connect().await;
+    assert!(third.receive().await.is_none());
+    assert_eq!(proxy.closed("limit"), "1");
+    assert_eq!(first.command(doc! {"ping": 1}).await, doc! {"ok": 1.0});
+}
+
+#[tokio::test]
+async fn a_drain_tells_hellos_serves_commands_and_ends_when_all_is_quiet() {
+    let proxy = Listening::start(LIMITS).await;
+    let mut monitor = proxy.connect().await;
+    let mut client = proxy.connect().await;
+    let hello = monitor.command(doc! {"hello": 1}).await;
+    client.command(doc! {"hello": 1}).await;
+    let awaiting = doc! {
+        "hello": 1,
+        "topologyVersion": hello.get_document("topologyVersion").unwrap().clone(),
+        "maxAwaitTimeMS": i32::MAX,
+    };
+    monitor.send(0, awaiting).await;
+    let busy = proxy.shared.running.take(usize::MAX);
+    proxy.shutdown.stop.cancel();
+    let told = monitor.receive().await.unwrap().body();
+    assert_eq!(told.get_i32("code").ok(), Some(91));
+    let version = told.get_document("topologyVersion").unwrap();
+    assert_eq!(version.get_i64("counter").ok(), Some(1));
+    assert_eq!(client.command(doc! {"ping": 1}).await, doc! {"ok": 1.0});
+    assert!(TcpStream::connect(proxy.address).await.is_err());
+    drop(busy);
+    assert!(client.receive().await.is_none());
+    assert!(monitor.receive().await.is_none());
+    let closed = (proxy.closed("drain"), proxy.closed("client"));
+    proxy.serving.await.unwrap();
+    assert_eq!(closed.1, "0");
+}
+
+#[tokio::test]
+async fn the_grace_ends_a_drain_that_does_not_become_quiet() {
+    let proxy = Listening::start(LIMITS).await;
+    let mut client = proxy.connect().await;
+    client.command(doc! {"hello": 1}).await;
+    let _open = proxy.shared.transactions.take(usize::MAX);
+    proxy.shutdown.stop.cancel();
+    assert_eq!(client.command(doc! {"ping": 1}).await, doc! {"ok": 1.0});
+    proxy.shutdown.kill.cancel();
+    assert!(client.receive().await.is_none());
+    let Listening {
+        shared,
+        address,
+        serving,
+        ..
+    } = proxy;
+    serving.await.unwrap();
+    assert_eq!(shared.connections.taken(), 0);
+    assert!(shared.metrics.render().contains(&format!(
+        "mdb_runtime_client_connections_open{{listener=\"{address}\"}} 0"
+    )));
+}
+
+#[tokio::test]
+async fn a_panic_ends_one_client_and_is_counted() {
+    let shared = Proxy::new().await.shared;
+    let mut reception = Reception {
+        meter: shared.metrics.listener_meter("test"),
+        clients: JoinSet::new(),
+        leave: CancellationToken::new(),
+        shared,
+    };
+    reception.meter.opened();
+    reception
+        .clients
+        .spawn(async { panic!("as this test wants it") });
+    let ended = reception.clients.join_next().await.unwrap();
+    reception.take_leave(ended);
+    let rendered = reception.shared.metrics.render();
+    for line in [
+        "mdb_runtime_panics_total 1",
+        "mdb_runtime_client_connections_closed_total{listener=\"test\",reason=\"panic\"} 1",
+        "mdb_runtime_client_connections_open{listener=\"test\"} 0",
+    ] {
+        assert!(rendered.contains(line), "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn zz_measure() {
+    let limits = ClientLimits {
+        connections_max: 20000,
+        ..LIMITS
+    };
+    let proxy = Listening::start(limits).await;
+    std::fs::write("/tmp/px_addr", proxy.address.to_string()).unwrap();
+    for _ in 0..45 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let s = std::fs::read_to_string("/proc/self/status").unwrap();
+        let rss = s
+            .lines()
+            .find(|l| l.starts_with("VmRSS"))
+            .unwrap()
+            .to_owned();
+        eprintln!("{} {}", rss, proxy.shared.connections.taken());
+    }
+    let p = Proxy::new().await;
+    let (_c, far_end) = tokio::io::duplex(64);
+    eprintln!(
+        "duplex future {}",
+        size_of_val(&serve_client(
+            far_end,
+            crate::testing::PEER,
+            Arc::clone(&p.shared),
+            p.leave.clone()
+        ))
+    );
+    let l = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let t = TcpStream::connect(l.local_addr().unwrap()).await.unwrap();
+    eprintln!(
+        "tcp future {}",
+        size_of_val(&serve_client(
+            t,
+            crate::testing::PEER,
+            Arc::clone(&p.shared),
+            p.leave.clone()
+        ))
+    );
+}

@@ -1,0 +1,300 @@
+//! What lists of collections, databases and indexes look like, and which of them a filter takes.
+
+use mdb_scope::{AppId, CollectionFacts, Refusal};
+use mdb_wire::writer::IndexKey;
+use mdb_wire::{Document, Element, Kind, Writer};
+use regex::{Regex, RegexBuilder};
+use sha2::{Digest, Sha256};
+
+/// Bytes of a compiled pattern of a list filter. Tools send patterns of a few dozen bytes.
+const PATTERN_BYTES_MAX: usize = 64 * 1024;
+
+/// The filter of `listCollections` or `listDatabases`: conditions on `name` and `type`.
+#[derive(Debug)]
+pub(crate) struct ListFilter(Vec<Condition>);
+
+#[derive(Debug)]
+enum Condition {
+    Field(Field, Test),
+    All(Vec<ListFilter>),
+    Any(Vec<ListFilter>),
+    None(Vec<ListFilter>),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Field {
+    Name,
+    Type,
+    /// Anything else that a list shows; absent here, so that only a test for absence holds.
+    Absent,
+}
+
+#[derive(Debug)]
+enum Test {
+    Equals(Vec<u8>),
+    OneOf(Vec<Vec<u8>>),
+    Matches(Regex),
+    Exists(bool),
+    Not(Box<Test>),
+    Every(Vec<Test>),
+    Never,
+}
+
+impl ListFilter {
+    /// Reads a filter.
+    ///
+    /// # Errors
+    /// 2 for what is not a condition on `name` or `type` that the proxy can test.
+    pub(crate) fn read(element: Option<Element<'_>>) -> Result<Self, Refusal> {
+        let Some(filter) = element.and_then(|e| e.as_document()) else {
+            return Ok(Self(Vec::new()));
+        };
+        filter.elements().map(|e| Condition::read(&e)).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Whether it takes an entry of this name and type.
+    pub(crate) fn takes(&self, name: &str, kind: &str) -> bool {
+        self.0.iter().all(|condition| condition.holds(name, kind))
+    }
+}
+
+impl Condition {
+    fn read(element: &Element<'_>) -> Result<Self, Refusal> {
+        let branches = || {
+            let array = element.as_array().into_iter().flat_map(Document::elements);
+            array.map(|branch| ListFilter::read(Some(branch))).collect::<Result<Vec<_>, _>>()
+        };
+        Ok(match element.key {
+            b"$and" => Self::All(branches()?),
+            b"$or" => Self::Any(branches()?),
+            b"$nor" => Self::None(branches()?),
+            b"name" => Self::Field(Field::Name, Test::read(element)?),
+            b"type" => Self::Field(Field::Type, Test::read(element)?),
+            key if key.starts_with(b"$") => {
+                return Err(Refusal::bad_value(format!(
+                    "'{}' is not available in the filter of a list; filter by name or type",
+                    element.name()
+                )));
+            }
+            _ => Self::Field(Field::Absent, Test::read(element)?),
+        })
+    }
+
+    fn holds(&self, name: &str, kind: &str) -> bool {
+        let takes = |filter: &ListFilter| filter.takes(name, kind);
+        match self {
+            Self::All(branches) => branches.iter().all(takes),
+            Self::Any(branches) => branches.iter().any(takes),
+            Self::None(branches) => !branches.iter().any(takes),
+            Self::Field(Field::Name, test) => test.holds(Some(name)),
+            Self::Field(Field::Type, test) => test.holds(Some(kind)),
+            Self::Field(Field::Absent, test) => test.holds(None),
+        }
+    }
+}
+
+impl Test {
+    fn read(element: &Element<'_>) -> Result<Self, Refusal> {
+        match element.kind {
+            Kind::String => Ok(Self::Equals(element.as_string().unwrap_or_default().to_vec())),
+            Kind::Regex => pattern(element.value).map(Self::Matches),
+            Kind::Document => {
+                let operators = element.as_document().unwrap_or(Document::EMPTY);
+                let options = operators.find("$options").and_then(|o| o.as_str());
+                let tests = operators
+                    .elements()
+                    .filter(|operator| operator.key != b"$options")
+                    .map(|operator| Self::operator(&operator, options));
+                tests.collect::<Result<_, _>>().map(Self::Every)
+            }
+            // Names and types are strings: nothing else equals them.
+            _ => Ok(Self::Never),
+        }
+    }
+
+    fn operator(operator: &Element<'_>, options: Option<&str>) -> Result<Self, Refusal> {
+        let values = || -> Vec<Vec<u8>> {
+            let array = operator.as_array().into_iter().flat_map(Document::elements);
+            array.filter_map(|e| e.as_string().map(<[u8]>::to_vec)).collect()
+        };
+        Ok(match operator.key {
+            b"$eq" => Self::read(operator)?,
+            b"$ne" | b"$not" => Self::Not(Box::new(Self::read(operator)?)),
+            b"$in" => Self::OneOf(values()),
+            b"$nin" => Self::Not(Box::new(Self::OneOf(values()))),
+            b"$exists" => Self::Exists(operator.as_flag().unwrap_or(true)),
+            b"$regex" => match operator.as_str() {
+                Some(text) => Self::Matches(compile(text, options.unwrap_or_default())?),
+                None => pattern(operator.value).map(Self::Matches)?,
+            },
+            _ => {
+                return Err(Refusal::bad_value(format!(
+                    "'{}' is not available in the filter of a list",
+                    operator.name()
+                )));
+            }
+        })
+    }
+
+    fn holds(&self, value: Option<&str>) -> bool {
+        match self {
+            Self::Equals(expected) => value.is_some_and(|v| v.as_bytes() == expected),
+            Self::OneOf(expected) => {
+                value.is_some_and(|v| expected.iter().any(|e| e == v.as_bytes()))
+            }
+            Self::Matches(regex) => value.is_some_and(|v| regex.is_match(v)),
+            Self::Exists(expected) => value.is_some() == *expected,
+            Self::Not(test) => !test.holds(value),
+            Self::Every(tests) => tests.iter().all(|test| test.holds(value)),
+            Self::Never => false,
+        }
+    }
+}
+
+/// A BSON regular expression: pattern and options, each ended by a zero byte.
+fn pattern(value: &[u8]) -> Result<Regex, Refusal> {
+    let mut parts = value.split(|&b| b == 0);
+    let mut next = || std::str::from_utf8(parts.next().unwrap_or_default()).unwrap_or_default();
+    let (text, options) = (next(), next());
+    compile(text, options)
+}
+
+fn compile(text: &str, options: &str) -> Result<Regex, Refusal> {
+    RegexBuilder::new(text)
+        .case_insensitive(options.contains('i'))
+        .multi_line(options.contains('m'))
+        .dot_matches_new_line(options.contains('s'))
+        .ignore_whitespace(options.contains('x'))
+        .size_limit(PATTERN_BYTES_MAX)
+        .build()
+        .map_err(|_| {
+            Refusal::bad_value("this regular expression is not available in the filter of a list")
+        })
+}
+
+/// A collection's UUID as the app sees it: its own, so that it tells nothing of the shared one.
+pub(crate) fn collection_uuid(app: &AppId, database: &str, collection: &str) -> [u8; 16] {
+    let mut digest = Sha256::new();
+    digest.update(format!("{app}/{database}.{collection}"));
+    let mut uuid = [0; 16];
+    for (place, byte) in uuid.iter_mut().zip(digest.finalize()) {
+        *place = byte;
+    }
+    // Version 8, variant RFC 9562: made of what the maker likes.
+    uuid[6] = uuid[6] & 0x0F | 0x80;
+    uuid[8] = uuid[8] & 0x3F | 0x80;
+    uuid
+}
+
+/// One entry of `listCollections`.
+pub(crate) fn collection(
+    w: &mut Writer,
+    index: usize,
+    name: &str,
+    uuid: [u8; 16],
+    is_name_only: bool,
+) {
+    let entry = w.begin_document(IndexKey::new(index).as_bytes());
+    w.string(b"name", name);
+    w.string(b"type", "collection");
+    if !is_name_only {
+        w.document(b"options", Document::EMPTY);
+        let info = w.begin_document(b"info");
+        w.boolean(b"readOnly", false);
+        w.binary(b"uuid", 4, &uuid);
+        w.end(info);
+        id_index(w, b"idIndex");
+    }
+    w.end(entry);
+}
+
+/// One entry of `listDatabases`. Sizes are those of files, which apps share.
+pub(crate) fn database(w: &mut Writer, index: usize, name: &str, is_name_only: bool) {
+    let entry = w.begin_document(IndexKey::new(index).as_bytes());
+    w.string(b"name", name);
+    if !is_name_only {
+        w.int64(b"sizeOnDisk", 0);
+        w.boolean(b"empty", false);
+    }
+    w.end(entry);
+}
+
+/// The entries of `listIndexes`.
+pub(crate) fn indexes(w: &mut Writer, facts: &CollectionFacts) {
+    id_index(w, b"0");
+    for (index, own) in facts.indexes.iter().enumerate() {
+        if let Ok(definition) = Document::parse(&own.definition) {
+            w.document(IndexKey::new(index + 1).as_bytes(), definition);
+        }
+    }
+}
+
+fn id_index(w: &mut Writer, key: &[u8]) {
+    let index = w.begin_document(key);
+    w.int32(b"v", 2);
+    let pattern = w.begin_document(b"key");
+    w.int32(b"_id", 1);
+    w.end(pattern);
+    w.string(b"name", "_id_");
+    w.end(index);
+}
+
+/// An array of 64-bit integers.
+pub(crate) fn ids(w: &mut Writer, key: &[u8], ids: &[i64]) {
+    let array = w.begin_array(key);
+    for (index, id) in ids.iter().enumerate() {
+        w.int64(IndexKey::new(index).as_bytes(), *id);
+    }
+    w.end(array);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bson::{Regex as BsonRegex, doc};
+
+    fn takes(filter: bson::Document, name: &str) -> Result<bool, i32> {
+        let bytes = bson::serialize_to_vec(&doc! {"filter": filter}).unwrap();
+        let document = Document::parse(&bytes).unwrap();
+        let filter = ListFilter::read(document.find("filter")).map_err(|r| r.code)?;
+        Ok(filter.takes(name, "collection"))
+    }
+
+    #[test]
+    fn filters() {
+        let regex = |p: &str| BsonRegex {
+            pattern: p.try_into().unwrap(),
+            options: "".try_into().unwrap(),
+        };
+        let cases = [
+            (doc! {}, Ok(true)),
+            (doc! {"name": "orders"}, Ok(true)),
+            (doc! {"name": "other"}, Ok(false)),
+            (doc! {"name": 1}, Ok(false)),
+            (doc! {"name": {"$in": ["a", "orders"]}}, Ok(true)),
+            (doc! {"name": {"$nin": ["a", "orders"]}}, Ok(false)),
+            (doc! {"name": {"$ne": "a"}}, Ok(true)),
+            (doc! {"name": regex("^ord")}, Ok(true)),
+            (doc! {"name": {"$regex": "ORD", "$options": "i"}}, Ok(true)),
+            (doc! {"name": {"$not": regex("\\$")}}, Ok(true)),
+            (doc! {"type": "view"}, Ok(false)),
+            (doc! {"$or": [{"name": "a"}, {"type": "collection"}]}, Ok(true)),
+            (doc! {"$nor": [{"name": "orders"}]}, Ok(false)),
+            (doc! {"options.capped": true}, Ok(false)),
+            (doc! {"options.capped": {"$exists": false}}, Ok(true)),
+            (doc! {"$where": "1"}, Err(2)),
+            (doc! {"name": {"$gt": "a"}}, Err(2)),
+            (doc! {"name": {"$regex": "("}}, Err(2)),
+        ];
+        for (filter, expected) in cases {
+            assert_eq!(takes(filter.clone(), "orders"), expected, "{filter}");
+        }
+    }
+
+    #[test]
+    fn uuids_differ_by_app() {
+        let uuid = |app: &str| collection_uuid(&AppId::parse(app).unwrap(), "d", "c");
+        assert_eq!(uuid("a"), uuid("a"));
+        assert_ne!(uuid("a"), uuid("b"));
+    }
+}

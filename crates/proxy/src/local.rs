@@ -1,0 +1,267 @@
+//! Commands that the proxy answers from what it knows: one function each.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use mdb_scope::{COMMANDS, Local, Refusal};
+use mdb_wire::writer::IndexKey;
+use mdb_wire::{Document, Writer};
+
+use crate::announcement::Presentation;
+use crate::authenticate;
+use crate::connection::Connection;
+use crate::dispatch::Call;
+use crate::error::Error;
+use crate::hello;
+use crate::random;
+use crate::reply;
+use crate::shared::Shared;
+
+/// Appends the body of the reply to `out`.
+pub(crate) async fn answer(
+    local: Local,
+    shared: &Shared,
+    connection: &mut Connection,
+    call: &Call<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), Error> {
+    let body = call.command.body;
+    match local {
+        // On the heap: few connections wait here, and only monitors for long.
+        Local::Hello => Box::pin(hello::answer(shared, connection, call, out)).await?,
+        Local::SaslStart => sasl_start(shared, connection, call, out)?,
+        Local::SaslContinue => sasl_continue(shared, connection, body, out)?,
+        Local::Logout => log_out(connection, out),
+        Local::Ping => reply::ok(out, |_| ()),
+        Local::BuildInfo => build_info(shared, out),
+        Local::ConnectionStatus => connection_status(connection, body, out),
+        Local::WhatsMyUri => whats_my_uri(connection, out),
+        Local::StartSession => start_session(shared, out),
+        Local::GetLog => get_log(call, out)?,
+        Local::GetCmdLineOpts => get_cmd_line_opts(shared, out),
+        Local::GetParameter => get_parameter(shared, call, out)?,
+        Local::ServerStatus => server_status(shared, connection, out),
+        Local::HostInfo => host_info(out),
+        Local::ListCommands => list_commands(out),
+        Local::GetFreeMonitoringStatus => {
+            reply::ok(out, |writer| writer.string(b"state", "disabled"));
+        }
+    }
+    Ok(())
+}
+
+fn sasl_start(
+    shared: &Shared,
+    connection: &mut Connection,
+    call: &Call<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), Error> {
+    let command = &call.command;
+    let answer = authenticate::start(shared, connection, command.database, command.body)?;
+    reply::ok(out, |writer| answer.write(writer));
+    Ok(())
+}
+
+fn sasl_continue(
+    shared: &Shared,
+    connection: &mut Connection,
+    body: Document<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), Error> {
+    let answer = authenticate::proceed(shared, connection, body)?;
+    reply::ok(out, |writer| answer.write(writer));
+    Ok(())
+}
+
+fn log_out(connection: &mut Connection, out: &mut Vec<u8>) {
+    connection.authentication.log_out();
+    connection.deadline = None;
+    reply::ok(out, |_| ());
+}
+
+fn build_info(shared: &Shared, out: &mut Vec<u8>) {
+    let now = shared.hello.now();
+    reply::ok(out, |writer| {
+        writer.string(b"version", &now.build.version);
+        writer.string(b"gitVersion", &now.build.git_version);
+        reply::strings(writer, b"modules", &[]);
+        writer.string(b"sysInfo", "deprecated");
+        let mark = writer.begin_array(b"versionArray");
+        for (index, number) in now.build.version_array.into_iter().enumerate() {
+            writer.int32(IndexKey::new(index).as_bytes(), number);
+        }
+        writer.end(mark);
+        writer.int32(b"bits", 64);
+        writer.boolean(b"debug", false);
+        writer.int32(b"maxBsonObjectSize", now.face.document_bytes_max);
+    });
+}
+
+/// The user and its roles on the database that it authenticated on, in the app's own terms.
+fn connection_status(connection: &Connection, body: Document<'_>, out: &mut Vec<u8>) {
+    let identity = connection.identity();
+    let database = connection.authentication.database().unwrap_or_default();
+    let names = |key: &[u8], names: Vec<&str>, label: &[u8], writer: &mut Writer| {
+        let mark = writer.begin_array(key);
+        for (index, name) in names.into_iter().enumerate() {
+            let element = writer.begin_document(IndexKey::new(index).as_bytes());
+            writer.string(label, name);
+            writer.string(b"db", database);
+            writer.end(element);
+        }
+        writer.end(mark);
+    };
+    let users = identity
+        .map(|identity| identity.username.as_str())
+        .into_iter()
+        .collect();
+    let roles = identity
+        .into_iter()
+        .flat_map(|identity| identity.grants.role_names())
+        .collect();
+    let shows_privileges = body.find("showPrivileges").and_then(|e| e.as_flag()) == Some(true);
+    reply::ok(out, |writer| {
+        let mark = writer.begin_document(b"authInfo");
+        names(b"authenticatedUsers", users, b"user", writer);
+        names(b"authenticatedUserRoles", roles, b"role", writer);
+        if shows_privileges {
+            reply::strings(writer, b"authenticatedUserPrivileges", &[]);
+        }
+        writer.end(mark);
+    });
+}
+
+fn whats_my_uri(connection: &Connection, out: &mut Vec<u8>) {
+    reply::ok(out, |writer| {
+        writer.string(b"you", &connection.peer.to_string());
+    });
+}
+
+/// A random UUID (RFC 9562, version 4). The upstream learns of the session with its first command.
+fn start_session(shared: &Shared, out: &mut Vec<u8>) {
+    let mut uuid: [u8; 16] = random::bytes();
+    uuid[6] = uuid[6] & 0x0F | 0x40;
+    uuid[8] = uuid[8] & 0x3F | 0x80;
+    let timeout_minutes = shared.hello.now().face.session_timeout_minutes;
+    reply::ok(out, |writer| {
+        let mark = writer.begin_document(b"id");
+        writer.binary(b"id", UUID_SUBTYPE, &uuid);
+        writer.end(mark);
+        writer.int32(b"timeoutMinutes", timeout_minutes);
+    });
+}
+
+fn get_log(call: &Call<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
+    match call.command.target.as_str() {
+        Some("startupWarnings") => reply::ok(out, |writer| {
+            writer.int32(b"totalLinesWritten", 0);
+            reply::strings(writer, b"log", &[]);
+        }),
+        Some("*") => reply::ok(out, |writer| {
+            reply::strings(writer, b"names", &["startupWarnings"]);
+        }),
+        _ => {
+            let text = "not authorized to read this log: only startupWarnings is an app's to see";
+            return Err(Refusal::unauthorized(text).into());
+        }
+    }
+    Ok(())
+}
+
+fn get_cmd_line_opts(shared: &Shared, out: &mut Vec<u8>) {
+    reply::ok(out, |writer| {
+        reply::strings(writer, b"argv", &[process_name(shared)]);
+        empty_document(writer, b"parsed");
+    });
+}
+
+/// `featureCompatibilityVersion` only; it follows the version that `buildInfo` says.
+fn get_parameter(shared: &Shared, call: &Call<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
+    const NAME: &str = "featureCompatibilityVersion";
+    let command = &call.command;
+    let is_asked = command.body.find(NAME).is_some() || command.target.as_str() == Some("*");
+    if !is_asked {
+        return Err(Refusal::invalid_options("no option found to get").into());
+    }
+    let [major, minor, ..] = shared.hello.now().build.version_array;
+    reply::ok(out, |writer| {
+        let mark = writer.begin_document(NAME.as_bytes());
+        writer.string(b"version", &format!("{major}.{minor}"));
+        writer.end(mark);
+    });
+    Ok(())
+}
+
+/// What tools and test suites read: the version, how long the proxy runs, and the app's own connections.
+fn server_status(shared: &Shared, connection: &Connection, out: &mut Vec<u8>) {
+    let now = shared.hello.now();
+    let uptime = shared.started_at.elapsed();
+    let current = connection
+        .identity()
+        .map_or(0, |identity| identity.app.connections.taken());
+    let available = shared
+        .limits
+        .connections_per_app_max
+        .saturating_sub(current);
+    let int32 = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
+    reply::ok(out, |writer| {
+        writer.string(b"host", "mdb-runtime");
+        writer.string(b"version", &now.build.version);
+        writer.string(b"process", process_name(shared));
+        writer.double(b"uptime", uptime.as_secs_f64().floor());
+        let millis = i64::try_from(uptime.as_millis()).unwrap_or(i64::MAX);
+        writer.int64(b"uptimeMillis", millis);
+        writer.date_time(b"localTime", now_millis());
+        let mark = writer.begin_document(b"connections");
+        writer.int32(b"current", int32(current));
+        writer.int32(b"available", int32(available));
+        writer.end(mark);
+    });
+}
+
+fn host_info(out: &mut Vec<u8>) {
+    reply::ok(out, |writer| {
+        for part in [b"system".as_slice(), b"os", b"extra"] {
+            empty_document(writer, part);
+        }
+    });
+}
+
+fn list_commands(out: &mut Vec<u8>) {
+    reply::ok(out, |writer| {
+        let mark = writer.begin_document(b"commands");
+        for spec in COMMANDS {
+            let row = writer.begin_document(spec.name.as_bytes());
+            writer.string(b"help", spec.summary);
+            writer.boolean(b"requiresAuth", !spec.before_authentication);
+            writer.boolean(b"secondaryOk", true);
+            writer.boolean(b"adminOnly", false);
+            writer.end(row);
+        }
+        writer.end(mark);
+    });
+}
+
+fn process_name(shared: &Shared) -> &'static str {
+    match shared.hello.now().face.presentation {
+        Presentation::Mongos => "mongos",
+        Presentation::Standalone => "mongod",
+    }
+}
+
+fn empty_document(writer: &mut Writer, key: &[u8]) {
+    writer.document(key, Document::EMPTY);
+}
+
+/// Milliseconds since 1970 by the wall clock.
+pub(crate) fn now_millis() -> i64 {
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// BSON's subtype of a UUID.
+const UUID_SUBTYPE: u8 = 4;
+
+#[cfg(test)]
+mod tests;

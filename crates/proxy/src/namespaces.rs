@@ -1,0 +1,310 @@
+//! What is known of collections: cached, refreshed behind the commands' backs, made true before the first write.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bson::{RawDocumentBuf, doc};
+use futures_util::TryStreamExt;
+use mdb_scope::{AppId, CollectionFacts, Refusal, Scope, base_id_index_name, base_index_name};
+use mdb_wire::Document;
+use mongodb::Client;
+use mongodb::error::{Error as DriverError, ErrorKind};
+use mongodb::options::{ReadPreference, SelectionCriteria};
+use quick_cache::Equivalent;
+use quick_cache::sync::Cache;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::control::{Control, Entry};
+
+/// Collections known at once. A client can name as many as it likes; each takes about a kilobyte.
+const KNOWN_MAX: usize = 20_000;
+/// How long a fact is taken for fresh. Older ones still serve while they are read anew: other proxies and administrators
+/// change indexes seldom, and what is stale can cost an order, never isolation.
+const FRESH_FOR: Duration = Duration::from_secs(30);
+/// Documents up to which the base indexes of an existing collection are built at once. Above it the build would hold up
+/// the write that asked for it for seconds: it is left to the administrator.
+const BUILD_AT_ONCE_MAX: u64 = 100_000;
+/// Loads of different collections go side by side; those of one collection one after another.
+const LOAD_LOCKS: usize = 64;
+
+/// What is known of one collection for one app.
+#[derive(Debug)]
+pub(crate) struct Known {
+    /// Indexes and the like.
+    pub(crate) facts: CollectionFacts,
+    /// Why the collection is not served, if it is not.
+    unserved: Option<Refusal>,
+    /// Whether the physical collection exists.
+    pub(crate) exists: bool,
+    /// Whether base indexes and the catalog's entry were made sure of.
+    is_ready: bool,
+    loaded_at: Instant,
+    is_refreshing: AtomicBool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    app: AppId,
+    database: Box<str>,
+    collection: Box<str>,
+}
+
+/// The same without owning its parts. Hashes as [`Key`] does: field by field, strings as `str`.
+struct Name<'a> {
+    app: &'a AppId,
+    database: &'a str,
+    collection: &'a str,
+}
+
+impl Hash for Name<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.app.hash(state);
+        self.database.hash(state);
+        self.collection.hash(state);
+    }
+}
+
+impl Equivalent<Key> for Name<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
+        *self.app == key.app
+            && *self.database == *key.database
+            && *self.collection == *key.collection
+    }
+}
+
+impl Name<'_> {
+    fn owned(&self) -> Key {
+        Key {
+            app: self.app.clone(),
+            database: self.database.into(),
+            collection: self.collection.into(),
+        }
+    }
+}
+
+/// Why a collection is not known or not ready.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NamespaceError {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+}
+
+/// All that is known, for all apps.
+#[derive(Debug)]
+pub(crate) struct Namespaces {
+    known: Cache<Key, Arc<Known>>,
+    locks: Vec<Mutex<()>>,
+}
+
+/// The collection of a command, and on whose behalf it is looked at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) scope: &'a Scope,
+    pub(crate) client: &'a Client,
+    pub(crate) control_database: &'a str,
+    pub(crate) database: &'a str,
+    pub(crate) collection: &'a str,
+}
+
+impl<'a> Place<'a> {
+    fn name(&self) -> Name<'_> {
+        Name { app: self.scope.app(), database: self.database, collection: self.collection }
+    }
+
+    pub(crate) fn control(&self) -> Control<'a> {
+        Control::new(self.client, self.control_database)
+    }
+
+    fn documents(&self) -> mongodb::Collection<bson::Document> {
+        self.client.database(self.database).collection(self.collection)
+    }
+}
+
+impl Default for Namespaces {
+    fn default() -> Self {
+        Self {
+            known: Cache::new(KNOWN_MAX),
+            locks: (0..LOAD_LOCKS).map(|_| Mutex::default()).collect(),
+        }
+    }
+}
+
+impl Namespaces {
+    /// What is known of a collection; loads it the first time.
+    pub(crate) async fn look_up(&self, place: Place<'_>) -> Result<Arc<Known>, NamespaceError> {
+        let known = match self.known.get(&place.name()) {
+            Some(known) => known,
+            None => self.load(place, None).await?,
+        };
+        match &known.unserved {
+            None => Ok(known),
+            Some(refusal) => Err(refusal.clone().into()),
+        }
+    }
+
+    /// Whether what is known is old enough to be read anew, and nobody does so yet.
+    pub(crate) fn wants_refresh(known: &Known) -> bool {
+        known.loaded_at.elapsed() > FRESH_FOR
+            && !known.is_refreshing.swap(true, Ordering::Relaxed)
+    }
+
+    /// Reads a collection's facts anew.
+    pub(crate) async fn refresh(&self, place: Place<'_>) -> Result<Arc<Known>, NamespaceError> {
+        let now = Instant::now();
+        self.load(place, Some(now)).await
+    }
+
+    /// Makes sure that base indexes and catalog entry are there before a write that may create the collection. Gives
+    /// what is known then, and whether the app did not have the collection before.
+    pub(crate) async fn ready(
+        &self,
+        place: Place<'_>,
+        in_transaction: bool,
+    ) -> Result<(Arc<Known>, bool), NamespaceError> {
+        let known = self.look_up(place).await?;
+        if known.is_ready {
+            return Ok((known, false));
+        }
+        let _alone = self.lock(place).lock().await;
+        if !known.facts.has_base_indexes {
+            make_base_indexes(place, &known).await?;
+        }
+        let entry = Entry {
+            database: place.database.to_owned(),
+            collection: place.collection.to_owned(),
+            is_provisional: in_transaction,
+        };
+        let is_new = place.control().enter(place.scope.app(), &entry).await?;
+        let mut fresh = read(place).await?;
+        fresh.is_ready = !in_transaction;
+        let fresh = Arc::new(fresh);
+        self.known.insert(place.name().owned(), Arc::clone(&fresh));
+        Ok((fresh, is_new))
+    }
+
+    /// Forgets a collection of the app.
+    pub(crate) fn forget(&self, place: Place<'_>) {
+        self.known.remove(&place.name());
+    }
+
+    async fn load(
+        &self,
+        place: Place<'_>,
+        newer_than: Option<Instant>,
+    ) -> Result<Arc<Known>, NamespaceError> {
+        let _alone = self.lock(place).lock().await;
+        let before = self.known.get(&place.name());
+        if let Some(known) = &before
+            && newer_than.is_none_or(|instant| known.loaded_at > instant)
+        {
+            return Ok(Arc::clone(known));
+        }
+        let mut fresh = read(place).await.inspect_err(|_| {
+            if let Some(known) = &before {
+                known.is_refreshing.store(false, Ordering::Relaxed);
+            }
+        })?;
+        fresh.is_ready = before.is_some_and(|b| b.is_ready) && fresh.exists;
+        let fresh = Arc::new(fresh);
+        self.known.insert(place.name().owned(), Arc::clone(&fresh));
+        Ok(fresh)
+    }
+
+    fn lock(&self, place: Place<'_>) -> &Mutex<()> {
+        let mut hasher = std::hash::DefaultHasher::new();
+        place.name().hash(&mut hasher);
+        let index = usize::try_from(hasher.finish() % LOAD_LOCKS as u64).unwrap_or(0);
+        &self.locks[index]
+    }
+}
+
+/// Where facts are read: the primary, another member while there is none.
+fn anywhere() -> SelectionCriteria {
+    SelectionCriteria::ReadPreference(ReadPreference::PrimaryPreferred { options: None })
+}
+
+async fn read(place: Place<'_>) -> Result<Known, DriverError> {
+    let mut cursor = place
+        .client
+        .database(place.database)
+        .run_cursor_command(doc! {"listCollections": 1, "filter": {"name": place.collection}})
+        .selection_criteria(anywhere())
+        .await?;
+    let found = cursor.try_next().await?;
+    let indexes = if found.is_some() { read_indexes(place).await? } else { Vec::new() };
+    let documents: Vec<Document<'_>> =
+        indexes.iter().filter_map(|raw| Document::parse(raw.as_bytes()).ok()).collect();
+    Ok(Known {
+        facts: place.scope.collection_facts(&documents.iter().copied()),
+        unserved: found.as_ref().and_then(|options| unserved(place, options)),
+        exists: found.is_some(),
+        is_ready: false,
+        loaded_at: Instant::now(),
+        is_refreshing: AtomicBool::new(false),
+    })
+}
+
+async fn read_indexes(place: Place<'_>) -> Result<Vec<RawDocumentBuf>, DriverError> {
+    let command = doc! {"listIndexes": place.collection};
+    let database = place.client.database(place.database);
+    let cursor = database.run_cursor_command(command).selection_criteria(anywhere()).await;
+    let mut cursor = match cursor {
+        Ok(cursor) => cursor,
+        // Gone since, or a view, which has none.
+        Err(error) if matches!(server_code(&error), Some(26 | 166)) => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut indexes = Vec::new();
+    while cursor.advance().await? {
+        indexes.push(cursor.current().to_owned());
+    }
+    Ok(indexes)
+}
+
+/// The code of an error that the server sent.
+pub(crate) fn server_code(error: &DriverError) -> Option<i32> {
+    match error.kind.as_ref() {
+        ErrorKind::Command(error) => Some(error.code),
+        _ => None,
+    }
+}
+
+/// A default collation decides how the app's condition compares, which could make apps look alike.
+fn unserved(place: Place<'_>, found: &bson::Document) -> Option<Refusal> {
+    let collation = found.get_document("options").and_then(|o| o.get_document("collation")).ok()?;
+    if collation.get_str("locale").is_ok_and(|locale| locale == "simple") {
+        return None;
+    }
+    Some(Refusal::invalid_options(format!(
+        "collection {}.{} has a default collation and cannot be shared between apps",
+        place.database, place.collection
+    )))
+}
+
+async fn make_base_indexes(place: Place<'_>, known: &Known) -> Result<(), DriverError> {
+    if known.exists {
+        let count = place.documents().estimated_document_count().await?;
+        if count > BUILD_AT_ONCE_MAX {
+            tracing::warn!(
+                namespace = format!("{}.{}", place.database, place.collection),
+                documents = count,
+                "the base indexes are missing; build them by hand: reads of apps scan the collection until then"
+            );
+            return Ok(());
+        }
+    }
+    let field = place.scope.field().as_str();
+    let command = doc! {
+        "createIndexes": place.collection,
+        "indexes": [
+            {"key": {field: 1}, "name": base_index_name(field)},
+            {"key": {field: 1, "_id": 1}, "name": base_id_index_name(field), "unique": true},
+        ],
+    };
+    place.client.database(place.database).run_command(command).await.map(|_| ())
+}

@@ -1,0 +1,83 @@
+//! Replies that the proxy writes itself. The one place that turns errors into replies.
+
+use mdb_wire::Writer;
+use mdb_wire::writer::IndexKey;
+
+use crate::announcement::TopologyVersion;
+use crate::error::Error;
+
+/// Appends the document `{ <fields>, ok: 1.0 }` to `out`.
+pub(crate) fn ok(out: &mut Vec<u8>, fields: impl FnOnce(&mut Writer)) {
+    let mut writer = Writer::new(std::mem::take(out));
+    let mark = writer.begin();
+    fields(&mut writer);
+    writer.double(b"ok", 1.0);
+    writer.end(mark);
+    *out = writer.into_bytes();
+}
+
+/// Appends the document `{ ok: 0.0, errmsg, code, codeName, errorLabels?, topologyVersion? }` to `out`.
+pub fn for_error(error: &Error, out: &mut Vec<u8>) {
+    let version = match error {
+        Error::ShuttingDown { version, .. } => Some(version),
+        Error::Decode(_)
+        | Error::Command(_)
+        | Error::Auth(_)
+        | Error::Sasl(_)
+        | Error::Hello(_)
+        | Error::Api(_)
+        | Error::Legacy(_)
+        | Error::Refusal(_)
+        | Error::Limit(_)
+        | Error::Upstream { .. }
+        | Error::Exchange { .. }
+        | Error::Control { .. }
+        | Error::Incident { .. } => None,
+    };
+    let mut writer = Writer::new(std::mem::take(out));
+    let mark = writer.begin();
+    writer.double(b"ok", 0.0);
+    writer.string(b"errmsg", &error.client_text());
+    writer.int32(b"code", error.code());
+    writer.string(b"codeName", &error.code_name());
+    let labels = error.labels();
+    if !labels.is_empty() {
+        strings(&mut writer, b"errorLabels", labels);
+    }
+    if let Some(version) = version {
+        topology_version(&mut writer, *version);
+    }
+    writer.end(mark);
+    *out = writer.into_bytes();
+}
+
+/// The document `{ $err, code, ok: 0.0 }` of an OP_REPLY with the failure flag.
+pub(crate) fn for_query_failure(error: &Error) -> Vec<u8> {
+    let mut writer = Writer::default();
+    let mark = writer.begin();
+    writer.string(b"$err", &error.client_text());
+    writer.int32(b"code", error.code());
+    writer.double(b"ok", 0.0);
+    writer.end(mark);
+    writer.into_bytes()
+}
+
+/// An array of strings.
+pub(crate) fn strings(writer: &mut Writer, key: &[u8], values: &[&str]) {
+    let mark = writer.begin_array(key);
+    for (index, value) in values.iter().enumerate() {
+        writer.string(IndexKey::new(index).as_bytes(), value);
+    }
+    writer.end(mark);
+}
+
+/// `topologyVersion: { processId, counter }`.
+pub(crate) fn topology_version(writer: &mut Writer, version: TopologyVersion) {
+    let mark = writer.begin_document(b"topologyVersion");
+    writer.object_id(b"processId", version.process_id);
+    writer.int64(b"counter", version.counter);
+    writer.end(mark);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,102 @@
+//! What all clients share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use mdb_auth::Credentials;
+use mdb_telemetry::Metrics;
+use mdb_upstream::Upstream;
+use tokio::time::Instant;
+
+use crate::announcement::{HelloState, Presentation};
+use crate::cursors::Cursors;
+use crate::forward::Forward;
+use crate::identity::Identity;
+use crate::slots::Slots;
+
+/// Limits of clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// Connections of all apps, monitors and strangers together.
+    pub connections_max: usize,
+    /// Authenticated connections of one app.
+    pub connections_per_app_max: usize,
+    /// How long a connection may say nothing at all, and how long an authentication may take.
+    pub handshake_timeout: Duration,
+}
+
+/// What all clients share: made once, passed to [`crate::serve`].
+pub struct Shared {
+    /// The deployment.
+    pub upstream: Upstream,
+    /// The users of all apps.
+    pub credentials: Credentials<Arc<Identity>>,
+    /// Open cursors of all apps.
+    pub cursors: Cursors,
+    /// Limits of clients.
+    pub limits: ClientLimits,
+    /// The counters.
+    pub metrics: Metrics,
+    /// What hello says.
+    pub hello: HelloState,
+    /// The way upstream.
+    pub forward: Forward,
+    /// Open connections of all listeners.
+    pub(crate) connections: Arc<Slots>,
+    /// Commands that are on their way upstream.
+    pub(crate) running: Arc<Slots>,
+    /// Connections whose last command left a transaction open.
+    pub(crate) transactions: Arc<Slots>,
+    pub(crate) started_at: Instant,
+    connections_made: AtomicU32,
+}
+
+impl Shared {
+    /// Before the first client. `unreached` is how the proxy presents itself until the upstream is reached.
+    pub fn new(
+        upstream: Upstream,
+        credentials: Credentials<Arc<Identity>>,
+        forward: Forward,
+        limits: ClientLimits,
+        metrics: Metrics,
+        unreached: Presentation,
+    ) -> Self {
+        Self {
+            upstream,
+            credentials,
+            cursors: Cursors::default(),
+            limits,
+            metrics,
+            hello: HelloState::new(unreached),
+            forward,
+            connections: Arc::default(),
+            running: Arc::default(),
+            transactions: Arc::default(),
+            started_at: Instant::now(),
+            connections_made: AtomicU32::new(0),
+        }
+    }
+
+    /// Whether nobody would miss the proxy: no command runs, no transaction and no cursor is open.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.running.taken() == 0 && self.transactions.taken() == 0 && self.cursors.is_empty()
+    }
+
+    /// A number for a new connection: positive, unique until two thousand million others were made.
+    pub(crate) fn next_connection_id(&self) -> i32 {
+        let made = self.connections_made.fetch_add(1, Ordering::Relaxed);
+        i32::try_from(made & 0x7FFF_FFFF)
+            .unwrap_or_default()
+            .wrapping_add(1)
+            .max(1)
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}

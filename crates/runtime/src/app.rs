@@ -1,0 +1,217 @@
+//! A whole proxy in one value: the graph of everything is built here, and taken down here.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use mdb_auth::Secret;
+use mdb_manifest::{Config, Limits, Loaded};
+use mdb_proxy::{ClientLimits, Forward, Presentation, Shared, Shutdown};
+use mdb_scope::FieldName;
+use mdb_telemetry::Metrics;
+use mdb_upstream::{Upstream, UpstreamOptions};
+use tokio::net::TcpListener;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::listeners::Listeners;
+use crate::readiness::Readiness;
+use crate::{admin, credentials};
+
+/// A proxy that serves. [`Proxy::shut_down`] ends it in order; dropping it does not end it.
+#[derive(Debug)]
+pub struct Proxy {
+    upstream: Upstream,
+    readiness: Readiness,
+    metrics: Metrics,
+    addresses: Vec<SocketAddr>,
+    admin_address: SocketAddr,
+    clients: JoinSet<()>,
+    shutdown: Shutdown,
+    grace: Duration,
+    admin: JoinHandle<()>,
+    stop_admin: CancellationToken,
+}
+
+impl Proxy {
+    /// Binds all addresses, begins to watch the upstream, derives the keys of all credentials, and serves. Does not
+    /// wait for the upstream: until it is reached, [`Proxy::readiness`] says so, and commands wait for it.
+    ///
+    /// Fails on an address that cannot be bound, a connection string that cannot be used, and, with a
+    /// [`mdb_manifest::Report`], on credentials that cannot.
+    pub async fn start(loaded: Loaded) -> anyhow::Result<Self> {
+        let Loaded { config, apps, .. } = loaded;
+        let metrics = Metrics::new();
+        let forward = forward(&config)?;
+        let listeners = Listeners::bind(&config).await?;
+        let addresses = listeners.client_addresses()?;
+        let admin_address = listeners.admin.local_addr()?;
+        let upstream = Upstream::start(upstream_options(&config.upstream), metrics.clone()).await?;
+        let credentials = {
+            let (salts, metrics) = (credentials::salts(&config.upstream.uri), metrics.clone());
+            let derive = move || credentials::build(&apps, &salts, &metrics);
+            tokio::task::spawn_blocking(derive).await??
+        };
+        let shared = Arc::new(Shared::new(
+            upstream.clone(),
+            credentials,
+            forward,
+            client_limits(&config.limits),
+            metrics.clone(),
+            presentation_of(&config.upstream.uri),
+        ));
+        let shutdown = Shutdown::default();
+        let readiness = Readiness::new(
+            upstream.hello(),
+            upstream.topology(),
+            shutdown.stop.clone(),
+        );
+        let stop_admin = CancellationToken::new();
+        let routes = admin::routes(metrics.clone(), readiness.clone());
+        let admin = tokio::spawn(serve_admin(listeners.admin, routes, stop_admin.clone()));
+        let mut clients = JoinSet::new();
+        for listener in listeners.clients {
+            clients.spawn(mdb_proxy::serve(
+                listener,
+                Arc::clone(&shared),
+                shutdown.clone(),
+            ));
+        }
+        Ok(Self {
+            upstream,
+            readiness,
+            metrics,
+            addresses,
+            admin_address,
+            clients,
+            shutdown,
+            grace: config.limits.shutdown_grace,
+            admin,
+            stop_admin,
+        })
+    }
+
+    /// Where clients connect, in the order of the configuration, with the ports that were chosen where it says 0.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where `/metrics`, `/healthz` and `/readyz` are.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// Whether the proxy can serve commands.
+    pub fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
+    /// The proxy's counters.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Drains: not ready, no new clients, and those who are there are served until all is quiet, at most for the
+    /// configured grace. Then closes everything.
+    pub async fn shut_down(mut self) {
+        self.shutdown.stop.cancel();
+        if timeout(self.grace, gone(&mut self.clients)).await.is_err() {
+            tracing::warn!(grace = ?self.grace, "the grace is over; closing what still runs");
+            self.shutdown.kill.cancel();
+            gone(&mut self.clients).await;
+        }
+        self.upstream.shut_down().await;
+        self.stop_admin.cancel();
+        if timeout(ADMIN_FAREWELL, &mut self.admin).await.is_err() {
+            self.admin.abort();
+        }
+    }
+}
+
+/// What the configuration says of the upstream, in the upstream's own terms.
+pub(crate) fn upstream_options(upstream: &mdb_manifest::Upstream) -> UpstreamOptions {
+    UpstreamOptions {
+        connections_max: upstream.pool.connections_max,
+        checkout_timeout: upstream.pool.checkout_timeout,
+        idle_timeout: upstream.pool.idle_timeout,
+        proxy_name: env!("CARGO_PKG_NAME").to_owned(),
+        proxy_version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..UpstreamOptions::new(upstream.uri.clone())
+    }
+}
+
+/// Fails on a scope field that the rules of scoping do not take.
+pub(crate) fn forward(config: &Config) -> anyhow::Result<Forward> {
+    let field = FieldName::parse(config.scope_field.as_str()).context("`scope_field`")?;
+    Ok(Forward::new(field, config.control_database.as_str().to_owned()))
+}
+
+fn client_limits(limits: &Limits) -> ClientLimits {
+    let count = |limit: u32| usize::try_from(limit).unwrap_or(usize::MAX);
+    ClientLimits {
+        connections_max: count(limits.connections_max),
+        connections_per_app_max: count(limits.connections_per_app_max),
+        handshake_timeout: limits.handshake_timeout,
+    }
+}
+
+/// How the proxy presents itself until the upstream is reached. A connection string of a single host may lead to any
+/// kind of deployment; then the proxy begins as a standalone, since drivers take a standalone that turns out to be a
+/// mongos, and drop a mongos that turns out to be a standalone (server discovery and monitoring specification).
+fn presentation_of(uri: &Secret) -> Presentation {
+    let uri = uri.expose();
+    let rest = uri.split_once("://").map_or(uri, |(_, rest)| rest);
+    let (hosts, options) = rest.split_once('?').unwrap_or((rest, ""));
+    let hosts = hosts.rsplit_once('@').map_or(hosts, |(_, hosts)| hosts);
+    let names_a_set = options
+        .split(['&', ';'])
+        .any(|option| option.to_ascii_lowercase().starts_with("replicaset="));
+    if uri.starts_with("mongodb+srv://") || hosts.contains(',') || names_a_set {
+        Presentation::Mongos
+    } else {
+        Presentation::Standalone
+    }
+}
+
+async fn serve_admin(listener: TcpListener, routes: Router, stop: CancellationToken) {
+    let served = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned());
+    if let Err(error) = served.await {
+        tracing::error!(%error, "metrics and health are no longer served");
+    }
+}
+
+/// Waits until the clients of all listeners are gone. Nothing is lost if this is dropped half-way.
+async fn gone(clients: &mut JoinSet<()>) {
+    while let Some(ended) = clients.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a listener's task broke off");
+        }
+    }
+}
+
+/// An HTTP client that is in the middle of its request at the very end does not get more.
+const ADMIN_FAREWELL: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_connection_string_tells_the_first_presentation() {
+        for (uri, expected) in [
+            ("mongodb://h", Presentation::Standalone),
+            ("mongodb://h:1/db?w=1", Presentation::Standalone),
+            ("mongodb://a,b:c@h:1/", Presentation::Standalone),
+            ("mongodb://h/?w=1&replicaSet=rs", Presentation::Mongos),
+            ("mongodb://h/?replicaset=rs", Presentation::Mongos),
+            ("mongodb://u:p@h:1,i:2/?w=1", Presentation::Mongos),
+            ("mongodb+srv://cluster.example.net", Presentation::Mongos),
+        ] {
+            let secret = Secret::new(uri.to_owned());
+            assert_eq!(presentation_of(&secret), expected, "{uri}");
+        }
+    }
+}

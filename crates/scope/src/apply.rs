@@ -1,0 +1,498 @@
+//! From a command to its proof: [`Scope::apply`].
+
+use mdb_wire::frame::{HEADER_BYTES, OpCode, header};
+use mdb_wire::{Command, Document, Element, Kind, Mark, Writer};
+
+use crate::arguments::Take;
+use crate::body::{self, Body};
+use crate::commands::{self, Action, CommandSpec, Duty, Rule};
+use crate::facts::{CursorFacts, Facts};
+use crate::generic;
+use crate::namespace;
+use crate::pipeline::Strip;
+use crate::refusal::Refusal;
+use crate::scope::{Scope, no_repeats};
+use crate::scoped::{ReplyRule, Retry, Routing, Scoped, ServerAddress};
+use crate::statements;
+
+/// Session ids of one `endSessions`: the server takes no more (6.0.5).
+const SESSIONS_MAX: usize = 10_000;
+
+impl Scope {
+    /// Rewrites a command so that it cannot see or touch another app's documents.
+    ///
+    /// # Errors
+    /// A [`Refusal`] for whatever has no row in a table; then nothing may be sent.
+    pub fn apply(
+        &self,
+        spec: &'static CommandSpec,
+        command: &Command<'_>,
+        facts: &Facts<'_>,
+    ) -> Result<Scoped, Refusal> {
+        let Duty::Forward(rule) = spec.duty else {
+            return Err(Refusal::unauthorized(format!(
+                "{} is not forwarded",
+                spec.name
+            )));
+        };
+        let mut w = begin(command);
+        let outcome = match rule {
+            Rule::Body => self.body(spec, command, facts, &mut w),
+            Rule::Explain => self.explain(spec, command, facts, &mut w),
+            Rule::Sessions => self.session_list(spec, command, facts, &mut w),
+            Rule::Transaction => self.transaction_end(spec, command, facts, &mut w),
+            Rule::GetMore => Err(Refusal::cursor_not_found("getMore needs its cursor")),
+        }?;
+        seal(w, facts, outcome)
+    }
+
+    /// Rewrites a `getMore` on a cursor that was found to be the app's own.
+    ///
+    /// # Errors
+    /// 43 where namespace or session are not those of the cursor.
+    pub fn get_more(
+        &self,
+        spec: &'static CommandSpec,
+        command: &Command<'_>,
+        facts: &Facts<'_>,
+        cursor: &CursorFacts,
+    ) -> Result<Scoped, Refusal> {
+        let body = Body::read(self, spec, command, facts)?;
+        let collection = command.body.find("collection");
+        let is_its_own = collection.and_then(|c| c.as_str()) == Some(cursor.collection.as_str())
+            && command.database == cursor.database
+            && body.prelude.session == cursor.session;
+        if !is_its_own {
+            return Err(cursor_not_found(&command.target));
+        }
+        let mut w = begin(command);
+        let mark = w.begin();
+        w.int64(b"getMore", cursor.upstream_id);
+        w.string(b"collection", &cursor.collection);
+        body.fields(&mut w, false)?;
+        w.end(mark);
+        let outcome = Outcome {
+            routing: Routing::Member(cursor.server.clone()),
+            retry: Retry::GetMore,
+            rule: ReplyRule::Cursor {
+                strips: cursor.strips,
+            },
+            is_upsert_by_id: false,
+        };
+        seal(w, facts, outcome)
+    }
+
+    /// A `killCursors` for cursors of the app on one member, by their ids there.
+    pub fn kill_cursors(
+        &self,
+        facts: &Facts<'_>,
+        database: &str,
+        collection: &str,
+        upstream_ids: &[i64],
+        server: ServerAddress,
+    ) -> Result<Scoped, Refusal> {
+        let mut w = Writer::new(vec![0; MESSAGE_HEAD_BYTES]);
+        let mark = w.begin();
+        w.string(b"killCursors", collection);
+        let array = w.begin_array(b"cursors");
+        for (index, id) in upstream_ids.iter().enumerate() {
+            w.int64(mdb_wire::writer::IndexKey::new(index).as_bytes(), *id);
+        }
+        w.end(array);
+        w.string(b"$db", database);
+        w.end(mark);
+        let outcome = Outcome {
+            routing: Routing::Member(server),
+            retry: Retry::GetMore,
+            rule: ReplyRule::Plain,
+            is_upsert_by_id: false,
+        };
+        seal(w, facts, outcome)
+    }
+
+    fn body(
+        &self,
+        spec: &'static CommandSpec,
+        command: &Command<'_>,
+        facts: &Facts<'_>,
+        w: &mut Writer,
+    ) -> Result<Outcome, Refusal> {
+        namespace::check_database(command, facts.control_database)?;
+        check_sequences(spec, command)?;
+        let body = Body::read(self, spec, command, facts)?;
+        let mark = w.begin();
+        target(spec, command, w)?;
+        let strip = body.fields(w, false)?;
+        w.end(mark);
+        body.sequence(w)?;
+        Ok(Outcome {
+            routing: body.routing(),
+            retry: body.retry(),
+            rule: reply_rule(&body, strip),
+            is_upsert_by_id: is_upsert_by_id(&body),
+        })
+    }
+
+    fn explain(
+        &self,
+        spec: &'static CommandSpec,
+        command: &Command<'_>,
+        facts: &Facts<'_>,
+        w: &mut Writer,
+    ) -> Result<Outcome, Refusal> {
+        namespace::check_database(command, facts.control_database)?;
+        check_sequences(spec, command)?;
+        let outer = Body::read(self, spec, command, facts)?;
+        let (inner_spec, inner) = explained(command)?;
+        let body = Body::read(self, inner_spec, &inner, facts)?;
+        let mark = w.begin();
+        let explain = w.begin_document(b"explain");
+        target(inner_spec, &inner, w)?;
+        body.fields(w, true)?;
+        w.end(explain);
+        outer.fields(w, false)?;
+        w.end(mark);
+        Ok(Outcome {
+            routing: outer.routing(),
+            retry: Retry::Read,
+            rule: ReplyRule::Explain,
+            is_upsert_by_id: false,
+        })
+    }
+
+    fn session_list(
+        &self,
+        spec: &'static CommandSpec,
+        command: &Command<'_>,
+        facts: &Facts<'_>,
+        w: &mut Writer,
+    ) -> Result<Outcome, Refusal> {
+        check_sequences(spec, command)?;
+        let body = Body::read(self, spec, command, facts)?;
+        let Some(sessions) = command.target.as_array() else {
+            let path = format!("{0}.{0}", spec.name);
+            return Err(Refusal::wrong_kind(
+                &path,
+                command.target.kind.name(),
+                "array",
+            ));
+        };
+        if sessions.elements().count() > SESSIONS_MAX {
+            return Err(Refusal::invalid_length(format!(
+                "{} takes at most {SESSIONS_MAX} sessions",
+                spec.name
+            )));
+        }
+        if spec.name == "killSessions" && sessions.is_empty() {
+            return Err(Refusal::unauthorized(
+                "killSessions without sessions would end those of every app; name the app's own",
+            ));
+        }
+        let mark = w.begin();
+        let array = w.begin_array(spec.name.as_bytes());
+        for session in sessions.elements() {
+            let id = generic::client_session(&session)?;
+            let document = w.begin_document(session.key);
+            w.binary(b"id", 4, &self.sessions().upstream_id(id));
+            w.end(document);
+        }
+        w.end(array);
+        body.fields(w, false)?;
+        w.end(mark);
+        Ok(Outcome {
+            routing: Routing::Primary,
+            retry: Retry::Read,
+            rule: ReplyRule::Plain,
+            is_upsert_by_id: false,
+        })
+    }
+
+    fn transaction_end(
+        &self,
+        spec: &'static CommandSpec,
+        command: &Command<'_>,
+        facts: &Facts<'_>,
+        w: &mut Writer,
+    ) -> Result<Outcome, Refusal> {
+        check_sequences(spec, command)?;
+        if command.database != "admin" {
+            return Err(Refusal::unauthorized(format!(
+                "{} may only be run against the admin database.",
+                spec.name
+            )));
+        }
+        let body = Body::read(self, spec, command, facts)?;
+        let mark = w.begin();
+        w.int32(spec.name.as_bytes(), 1);
+        body.fields(w, false)?;
+        w.end(mark);
+        Ok(Outcome {
+            routing: Routing::Primary,
+            retry: Retry::TransactionEnd,
+            rule: ReplyRule::Plain,
+            is_upsert_by_id: false,
+        })
+    }
+}
+
+/// Header, flags and the kind of the first section.
+const MESSAGE_HEAD_BYTES: usize = HEADER_BYTES + 4 + 1;
+/// What rewriting usually adds to a small command.
+const USUAL_GROWTH_BYTES: usize = 256;
+
+pub(crate) fn begin(command: &Command<'_>) -> Writer {
+    let mut out = Vec::with_capacity(command.message_bytes().saturating_add(USUAL_GROWTH_BYTES));
+    out.resize(MESSAGE_HEAD_BYTES, 0);
+    Writer::new(out)
+}
+
+pub(crate) struct Outcome {
+    pub(crate) routing: Routing,
+    pub(crate) retry: Retry,
+    pub(crate) rule: ReplyRule,
+    pub(crate) is_upsert_by_id: bool,
+}
+
+pub(crate) fn seal(w: Writer, facts: &Facts<'_>, outcome: Outcome) -> Result<Scoped, Refusal> {
+    let mut message = w.into_bytes();
+    if message.len() > facts.message_bytes_max {
+        // The server would close the connection. Drivers keep to the smaller size in hello and do not get here.
+        return Err(Refusal::object_too_large(format!(
+            "the command takes {} bytes with the app's condition in each statement, where {} are allowed; send fewer statements at once",
+            message.len(),
+            facts.message_bytes_max
+        )));
+    }
+    let head = header(message.len(), 0, 0, OpCode::Message);
+    if let Some(place) = message.first_chunk_mut::<HEADER_BYTES>() {
+        *place = head;
+    }
+    Ok(Scoped {
+        message,
+        routing: outcome.routing,
+        retry: outcome.retry,
+        rule: outcome.rule,
+        is_upsert_by_id: outcome.is_upsert_by_id,
+    })
+}
+
+/// Writes the first field: the command's name as the table spells it, and its collection.
+fn target(spec: &CommandSpec, command: &Command<'_>, w: &mut Writer) -> Result<(), Refusal> {
+    let is_collectionless = spec.name == "aggregate" && command.target.as_integer() == Some(1);
+    if is_collectionless {
+        w.int32(b"aggregate", 1);
+    } else {
+        w.string(spec.name.as_bytes(), namespace::collection_of(command)?);
+    }
+    Ok(())
+}
+
+/// The reply to a cursor that is not there, or is another app's: one text for both.
+pub fn cursor_not_found(id: &Element<'_>) -> Refusal {
+    Refusal::cursor_not_found(format!(
+        "cursor id {} not found",
+        id.as_integer().unwrap_or_default()
+    ))
+}
+
+/// The command inside an `explain`: one of those that are rewritten by their fields, in the same database.
+fn explained<'a>(command: &Command<'a>) -> Result<(&'static CommandSpec, Command<'a>), Refusal> {
+    let Some(inner) = command.target.as_document() else {
+        return Err(Refusal::wrong_kind(
+            "explain.explain",
+            command.target.kind.name(),
+            "object",
+        ));
+    };
+    let inner = Command::inner(inner, command.database).map_err(|error| Refusal {
+        code: error.code(),
+        name: "FailedToParse",
+        text: error.to_string(),
+    })?;
+    let database = inner.body.find("$db");
+    if database.is_some_and(|db| db.as_str() != Some(command.database)) {
+        return Err(Refusal::invalid_namespace(
+            "Mismatched $db in explain command",
+        ));
+    }
+    let spec = commands::look_up(inner.name, command.database)?;
+    let can_be = matches!(spec.duty, Duty::Forward(Rule::Body)) && spec.action != Action::Insert;
+    if !can_be {
+        return Err(Refusal::command_not_supported(format!(
+            "Explain is not available for command: {}",
+            spec.name
+        )));
+    }
+    Ok((spec, inner))
+}
+
+/// What a command needs from the roles: its row's action, that of the inner command for an `explain`.
+pub fn required_action(spec: &'static CommandSpec, command: &Command<'_>) -> Action {
+    match spec.duty {
+        Duty::Forward(Rule::Explain) => {
+            explained(command).map_or(Action::None, |(inner, _)| inner.action)
+        }
+        _ => spec.action,
+    }
+}
+
+/// Sequences stand for the documents or statements of writes; on any other command they would travel past every rule.
+fn check_sequences(spec: &CommandSpec, command: &Command<'_>) -> Result<(), Refusal> {
+    let expected = sequence_argument(spec).map(|(name, _)| name);
+    for sequence in command.sequences() {
+        if expected.is_none_or(|name| name.as_bytes() != sequence.name) {
+            return Err(Refusal::unknown_field(format!(
+                "document sequence '{}' is not part of {}",
+                String::from_utf8_lossy(sequence.name),
+                spec.name
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn sequence_argument(spec: &CommandSpec) -> Option<(&'static str, Take)> {
+    spec.arguments
+        .iter()
+        .find(|a| matches!(a.take, Take::Documents | Take::Updates | Take::Deletes))
+        .map(|a| (a.name, a.take))
+}
+
+fn reply_rule(body: &Body<'_, '_>, strip: Strip) -> ReplyRule {
+    let hides = body.scope.is_hidden();
+    match body.spec.name {
+        "find" => ReplyRule::Cursor { strips: hides },
+        "aggregate" if body.prelude.explains => ReplyRule::Explain,
+        "aggregate" => ReplyRule::Cursor { strips: strip.0 },
+        "findAndModify" => ReplyRule::Value { strips: hides },
+        _ => ReplyRule::Plain,
+    }
+}
+
+/// Whether the command is one upsert whose filter names an `_id`.
+fn is_upsert_by_id(body: &Body<'_, '_>) -> bool {
+    let names_id = |filter: Option<Element<'_>>| {
+        filter
+            .and_then(|f| f.as_document())
+            .is_some_and(|f| f.find("_id").is_some())
+    };
+    match body.spec.name {
+        "findAndModify" => body.prelude.is_upsert && names_id(body.command.body.find("query")),
+        "update" => {
+            let mut statements = body.statements();
+            let (Some(only), None) = (statements.next(), statements.next()) else {
+                return false;
+            };
+            only.find("upsert").and_then(|u| u.as_flag()) == Some(true) && names_id(only.find("q"))
+        }
+        _ => false,
+    }
+}
+
+impl<'a> Body<'a, '_> {
+    /// The statements or documents of a write, wherever they stand.
+    fn statements(&self) -> impl Iterator<Item = Document<'a>> {
+        let name = sequence_argument(self.spec).map_or("", |(name, _)| name);
+        let command: &'a Command<'a> = self.command;
+        let in_sequence = command
+            .sequence(name)
+            .into_iter()
+            .flat_map(mdb_wire::Sequence::documents);
+        let in_body = command.body.find(name);
+        let in_body = in_body
+            .and_then(|e| e.as_array())
+            .into_iter()
+            .flat_map(Document::elements)
+            .filter_map(|e| e.as_document());
+        in_sequence.chain(in_body)
+    }
+
+    /// Writes the documents or statements as a sequence, also those that came in the body: there they could grow it past
+    /// the size of a document.
+    fn sequence(&self, w: &mut Writer) -> Result<(), Refusal> {
+        let Some((name, take)) = sequence_argument(self.spec) else {
+            return Ok(());
+        };
+        let in_body = self.command.body.find(name);
+        if in_body.is_none() && self.command.sequence(name).is_none() {
+            // The server says that the field is missing.
+            return Ok(());
+        }
+        w.raw(&[1]);
+        let section: Mark = w.begin_length();
+        w.raw(name.as_bytes());
+        w.raw(&[0]);
+        if let Some(sequence) = self.command.sequence(name) {
+            for document in sequence.documents() {
+                statements::one(self, w, take, None, document)?;
+            }
+        }
+        if let Some(element) = in_body {
+            for document in statements::documents_of(self, &element)?.elements() {
+                statements::one(self, w, take, None, statements::nested(self, &document)?)?;
+            }
+        }
+        w.patch_length(section);
+        Ok(())
+    }
+
+    fn routing(&self) -> Routing {
+        match &self.prelude.read_preference {
+            Some((preference, _))
+                if body::routes_reads(self.spec) && !self.prelude.in_transaction =>
+            {
+                Routing::Preference(preference.clone())
+            }
+            _ => Routing::Primary,
+        }
+    }
+
+    fn retry(&self) -> Retry {
+        let is_read = self.spec.action == Action::Find;
+        match (
+            self.prelude.in_transaction,
+            is_read,
+            self.prelude.is_numbered,
+        ) {
+            (true, _, _) => Retry::InTransaction,
+            (false, true, _) => Retry::Read,
+            (false, false, true) => Retry::NumberedWrite,
+            (false, false, false) => Retry::Write,
+        }
+    }
+}
+
+/// Reads the ids of a `killCursors`.
+///
+/// # Errors
+/// 14 for anything but an array of 64-bit integers.
+pub fn cursor_ids(spec: &'static CommandSpec, command: &Command<'_>) -> Result<Vec<i64>, Refusal> {
+    body::check_fields(spec, command)?;
+    check_sequences(spec, command)?;
+    let wrong =
+        || Refusal::type_mismatch("BSON field 'killCursors.cursors' must be an array of longs");
+    let cursors = command.body.find("cursors").and_then(|c| c.as_array());
+    let ids = cursors.ok_or_else(wrong)?.elements().map(|id| {
+        if id.kind == Kind::Int64 {
+            id.as_integer().ok_or_else(wrong)
+        } else {
+            Err(wrong())
+        }
+    });
+    ids.collect()
+}
+
+/// Checks the fields of a command that the proxy composes itself, and that none stands twice where it matters.
+pub fn check_catalog_command(
+    spec: &'static CommandSpec,
+    command: &Command<'_>,
+    control_database: &str,
+) -> Result<(), Refusal> {
+    body::check_fields(spec, command)?;
+    check_sequences(spec, command)?;
+    no_repeats(command.body, spec.name)?;
+    if spec.name == "listDatabases" || spec.name == "killCursors" {
+        return Ok(());
+    }
+    namespace::check_database(command, control_database)
+}

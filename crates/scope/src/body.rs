@@ -1,0 +1,310 @@
+//! The walk over a command's fields: each by its row, written into the upstream's command.
+
+use mdb_wire::{Command, Document, Element, Kind, Writer};
+
+use crate::arguments::{self, Argument, Take};
+use crate::commands::CommandSpec;
+use crate::facts::{self, Facts};
+use crate::pipeline::{self, Source, Strip, Surroundings};
+use crate::refusal::Refusal;
+use crate::scope::Scope;
+use crate::scoped::ReadPreference;
+use crate::sight::Sight;
+use crate::{expression, filter, generic, hint, projection, statements, update};
+
+/// What one field says about how others are written; read before anything is written.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact that a field states by itself")]
+#[derive(Debug, Default)]
+pub(crate) struct Prelude<'a> {
+    pub(crate) is_collated: bool,
+    pub(crate) session: Option<[u8; 16]>,
+    pub(crate) is_numbered: bool,
+    pub(crate) in_transaction: bool,
+    pub(crate) read_preference: Option<(ReadPreference, Element<'a>)>,
+    pub(crate) client_cluster_time: Option<Document<'a>>,
+    pub(crate) explains: bool,
+    pub(crate) is_upsert: bool,
+    pub(crate) plan: hint::Plan<'a>,
+}
+
+/// One command being rewritten.
+pub(crate) struct Body<'a, 'f> {
+    pub(crate) scope: &'a Scope,
+    pub(crate) spec: &'static CommandSpec,
+    pub(crate) command: &'a Command<'a>,
+    pub(crate) facts: &'a Facts<'f>,
+    pub(crate) prelude: Prelude<'a>,
+}
+
+impl<'a, 'f> Body<'a, 'f> {
+    /// Reads what has to be known before the first field is written.
+    ///
+    /// # Errors
+    /// 40415 for a field without a row.
+    pub(crate) fn read(
+        scope: &'a Scope,
+        spec: &'static CommandSpec,
+        command: &'a Command<'a>,
+        facts: &'a Facts<'f>,
+    ) -> Result<Self, Refusal> {
+        let mut prelude = Prelude::default();
+        if matches!(spec.name, "find" | "findAndModify") {
+            prelude.plan.order = hint::Order::OfRecords;
+        }
+        for element in command.body.elements().skip(1) {
+            let take = row(spec, &element)?.take;
+            prelude.learn(take, &element)?;
+        }
+        Ok(Self {
+            scope,
+            spec,
+            command,
+            facts,
+            prelude,
+        })
+    }
+
+    pub(crate) fn sight(&self) -> Sight<'a> {
+        Sight::raw(self.scope, self.facts.wire_version)
+    }
+
+    /// Writes every field but the first and `$db`. `is_inner` for the command inside an `explain`, whose generic fields
+    /// stand outside.
+    pub(crate) fn fields(&self, w: &mut Writer, is_inner: bool) -> Result<Strip, Refusal> {
+        let mut strip = Strip(false);
+        let mut has_filter = false;
+        for element in self.command.body.elements().skip(1) {
+            let argument = row(self.spec, &element)?;
+            has_filter |= argument.take == Take::Filter;
+            if let Some(found) = self.field(w, argument, &element, is_inner)? {
+                strip = found;
+            }
+        }
+        if let (false, Some(name)) = (has_filter, filter_argument(self.spec)) {
+            self.filter(w, name, None)?;
+        }
+        self.prelude.plan.write(self, w)?;
+        if !is_inner {
+            self.trailer(w);
+        }
+        Ok(strip)
+    }
+
+    /// `$db`, session, cluster time, read preference.
+    fn trailer(&self, w: &mut Writer) {
+        w.string(b"$db", self.command.database);
+        if let Some(id) = self.prelude.session {
+            generic::session(self.scope, w, id);
+        }
+        self.cluster_time(w);
+        if let Some((_, element)) = &self.prelude.read_preference
+            && routes_reads(self.spec)
+            && !self.prelude.in_transaction
+        {
+            w.renamed(b"$readPreference", element);
+        }
+    }
+
+    /// The newer of what the upstream said last and, where the upstream can tell a forged one, what the client says.
+    pub(crate) fn cluster_time(&self, w: &mut Writer) {
+        let own = self.facts.cluster_time;
+        let time = |d: Document<'_>| facts::cluster_time_of(d).unwrap_or(0);
+        let client = self
+            .prelude
+            .client_cluster_time
+            .filter(|_| self.facts.checks_cluster_time);
+        let newest = match (own, client) {
+            (Some(own), Some(client)) if time(client) > time(own) => Some(client),
+            (None, client) => client,
+            (own, _) => own,
+        };
+        if let Some(document) = newest {
+            w.document(b"$clusterTime", document);
+        }
+    }
+
+    fn field(
+        &self,
+        w: &mut Writer,
+        argument: &Argument,
+        element: &Element<'a>,
+        is_inner: bool,
+    ) -> Result<Option<Strip>, Refusal> {
+        let sight = self.sight();
+        match argument.take {
+            Take::Pass | Take::Collation | Take::ReadConcern | Take::WriteConcern => w.element(element),
+            Take::Filter => {
+                let path = self.path(argument);
+                let user = generic::document_or_null(element, &path)?;
+                self.filter(w, argument.name, Some(user))?;
+            }
+            Take::Projection if element.kind == Kind::Null => {}
+            Take::Projection => {
+                let document = generic::document(element, &self.path(argument))?;
+                projection::write(sight, w, element.key, document)?;
+            }
+            Take::Let => expression::write(sight, w, element.key, element)?,
+            Take::Pipeline => return self.pipeline(w, element).map(Some),
+            // In a message of their own they go into a sequence.
+            Take::Documents | Take::Updates | Take::Deletes if is_inner => {
+                statements::array(self, w, argument.take, element)?;
+            }
+            Take::Update => update::write(
+                sight,
+                w,
+                element.key,
+                element,
+                self.facts.document_bytes_max,
+            )?,
+            Take::ArrayFilters => {
+                update::array_filters(element)?;
+                w.element(element);
+            }
+            Take::Key => {
+                if sight.sees_hidden_field()
+                    && element.as_string().is_some_and(|k| sight.is_reserved(k))
+                {
+                    // The app has no such field: a path below the scope field, which is always a string, has no values.
+                    w.string(element.key, &format!("{}.~", self.scope.field().as_str()));
+                } else {
+                    w.element(element);
+                }
+            }
+            Take::Own if element.key == b"explain" && element.as_flag() == Some(true) => {
+                w.element(element);
+            }
+            // Sorts, hints and bounds are written together, as they depend on each other; statements go into a sequence.
+            Take::Sort
+            | Take::Hint
+            | Take::Bound
+            | Take::Documents
+            | Take::Updates
+            | Take::Deletes
+            | Take::Drop
+            | Take::Own
+            | Take::Session
+            | Take::ReadPreference
+            | Take::QueryOptions => {}
+            Take::Refuse(why) => {
+                return Err(Refusal::invalid_options(format!(
+                    "option '{}' is not available: {why}",
+                    argument.name
+                )));
+            }
+        }
+        Ok(None)
+    }
+
+    pub(crate) fn filter(
+        &self,
+        w: &mut Writer,
+        key: &str,
+        user: Option<Document<'_>>,
+    ) -> Result<(), Refusal> {
+        let sight = self.sight();
+        self.scope.filter(
+            w,
+            key.as_bytes(),
+            self.prelude.is_collated,
+            user,
+            |w, document| filter::write(sight, w, document),
+        )
+    }
+
+    fn pipeline(&self, w: &mut Writer, element: &Element<'_>) -> Result<Strip, Refusal> {
+        let around = Surroundings::new(self.sight(), self.prelude.is_collated);
+        let source = if self.command.target.kind == Kind::String {
+            Source::Collection
+        } else if pipeline::begins_with_documents(element) {
+            Source::Given
+        } else {
+            return Err(Refusal::invalid_namespace(
+                "{aggregate: 1} needs $documents as the first stage",
+            ));
+        };
+        pipeline::write(around, w, element.key, element, source)
+    }
+
+    fn path(&self, argument: &Argument) -> String {
+        format!("{}.{}", self.spec.name, argument.name)
+    }
+}
+
+impl<'a> Prelude<'a> {
+    fn learn(&mut self, take: Take, element: &Element<'a>) -> Result<(), Refusal> {
+        match take {
+            Take::Collation => self.is_collated = generic::collation(element)?,
+            Take::Session => self.session = Some(generic::client_session(element)?),
+            Take::ReadConcern => generic::read_concern(element)?,
+            Take::WriteConcern => generic::write_concern(element)?,
+            Take::ReadPreference => self.read_preference(element)?,
+            Take::QueryOptions => {
+                let options = generic::document(element, "$queryOptions")?;
+                if let (None, Some(preference)) =
+                    (&self.read_preference, options.find("$readPreference"))
+                {
+                    self.read_preference(&preference)?;
+                }
+            }
+            Take::Own if element.key == b"$clusterTime" => {
+                self.client_cluster_time = element.as_document();
+            }
+            Take::Own if element.key == b"explain" => {
+                self.explains = element.as_flag() == Some(true);
+            }
+            Take::Pass => match element.key {
+                b"txnNumber" => self.is_numbered = true,
+                b"autocommit" => self.in_transaction = true,
+                b"upsert" => self.is_upsert = element.as_flag() == Some(true),
+                _ => self.plan.learn(take, element)?,
+            },
+            _ => self.plan.learn(take, element)?,
+        }
+        Ok(())
+    }
+
+    fn read_preference(&mut self, element: &Element<'a>) -> Result<(), Refusal> {
+        self.read_preference = generic::read_preference(element)?.map(|p| (p, *element));
+        Ok(())
+    }
+}
+
+/// The row of a field in the command's own table or the generic one.
+fn row(spec: &'static CommandSpec, element: &Element<'_>) -> Result<&'static Argument, Refusal> {
+    arguments::look_up(spec.arguments, element.key)
+        .or_else(|| arguments::look_up(arguments::GENERIC, element.key))
+        .ok_or_else(|| {
+            Refusal::unknown_field(format!(
+                "BSON field '{}.{}' is an unknown field or not available to apps",
+                spec.name,
+                element.name()
+            ))
+        })
+}
+
+/// Checks that every field of a command has a row, for commands that are not walked here.
+pub(crate) fn check_fields(
+    spec: &'static CommandSpec,
+    command: &Command<'_>,
+) -> Result<(), Refusal> {
+    command
+        .body
+        .elements()
+        .skip(1)
+        .try_for_each(|element| row(spec, &element).map(|_| ()))
+}
+
+fn filter_argument(spec: &CommandSpec) -> Option<&'static str> {
+    spec.arguments
+        .iter()
+        .find(|a| a.take == Take::Filter)
+        .map(|a| a.name)
+}
+
+/// Commands that a read preference sends elsewhere than to the primary.
+pub(crate) fn routes_reads(spec: &CommandSpec) -> bool {
+    matches!(
+        spec.name,
+        "find" | "aggregate" | "count" | "distinct" | "explain"
+    )
+}

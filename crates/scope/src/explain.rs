@@ -1,0 +1,267 @@
+//! Plans in the app's own terms.
+
+use mdb_wire::{Document, Element, Kind, Writer};
+
+use crate::facts::{CollectionFacts, base_id_index_name, base_index_name};
+use crate::reply::Incident;
+use crate::scope::Scope;
+
+/// What is done with a field of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Treat {
+    /// A value that tells of the plan only.
+    Pass,
+    /// A part of the plan.
+    Descend,
+    /// A predicate: without the app's condition.
+    Predicate,
+    /// A document by key fields: without the scope field.
+    Key,
+    /// A physical index name.
+    Index,
+}
+
+/// Fields of plans; what is not here is removed. Counts of examined keys and documents are not: a scan counts those of
+/// other apps as well.
+static FIELDS: &[(&str, Treat)] = &[
+    ("explainVersion", Treat::Pass),
+    ("ok", Treat::Pass),
+    ("$clusterTime", Treat::Pass),
+    ("operationTime", Treat::Pass),
+    ("queryPlanner", Treat::Descend),
+    ("executionStats", Treat::Descend),
+    ("executionStages", Treat::Descend),
+    ("executionSuccess", Treat::Pass),
+    ("executionTimeMillis", Treat::Pass),
+    ("nReturned", Treat::Pass),
+    ("nWouldModify", Treat::Pass),
+    ("nWouldUpsert", Treat::Pass),
+    ("nWouldDelete", Treat::Pass),
+    ("namespace", Treat::Pass),
+    ("indexFilterSet", Treat::Pass),
+    ("parsedQuery", Treat::Predicate),
+    ("maxIndexedOrSolutionsReached", Treat::Pass),
+    ("maxIndexedAndSolutionsReached", Treat::Pass),
+    ("maxScansToExplodeReached", Treat::Pass),
+    ("winningPlan", Treat::Descend),
+    ("queryPlan", Treat::Descend),
+    ("rejectedPlans", Treat::Descend),
+    ("inputStage", Treat::Descend),
+    ("inputStages", Treat::Descend),
+    ("thenStage", Treat::Descend),
+    ("elseStage", Treat::Descend),
+    ("outerStage", Treat::Descend),
+    ("innerStage", Treat::Descend),
+    ("stages", Treat::Descend),
+    ("$cursor", Treat::Descend),
+    ("shards", Treat::Descend),
+    ("stage", Treat::Pass),
+    ("filter", Treat::Predicate),
+    ("direction", Treat::Pass),
+    ("keyPattern", Treat::Key),
+    ("indexName", Treat::Index),
+    ("isMultiKey", Treat::Pass),
+    ("multiKeyPaths", Treat::Key),
+    ("isUnique", Treat::Pass),
+    ("indexVersion", Treat::Pass),
+    ("indexBounds", Treat::Key),
+    ("sortPattern", Treat::Key),
+    ("memLimit", Treat::Pass),
+    ("limitAmount", Treat::Pass),
+    ("skipAmount", Treat::Pass),
+    ("type", Treat::Pass),
+    ("transformBy", Treat::Key),
+    ("collation", Treat::Pass),
+];
+
+/// Writes a plan for the client.
+///
+/// # Errors
+/// An [`Incident`] if the plan would still name the scope field.
+pub(crate) fn write(
+    scope: &Scope,
+    collection: &CollectionFacts,
+    w: &mut Writer,
+    reply: Document<'_>,
+) -> Result<(), Incident> {
+    let plan = Plan { scope, collection };
+    let mut inner = Writer::default();
+    let mark = inner.begin();
+    plan.fields(&mut inner, reply);
+    inner.end(mark);
+    let bytes = inner.into_bytes();
+    let document = Document::parse(&bytes).map_err(|_| Incident::Shape("plan"))?;
+    if scope.is_hidden() && mentions(document, scope.field().as_str().as_bytes()) {
+        return Err(Incident::Shape("plan without the scope field"));
+    }
+    w.raw(document.inner_bytes());
+    Ok(())
+}
+
+struct Plan<'a> {
+    scope: &'a Scope,
+    collection: &'a CollectionFacts,
+}
+
+impl Plan<'_> {
+    fn fields(&self, w: &mut Writer, document: Document<'_>) {
+        if let Some(input) = self.record_scan(document) {
+            w.string(b"stage", "COLLSCAN");
+            if let Some(filter) = document.find("filter") {
+                self.field(w, &filter, Treat::Predicate);
+            }
+            if let Some(direction) = input.find("direction") {
+                w.element(&direction);
+            }
+            return;
+        }
+        for element in document.elements() {
+            if let Some((_, treat)) = FIELDS.iter().find(|(n, _)| n.as_bytes() == element.key) {
+                self.field(w, &element, *treat);
+            } else if element.key.first() == Some(&b'$') {
+                self.stage(w, &element);
+            }
+        }
+    }
+
+    /// A fetch by the base index alone is what a private server calls a scan of the collection.
+    fn record_scan<'d>(&self, document: Document<'d>) -> Option<Document<'d>> {
+        let input = document.find("inputStage")?.as_document()?;
+        let is_fetch = document.find("stage")?.as_str() == Some("FETCH");
+        let base = base_index_name(self.scope.field().as_str());
+        (is_fetch && input.find("indexName")?.as_str() == Some(base.as_str())).then_some(input)
+    }
+
+    fn field(&self, w: &mut Writer, element: &Element<'_>, treat: Treat) {
+        match treat {
+            Treat::Pass => w.element(element),
+            Treat::Descend => self.descend(w, element),
+            Treat::Predicate => {
+                let document = w.begin_document(element.key);
+                if let Some(predicate) = element.as_document() {
+                    self.predicate(w, predicate);
+                }
+                w.end(document);
+            }
+            Treat::Key => {
+                let document = w.begin_document(element.key);
+                for field in element
+                    .as_document()
+                    .into_iter()
+                    .flat_map(Document::elements)
+                {
+                    if !self.is_own_addition(field.key) {
+                        w.element(&field);
+                    }
+                }
+                w.end(document);
+            }
+            Treat::Index => w.string(element.key, self.index_name(element)),
+        }
+    }
+
+    fn is_own_addition(&self, key: &[u8]) -> bool {
+        self.scope.is_hidden()
+            && (key == self.scope.field().as_str().as_bytes() || key.first() == Some(&b'~'))
+    }
+
+    fn index_name<'e>(&'e self, element: &Element<'e>) -> &'e str {
+        let name = element.as_str().unwrap_or_default();
+        let field = self.scope.field().as_str();
+        if name == base_id_index_name(field) || name == base_index_name(field) {
+            return "_id_";
+        }
+        let own = self
+            .collection
+            .indexes
+            .iter()
+            .find(|i| i.physical_name == name);
+        own.map_or(name, |index| index.name.as_str())
+    }
+
+    fn descend(&self, w: &mut Writer, element: &Element<'_>) {
+        match element.kind {
+            Kind::Document => {
+                let document = w.begin_document(element.key);
+                self.fields(w, element.as_document().unwrap_or(Document::EMPTY));
+                w.end(document);
+            }
+            Kind::Array => {
+                let array = w.begin_array(element.key);
+                let parts = element.as_array().into_iter().flat_map(Document::elements);
+                for part in parts.filter(|part| !self.is_own_stage(part)) {
+                    self.descend(w, &part);
+                }
+                w.end(array);
+            }
+            _ => {}
+        }
+    }
+
+    /// `{$project: {app_id: false, …}}`: what becomes of the stage that takes the field out.
+    fn is_own_stage(&self, part: &Element<'_>) -> bool {
+        let stage = part.as_document().and_then(Document::first);
+        stage
+            .filter(|s| matches!(s.key, b"$project" | b"$unset"))
+            .and_then(|s| s.as_document())
+            .and_then(|d| d.find(self.scope.field().as_str()))
+            .is_some_and(|e| e.as_flag() == Some(false))
+    }
+
+    /// A stage of a pipeline: shown if it says nothing of the proxy's additions.
+    fn stage(&self, w: &mut Writer, element: &Element<'_>) {
+        let field = self.scope.field().as_str().as_bytes();
+        let shows = element.as_nested().is_none_or(|d| !mentions(d, field));
+        if shows {
+            w.element(element);
+        } else {
+            w.document(element.key, Document::EMPTY);
+        }
+    }
+
+    /// A predicate without the app's condition: `{$and: [{app_id: …}, x]}` is `x`.
+    fn predicate(&self, w: &mut Writer, predicate: Document<'_>) {
+        for element in predicate.elements() {
+            if self.is_own_addition(element.key) {
+                continue;
+            }
+            let branches = element
+                .as_array()
+                .filter(|_| element.key == b"$and")
+                .map(|array| {
+                    array
+                        .elements()
+                        .filter_map(|e| e.as_document())
+                        .filter(|d| !d.first().is_some_and(|f| self.is_own_addition(f.key)))
+                        .collect::<Vec<_>>()
+                });
+            match branches.as_deref() {
+                None => w.element(&element),
+                Some([]) => {}
+                Some([only]) => self.predicate(w, *only),
+                Some(many) => {
+                    let array = w.begin_array(b"$and");
+                    for (index, branch) in many.iter().enumerate() {
+                        let key = mdb_wire::writer::IndexKey::new(index);
+                        w.document(key.as_bytes(), *branch);
+                    }
+                    w.end(array);
+                }
+            }
+        }
+    }
+}
+
+/// Whether a document has the field's name as a key, as the beginning of a path, or as a string anywhere.
+fn mentions(document: Document<'_>, field: &[u8]) -> bool {
+    let begins = |text: &[u8]| {
+        let text = text.strip_prefix(b"$").unwrap_or(text);
+        text.strip_prefix(field)
+            .is_some_and(|rest| rest.first().is_none_or(|&c| c == b'.'))
+    };
+    document.elements().any(|element| {
+        begins(element.key)
+            || element.as_string().is_some_and(begins)
+            || element.as_nested().is_some_and(|d| mentions(d, field))
+    })
+}

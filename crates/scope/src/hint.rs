@@ -1,0 +1,278 @@
+//! Sorts, hints and bounds: what a command says of the order and the index of its reads.
+
+use mdb_wire::{Document, Element, Kind, Writer};
+
+use crate::arguments::Take;
+use crate::body::Body;
+use crate::facts::{OwnIndex, base_id_index_name, base_index_name};
+use crate::projection::{self, Natural};
+use crate::refusal::Refusal;
+use crate::scope::no_repeats;
+use crate::{filter, pipeline};
+
+/// Which order a private server would give where no index and no sort decides.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Nobody can tell.
+    #[default]
+    Any,
+    /// That of the records.
+    OfRecords,
+}
+
+/// What a command or statement says of order and index.
+#[derive(Debug, Default)]
+pub(crate) struct Plan<'a> {
+    pub(crate) order: Order,
+    sort: Option<Element<'a>>,
+    hint: Option<Element<'a>>,
+    min: Option<Element<'a>>,
+    max: Option<Element<'a>>,
+    filter: Option<Document<'a>>,
+    is_tailable: bool,
+}
+
+impl<'a> Plan<'a> {
+    /// Remembers a field.
+    pub(crate) fn learn(&mut self, take: Take, element: &Element<'a>) -> Result<(), Refusal> {
+        match take {
+            Take::Sort => {
+                let sort = match element.kind {
+                    Kind::Null => return Ok(()),
+                    _ => crate::generic::document(element, "sort")?,
+                };
+                self.sort = (!sort.is_empty()).then_some(*element);
+            }
+            Take::Hint => {
+                let is_none = element.as_document().is_some_and(Document::is_empty);
+                self.hint = (!is_none).then_some(*element);
+            }
+            Take::Bound if element.as_document().is_some_and(Document::is_empty) => {}
+            Take::Bound if element.key == b"min" => self.min = Some(*element),
+            Take::Bound => self.max = Some(*element),
+            Take::Filter => self.filter = element.as_document(),
+            // A leading `$match` may be served by an index; without one the records come in their order.
+            Take::Pipeline if pipeline::reads_in_record_order(element) => {
+                self.order = Order::OfRecords;
+            }
+            _ if element.key == b"tailable" => self.is_tailable = element.as_flag() == Some(true),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Writes sort, hint and bounds.
+    pub(crate) fn write(&self, body: &Body<'_, '_>, w: &mut Writer) -> Result<(), Refusal> {
+        let sort = self.sort.as_ref().and_then(Element::as_document);
+        let natural = sort.map_or(Natural::No, projection::natural);
+        if let (Some(sort), Natural::No) = (sort, natural) {
+            projection::sort(body.sight(), w, b"sort", sort)?;
+        }
+        if self.min.is_some() || self.max.is_some() {
+            return self.bounds(body, w);
+        }
+        match (&self.hint, natural) {
+            (Some(hint), _) => self.hint(body, w, hint),
+            (None, Natural::Backward) => {
+                natural_backward(w);
+                Ok(())
+            }
+            (None, Natural::Forward) => {
+                record_order(body, w);
+                Ok(())
+            }
+            (None, Natural::No) => {
+                if self.wants_record_order(body, sort) {
+                    record_order(body, w);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether a private server could only scan the collection, in the order of its records.
+    fn wants_record_order(&self, body: &Body<'_, '_>, sort: Option<Document<'_>>) -> bool {
+        if self.is_tailable || self.order != Order::OfRecords {
+            return false;
+        }
+        let facts = body.facts.collection;
+        let mut is_served = sort
+            .and_then(Document::first)
+            .is_some_and(|first| facts.may_serve(first.key));
+        if let Some(document) = self.filter {
+            filter::paths(document, &mut |path| is_served |= facts.may_serve(path));
+        }
+        !is_served
+    }
+
+    fn hint(&self, body: &Body<'_, '_>, w: &mut Writer, hint: &Element<'_>) -> Result<(), Refusal> {
+        if let Some(document) = hint.as_document() {
+            no_repeats(document, "a hint")?;
+            match projection::natural(document) {
+                Natural::Forward => {
+                    record_order(body, w);
+                    return Ok(());
+                }
+                Natural::Backward => {
+                    natural_backward(w);
+                    return Ok(());
+                }
+                Natural::No => {}
+            }
+        }
+        if names_id_index(hint) {
+            // With an equality on `_id` the planner takes `_id_` by itself; naming it would cost.
+            let has_equality = self
+                .filter
+                .and_then(|f| f.find("_id"))
+                .is_some_and(|e| is_equality(&e));
+            if body.facts.collection.has_base_indexes && !has_equality {
+                w.string(b"hint", &base_id_index_name(body.scope.field().as_str()));
+            }
+            return Ok(());
+        }
+        let index = find_index(body, hint)?;
+        w.string(b"hint", &index.physical_name);
+        Ok(())
+    }
+
+    /// `min` and `max` need their index named; both sides get the app in front, so that the scan stays inside the app.
+    fn bounds(&self, body: &Body<'_, '_>, w: &mut Writer) -> Result<(), Refusal> {
+        let Some(hint) = &self.hint else {
+            return Err(Refusal {
+                code: 51173,
+                name: "Location51173",
+                text: "A hint is required when using min()/max(), naming the index to use".into(),
+            });
+        };
+        let (name, key) = if names_id_index(hint) && body.facts.collection.has_base_indexes {
+            (
+                base_id_index_name(body.scope.field().as_str()),
+                ID_KEY.to_vec(),
+            )
+        } else {
+            let index = find_index(body, hint)?;
+            if !index.is_prefixed {
+                return Err(Refusal::invalid_options(
+                    "min and max are not available with TTL, 2d and wildcard indexes",
+                ));
+            }
+            (index.physical_name.clone(), index.key.clone())
+        };
+        w.string(b"hint", &name);
+        let key = Document::parse(&key).unwrap_or(Document::EMPTY);
+        bound(body, w, b"min", self.min.as_ref(), key, false)?;
+        bound(body, w, b"max", self.max.as_ref(), key, true)
+    }
+}
+
+/// `{_id: 1}`.
+const ID_KEY: &[u8] = &[14, 0, 0, 0, 0x10, b'_', b'i', b'd', 0, 1, 0, 0, 0, 0];
+/// `MinKey` as an element kind.
+const MIN_KEY: Element<'static> = Element {
+    kind: Kind::MinKey,
+    key: b"",
+    value: &[],
+    raw: &[0xFF, 0],
+};
+
+fn bound(
+    body: &Body<'_, '_>,
+    w: &mut Writer,
+    name: &[u8],
+    user: Option<&Element<'_>>,
+    key: Document<'_>,
+    is_upper: bool,
+) -> Result<(), Refusal> {
+    let document = w.begin_document(name);
+    if let Some(element) = user {
+        let fields = crate::generic::document(element, element.name())?;
+        no_repeats(fields, "an index bound")?;
+        body.scope.stamp(w);
+        for field in fields.elements() {
+            w.element(&field);
+        }
+    } else {
+        // The side that the client left open ends where the app ends: the first string behind the slug.
+        let field = body.scope.field().as_str().as_bytes();
+        if is_upper {
+            w.string(field, &format!("{}\0", body.scope.app()));
+        } else {
+            body.scope.stamp(w);
+        }
+        for field in key.elements() {
+            w.renamed(field.key, &MIN_KEY);
+        }
+    }
+    w.end(document);
+    Ok(())
+}
+
+/// The base index on the scope field alone keeps equal keys in the order of records, as a private collection shows it.
+fn record_order(body: &Body<'_, '_>, w: &mut Writer) {
+    if body.facts.collection.has_base_indexes {
+        w.string(b"hint", &base_index_name(body.scope.field().as_str()));
+    }
+}
+
+fn natural_backward(w: &mut Writer) {
+    let hint = w.begin_document(b"hint");
+    w.int32(b"$natural", -1);
+    w.end(hint);
+}
+
+fn names_id_index(hint: &Element<'_>) -> bool {
+    if hint.as_string() == Some(b"_id_".as_slice()) {
+        return true;
+    }
+    hint.as_document().is_some_and(|key| {
+        let mut fields = key.elements();
+        matches!((fields.next(), fields.next()), (Some(only), None) if only.key == b"_id")
+    })
+}
+
+fn is_equality(element: &Element<'_>) -> bool {
+    element.as_document().is_none_or(|d| {
+        d.first()
+            .is_none_or(|first| first.key == b"$eq" || first.key.first() != Some(&b'$'))
+    })
+}
+
+fn find_index<'f>(body: &Body<'_, 'f>, hint: &Element<'_>) -> Result<&'f OwnIndex, Refusal> {
+    let indexes = &body.facts.collection.indexes;
+    let found = match (hint.as_str(), hint.as_document()) {
+        (Some(name), _) => indexes.iter().find(|i| i.name == name),
+        (None, Some(key)) => indexes
+            .iter()
+            .find(|i| Document::parse(&i.key).is_ok_and(|own| same_key(own, key))),
+        (None, None) => {
+            return Err(Refusal::failed_to_parse(
+                "Hint must be a string or an object",
+            ));
+        }
+    };
+    found.ok_or_else(|| {
+        Refusal::bad_value("error processing query: planner returned error :: caused by :: hint provided does not correspond to an existing index")
+    })
+}
+
+/// Whether two key patterns are one: the same fields in order, numbers compared by value.
+pub(crate) fn same_key(a: Document<'_>, b: Document<'_>) -> bool {
+    let mut left = a.elements();
+    let mut right = b.elements();
+    loop {
+        match (left.next(), right.next()) {
+            (None, None) => return true,
+            (Some(l), Some(r)) if l.key == r.key => {
+                let same = match (l.as_integer(), r.as_integer()) {
+                    (Some(l), Some(r)) => l == r,
+                    _ => l.kind == r.kind && l.value == r.value,
+                };
+                if !same {
+                    return false;
+                }
+            }
+            _ => return false,
+        }
+    }
+}

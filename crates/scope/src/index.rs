@@ -1,0 +1,550 @@
+//! Index definitions: as the app states them, and as they are stored.
+//!
+//! A shared index is not neutral (a compound one over two arrays makes another app's insert fail), so each app's index is partial:
+//! over its own documents, led by the scope field, named `SLUG.name`. The physical definition says all that the app's own says,
+//! so no catalog is kept of indexes.
+
+use mdb_wire::{Command, Document, Element, Kind, Writer};
+
+use crate::apply::{Outcome, begin, seal};
+use crate::body::Body;
+use crate::commands::CommandSpec;
+use crate::facts::{CollectionFacts, Facts, OwnIndex, base_id_index_name, base_index_name};
+use crate::hint::same_key;
+use crate::namespace;
+use crate::refusal::Refusal;
+use crate::scope::{Scope, no_repeats};
+use crate::scoped::{ReplyRule, Retry, Routing, Scoped};
+use crate::{filter, generic};
+
+/// Fields of one key pattern: the server's 32 less the scope field.
+const KEY_FIELDS_MAX: usize = 31;
+/// Indexes of one command; a collection has at most 64.
+const INDEXES_MAX: usize = 64;
+
+/// How an index's key is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// The scope field in front.
+    Prefixed,
+    /// The scope field behind: `2d` has to come first.
+    Suffixed,
+    /// Without the scope field: TTL and wildcard indexes take one field only.
+    Bare,
+}
+
+/// What is done with an option of an index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Treat {
+    Pass,
+    Own,
+    Drop,
+    Refuse,
+}
+
+static OPTIONS: &[(&str, Treat)] = &[
+    ("key", Treat::Own),
+    ("name", Treat::Own),
+    ("partialFilterExpression", Treat::Own),
+    ("sparse", Treat::Own),
+    ("wildcardProjection", Treat::Own),
+    ("ns", Treat::Drop),
+    ("background", Treat::Pass),
+    ("unique", Treat::Pass),
+    ("expireAfterSeconds", Treat::Pass),
+    ("hidden", Treat::Pass),
+    ("collation", Treat::Pass),
+    ("v", Treat::Pass),
+    ("weights", Treat::Pass),
+    ("default_language", Treat::Pass),
+    ("language_override", Treat::Pass),
+    ("textIndexVersion", Treat::Pass),
+    ("2dsphereIndexVersion", Treat::Pass),
+    ("bits", Treat::Pass),
+    ("min", Treat::Pass),
+    ("max", Treat::Pass),
+    ("storageEngine", Treat::Refuse),
+    ("bucketSize", Treat::Refuse),
+    ("dropDups", Treat::Refuse),
+    ("clustered", Treat::Refuse),
+    ("prepareUnique", Treat::Refuse),
+    ("columnstoreProjection", Treat::Refuse),
+];
+
+/// One definition that an app asked for, checked.
+struct Wish<'a> {
+    key: Document<'a>,
+    name: &'a str,
+    definition: Document<'a>,
+    partial: Option<Document<'a>>,
+    is_sparse: bool,
+    layout: Layout,
+}
+
+impl Scope {
+    /// Rewrites `createIndexes`: each definition becomes one over the app's documents only. `None` where all that was asked for
+    /// is the index on `_id`, which is there.
+    ///
+    /// # Errors
+    /// 67, 72, 197 for definitions that cannot be had on a shared collection.
+    pub fn create_indexes(
+        &self,
+        spec: &'static CommandSpec,
+        command: &Command<'_>,
+        facts: &Facts<'_>,
+    ) -> Result<Option<Scoped>, Refusal> {
+        let body = Body::read(self, spec, command, facts)?;
+        let indexes = command.body.find("indexes");
+        let Some(indexes) = indexes.and_then(|e| e.as_array()) else {
+            return Err(Refusal::missing_field(
+                "BSON field 'createIndexes.indexes' is missing but a required field",
+            ));
+        };
+        let mut wishes = Vec::new();
+        for element in indexes.elements() {
+            let definition = generic::document(&element, "createIndexes.indexes")?;
+            if let Some(wish) = self.wish(definition)? {
+                wishes.push(wish);
+            }
+            if wishes.len() > INDEXES_MAX {
+                return Err(Refusal::cannot_create_index(
+                    "too many indexes in one command",
+                ));
+            }
+        }
+        if wishes.is_empty() {
+            return if indexes.is_empty() {
+                Err(Refusal::bad_value(
+                    "Must specify at least one index to create",
+                ))
+            } else {
+                Ok(None)
+            };
+        }
+        let mut w = begin(command);
+        let mark = w.begin();
+        w.string(b"createIndexes", namespace::collection_of(command)?);
+        let array = w.begin_array(b"indexes");
+        for (index, wish) in wishes.iter().enumerate() {
+            let key = mdb_wire::writer::IndexKey::new(index);
+            self.physical(&mut w, key.as_bytes(), wish, facts.wire_version);
+        }
+        w.end(array);
+        body.fields(&mut w, false)?;
+        w.end(mark);
+        seal(w, facts, definition_outcome()).map(Some)
+    }
+
+    /// Rewrites `dropIndexes` to drop these physical indexes.
+    pub fn drop_indexes(
+        &self,
+        spec: &'static CommandSpec,
+        command: &Command<'_>,
+        facts: &Facts<'_>,
+        physical_names: &[&str],
+    ) -> Result<Scoped, Refusal> {
+        let body = Body::read(self, spec, command, facts)?;
+        let mut w = begin(command);
+        let mark = w.begin();
+        w.string(b"dropIndexes", namespace::collection_of(command)?);
+        let array = w.begin_array(b"index");
+        for (index, name) in physical_names.iter().enumerate() {
+            w.string(mdb_wire::writer::IndexKey::new(index).as_bytes(), name);
+        }
+        w.end(array);
+        body.fields(&mut w, false)?;
+        w.end(mark);
+        seal(w, facts, definition_outcome())
+    }
+
+    /// Checks one definition; `None` for the index on `_id`.
+    fn wish<'a>(&self, definition: Document<'a>) -> Result<Option<Wish<'a>>, Refusal> {
+        no_repeats(definition, "an index definition")?;
+        for option in definition.elements() {
+            check_option(&option)?;
+        }
+        let missing = |field: &str| {
+            Refusal::failed_to_parse(format!(
+                "The '{field}' field is a required property of an index specification"
+            ))
+        };
+        let key = definition.find("key").ok_or_else(|| missing("key"))?;
+        let key = generic::document(&key, "key")?;
+        self.check_key(key)?;
+        let is_id = key.first().is_some_and(|f| f.key == b"_id") && key.elements().count() == 1;
+        if is_id {
+            return Ok(None);
+        }
+        let name = definition.find("name").ok_or_else(|| missing("name"))?;
+        let name = name
+            .as_str()
+            .filter(|n| !n.is_empty() && *n != "*")
+            .ok_or_else(|| {
+                Refusal::cannot_create_index(
+                    "the name of an index must be a string, not empty and not '*'",
+                )
+            })?;
+        let partial = definition
+            .find("partialFilterExpression")
+            .map(|e| generic::document(&e, "partialFilterExpression"))
+            .transpose()?;
+        if let Some(filter) = partial {
+            self.check_partial(filter)?;
+        }
+        let flag = |option: &str| {
+            definition
+                .find(option)
+                .is_some_and(|e| e.as_flag() == Some(true))
+        };
+        let collated = definition.find("collation").map(|c| generic::collation(&c));
+        if flag("unique") && collated.transpose()? == Some(true) {
+            return Err(Refusal::cannot_create_index(
+                "a unique index with a collation is not available on a shared collection: apps whose names look alike to the collation would collide",
+            ));
+        }
+        if flag("sparse") && partial.is_some() {
+            return Err(Refusal::cannot_create_index(
+                "cannot mix \"partialFilterExpression\" and \"sparse\" options",
+            ));
+        }
+        Ok(Some(Wish {
+            layout: layout_of(key, definition),
+            is_sparse: flag("sparse"),
+            key,
+            name,
+            definition,
+            partial,
+        }))
+    }
+
+    fn check_key(&self, key: Document<'_>) -> Result<(), Refusal> {
+        no_repeats(key, "an index key")?;
+        if key.is_empty() {
+            return Err(Refusal::cannot_create_index(
+                "Index keys cannot be an empty object.",
+            ));
+        }
+        if key.elements().count() > KEY_FIELDS_MAX {
+            return Err(Refusal::cannot_create_index(format!(
+                "an index has at most {KEY_FIELDS_MAX} fields here"
+            )));
+        }
+        for field in key.elements() {
+            if self.field().begins(field.key) || field.key.first() == Some(&b'~') {
+                return Err(Refusal::cannot_create_index(format!(
+                    "field '{}' is reserved and cannot be part of an index",
+                    field.name()
+                )));
+            }
+            let is_wild_text = field.key == b"$**" && field.as_str() == Some("text");
+            let kind = field.as_str();
+            if is_wild_text || kind.is_some_and(|k| !KINDS.contains(&k)) {
+                return Err(Refusal::cannot_create_index(format!(
+                    "an index of kind '{}' on '{}' is not available on a shared collection",
+                    kind.unwrap_or_default(),
+                    field.name()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_partial(&self, filter: Document<'_>) -> Result<(), Refusal> {
+        let mut names_scope = false;
+        filter::paths(filter, &mut |path| names_scope |= self.field().begins(path));
+        if names_scope {
+            return Err(Refusal::cannot_create_index(
+                "a partial filter cannot name the reserved field",
+            ));
+        }
+        filter::relative(filter)
+    }
+
+    fn physical(&self, w: &mut Writer, key: &[u8], wish: &Wish<'_>, wire_version: i32) {
+        let field = self.field().as_str();
+        let document = w.begin_document(key);
+        let pattern = w.begin_document(b"key");
+        if wish.layout == Layout::Prefixed {
+            w.int32(field.as_bytes(), 1);
+        }
+        for part in wish.key.elements() {
+            w.element(&part);
+        }
+        if wish.layout == Layout::Suffixed {
+            w.int32(field.as_bytes(), 1);
+        }
+        // Before 5.0 the key pattern alone tells indexes apart: a field that no document has makes it the app's own.
+        if wire_version < 13 && wish.layout != Layout::Bare {
+            w.int32(format!("~{}", self.app()).as_bytes(), 1);
+        }
+        w.end(pattern);
+        w.string(b"name", &self.physical_name(wish.name));
+        self.physical_filter(w, wish);
+        for option in wish.definition.elements() {
+            match treat_of(option.key) {
+                Some(Treat::Pass) => w.element(&option),
+                Some(Treat::Own) if option.key == b"wildcardProjection" => {
+                    self.wildcard_projection(w, &option);
+                }
+                _ => {}
+            }
+        }
+        w.end(document);
+    }
+
+    /// An exclusion leaves the scope field out as well; an inclusion does so by itself.
+    fn wildcard_projection(&self, w: &mut Writer, option: &Element<'_>) {
+        let projection = option.as_document().unwrap_or(Document::EMPTY);
+        let first = projection.elements().find(|e| e.key != b"_id");
+        let document = w.begin_document(option.key);
+        for field in projection.elements() {
+            w.element(&field);
+        }
+        if first.is_some_and(|e| e.as_flag() == Some(false)) {
+            w.int32(self.field().as_str().as_bytes(), 0);
+        }
+        w.end(document);
+    }
+
+    /// The app's documents only. The form tells what the app asked for: nothing, `sparse` (the fields' existence beside the
+    /// condition) or a filter of its own (in an `$and`). A native `sparse` would count the scope field as present.
+    fn physical_filter(&self, w: &mut Writer, wish: &Wish<'_>) {
+        let filter = w.begin_document(b"partialFilterExpression");
+        if let Some(user) = wish.partial {
+            let and = w.begin_array(b"$and");
+            let condition = w.begin_document(b"0");
+            self.stamp(w);
+            w.end(condition);
+            w.document(b"1", user);
+            w.end(and);
+        } else {
+            self.stamp(w);
+            if wish.is_sparse {
+                exists(w, wish.key);
+            }
+        }
+        w.end(filter);
+    }
+
+    /// The name of an app's index upstream. Slugs have no dot, so it belongs to one app only.
+    pub fn physical_name(&self, name: &str) -> String {
+        format!("{}.{name}", self.app())
+    }
+
+    /// Reads a physical definition, a document of `listIndexes`, as one of the app's own. `None` for any other.
+    pub fn own_index(&self, physical: Document<'_>) -> Option<OwnIndex> {
+        let physical_name = physical.find("name")?.as_str()?;
+        let (slug, name) = physical_name.split_once('.')?;
+        if slug != self.app().as_str() {
+            return None;
+        }
+        let filter = physical.find("partialFilterExpression")?.as_document()?;
+        let mut logical = Writer::default();
+        let mark = logical.begin();
+        let key = physical.find("key")?.as_document()?;
+        let is_prefixed = key
+            .first()
+            .is_some_and(|f| f.key == self.field().as_str().as_bytes());
+        if let Some(version) = physical.find("v") {
+            logical.element(&version);
+        }
+        let pattern = logical.begin_document(b"key");
+        self.logical_key(&mut logical, key);
+        logical.end(pattern);
+        logical.string(b"name", name);
+        self.logical_filter(&mut logical, filter)?;
+        for option in physical.elements() {
+            let is_shown = matches!(treat_of(option.key), Some(Treat::Pass)) && option.key != b"v";
+            if is_shown {
+                logical.element(&option);
+            }
+            if option.key == b"wildcardProjection" {
+                let projection = logical.begin_document(option.key);
+                self.logical_key(&mut logical, option.as_document()?);
+                logical.end(projection);
+            }
+        }
+        logical.end(mark);
+        let mut own_key = Writer::default();
+        let mark = own_key.begin();
+        self.logical_key(&mut own_key, key);
+        own_key.end(mark);
+        Some(OwnIndex {
+            name: name.to_owned(),
+            physical_name: physical_name.to_owned(),
+            key: own_key.into_bytes(),
+            definition: logical.into_bytes(),
+            is_prefixed,
+        })
+    }
+
+    fn logical_key(&self, w: &mut Writer, key: Document<'_>) {
+        let field = self.field().as_str().as_bytes();
+        for part in key.elements() {
+            if part.key != field && part.key.first() != Some(&b'~') {
+                w.element(&part);
+            }
+        }
+    }
+
+    /// Writes `sparse` or the app's own filter; `None` if the filter does not bind the index to the app.
+    fn logical_filter(&self, w: &mut Writer, filter: Document<'_>) -> Option<()> {
+        let first = filter.first()?;
+        if first.raw == self.stamp_element() {
+            if filter.elements().count() > 1 {
+                w.boolean(b"sparse", true);
+            }
+            return Some(());
+        }
+        let mut branches = first
+            .as_array()
+            .filter(|_| first.key == b"$and")?
+            .elements();
+        let condition = branches.next()?.as_document()?;
+        if condition.first()?.raw != self.stamp_element() {
+            return None;
+        }
+        let user = branches.next()?.as_document()?;
+        w.document(b"partialFilterExpression", user);
+        Some(())
+    }
+
+    /// What is known of a collection from its `listIndexes`.
+    pub fn collection_facts<'d>(
+        &self,
+        physical: &(impl Iterator<Item = Document<'d>> + Clone),
+    ) -> CollectionFacts {
+        let field = self.field().as_str();
+        let has = |name: String| {
+            physical
+                .clone()
+                .any(|d| d.find("name").and_then(|n| n.as_str()) == Some(name.as_str()))
+        };
+        let has_base_indexes = has(base_index_name(field)) && has(base_id_index_name(field));
+        CollectionFacts::new(
+            has_base_indexes,
+            physical.clone().filter_map(|d| self.own_index(d)).collect(),
+        )
+    }
+}
+
+/// Index kinds that can be told apart by app.
+const KINDS: &[&str] = &["text", "2d", "2dsphere", "hashed"];
+
+fn definition_outcome() -> Outcome {
+    Outcome {
+        routing: Routing::Primary,
+        retry: Retry::Write,
+        rule: ReplyRule::Plain,
+        is_upsert_by_id: false,
+    }
+}
+
+fn treat_of(name: &[u8]) -> Option<Treat> {
+    OPTIONS
+        .iter()
+        .find(|(n, _)| n.as_bytes() == name)
+        .map(|(_, treat)| *treat)
+}
+
+fn check_option(option: &Element<'_>) -> Result<(), Refusal> {
+    match treat_of(option.key) {
+        Some(Treat::Refuse) => Err(Refusal::invalid_options(format!(
+            "index option '{}' is not available on a shared collection",
+            option.name()
+        ))),
+        Some(_) => Ok(()),
+        None => Err(Refusal {
+            code: 197,
+            name: "InvalidIndexSpecificationOption",
+            text: format!(
+                "The field '{}' is not valid for an index specification",
+                option.name()
+            ),
+        }),
+    }
+}
+
+fn layout_of(key: Document<'_>, definition: Document<'_>) -> Layout {
+    let is_wildcard = key.elements().any(|f| f.key.ends_with(b"$**"));
+    let is_flat = key.elements().any(|f| f.as_str() == Some("2d"));
+    if is_wildcard || definition.find("expireAfterSeconds").is_some() {
+        Layout::Bare
+    } else if is_flat {
+        Layout::Suffixed
+    } else {
+        Layout::Prefixed
+    }
+}
+
+/// A sparse index holds the documents that have at least one of its fields.
+fn exists(w: &mut Writer, key: Document<'_>) {
+    let one = |w: &mut Writer, field: &Element<'_>| {
+        let predicate = w.begin_document(field.key);
+        w.boolean(b"$exists", true);
+        w.end(predicate);
+    };
+    let mut fields = key.elements();
+    if let (Some(only), None) = (fields.next(), fields.next()) {
+        one(w, &only);
+        return;
+    }
+    let or = w.begin_array(b"$or");
+    for (index, field) in key.elements().enumerate() {
+        let branch = w.begin_document(mdb_wire::writer::IndexKey::new(index).as_bytes());
+        one(w, &field);
+        w.end(branch);
+    }
+    w.end(or);
+}
+
+/// The physical names that a `dropIndexes` means.
+///
+/// # Errors
+/// 27 for an index that the app does not have, 72 for `_id_`.
+pub fn dropped_indexes<'f>(
+    command: &Command<'_>,
+    collection: &'f CollectionFacts,
+) -> Result<Vec<&'f OwnIndex>, Refusal> {
+    let index = command.body.find("index").ok_or_else(|| {
+        Refusal::missing_field("BSON field 'dropIndexes.index' is missing but a required field")
+    })?;
+    match index.kind {
+        Kind::String if index.as_str() == Some("*") => Ok(collection.indexes.iter().collect()),
+        Kind::Array => index
+            .as_array()
+            .into_iter()
+            .flat_map(Document::elements)
+            .map(|name| one_dropped(&name, collection))
+            .collect(),
+        _ => one_dropped(&index, collection).map(|only| vec![only]),
+    }
+}
+
+fn one_dropped<'f>(
+    index: &Element<'_>,
+    collection: &'f CollectionFacts,
+) -> Result<&'f OwnIndex, Refusal> {
+    let own = &collection.indexes;
+    if let Some(key) = index.as_document() {
+        if key.first().is_some_and(|f| f.key == b"_id") && key.elements().count() == 1 {
+            return Err(Refusal::invalid_options("cannot drop _id index"));
+        }
+        return own
+            .iter()
+            .find(|i| Document::parse(&i.key).is_ok_and(|k| same_key(k, key)))
+            .ok_or_else(|| Refusal::index_not_found("can't find index with key"));
+    }
+    match index.as_str() {
+        Some("_id_") => Err(Refusal::invalid_options("cannot drop _id index")),
+        Some(name) => own
+            .iter()
+            .find(|i| i.name == name)
+            .ok_or_else(|| Refusal::index_not_found(format!("index not found with name [{name}]"))),
+        None => Err(Refusal::wrong_kind(
+            "dropIndexes.index",
+            index.kind.name(),
+            "string",
+        )),
+    }
+}

@@ -1,0 +1,102 @@
+//! Names of databases and collections that an app may use.
+
+use mdb_wire::{Command, Element};
+
+use crate::refusal::Refusal;
+
+/// Databases that belong to servers.
+const SERVER_DATABASES: &[&str] = &["admin", "local", "config", "$external"];
+
+/// Bytes of `database.collection` (mongod 4.4 and later).
+pub const NAMESPACE_BYTES_MAX: usize = 255;
+
+/// Checks that an app may have documents in a database.
+///
+/// # Errors
+/// 13 for the databases of servers and for the proxy's own.
+pub(crate) fn check_database(command: &Command<'_>, control_database: &str) -> Result<(), Refusal> {
+    let database = command.database;
+    if SERVER_DATABASES.contains(&database) || database == control_database {
+        return Err(Refusal::unauthorized(format!(
+            "not authorized on {database} to execute command {{ {}: ... }}: the database does not belong to an app",
+            String::from_utf8_lossy(command.name)
+        )));
+    }
+    Ok(())
+}
+
+/// Checks the name of a collection.
+///
+/// # Errors
+/// 73 for a name that no collection can have, or that belongs to servers or to the proxy.
+pub fn check_collection(name: &str) -> Result<(), Refusal> {
+    let illegal = |why: &str| {
+        Err(Refusal::invalid_namespace(format!(
+            "Invalid collection name '{name}': {why}"
+        )))
+    };
+    if name.is_empty() {
+        return illegal("it is empty");
+    }
+    if name.contains('\0') || name.contains('$') {
+        return illegal("it holds '$' or a zero byte");
+    }
+    if name.contains('@') {
+        return illegal("names with '@' belong to the proxy");
+    }
+    if name.starts_with("system.") {
+        return illegal("names beginning with 'system.' belong to the server");
+    }
+    if name.starts_with('.') {
+        return illegal("it begins with '.'");
+    }
+    Ok(())
+}
+
+/// Reads and checks the collection that a command works on.
+pub fn collection_of<'a>(command: &Command<'a>) -> Result<&'a str, Refusal> {
+    let target: &Element<'a> = &command.target;
+    let Some(name) = target.as_str() else {
+        return Err(Refusal::invalid_namespace(format!(
+            "collection name has invalid type {}",
+            target.kind.name()
+        )));
+    };
+    check_collection(name)?;
+    let bytes = command
+        .database
+        .len()
+        .saturating_add(1)
+        .saturating_add(name.len());
+    if bytes > NAMESPACE_BYTES_MAX {
+        return Err(Refusal::invalid_namespace(format!(
+            "Fully qualified namespace is too long. Namespace: {}.{name} Max: {NAMESPACE_BYTES_MAX}",
+            command.database
+        )));
+    }
+    Ok(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn collection_names() {
+        for good in ["a", "fs.chunks", "a.b.c", "é", "system", "a-b c"] {
+            assert!(check_collection(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "a$b",
+            "$cmd",
+            "a\0b",
+            "system.users",
+            "system.",
+            "a@b",
+            ".a",
+        ] {
+            assert_eq!(check_collection(bad).unwrap_err().code, 73, "{bad}");
+        }
+    }
+}

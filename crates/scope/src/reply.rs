@@ -1,0 +1,337 @@
+//! Replies on their way to the client: known fields only, cursor ids of the proxy, no scope field, no word of what is behind.
+
+use mdb_wire::{Document, Element, Kind, Writer};
+
+use crate::explain;
+use crate::facts::CollectionFacts;
+use crate::scope::Scope;
+use crate::scoped::ReplyRule;
+use crate::text;
+
+/// A reply that must not be passed on. The client gets an internal error, the log gets this.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Incident {
+    /// A returned document carries another owner, or one that is no string.
+    #[error("a returned document does not belong to the app")]
+    ForeignDocument,
+    /// The reply is not what its command gives.
+    #[error("the reply has no readable '{0}'")]
+    Shape(&'static str),
+    /// The upstream refused the proxy's own user: a lack of privileges, never the app's fault.
+    #[error("the upstream refused the proxy's user: {0}")]
+    UpstreamUnauthorized(String),
+}
+
+/// What a reply says, read before it is rewritten: enough to decide whether to try again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Glance {
+    /// `ok: 1`.
+    pub is_ok: bool,
+    /// The code of a failed command.
+    pub code: Option<i32>,
+    /// A code that speaks of the member's state, wherever it stands. It must not reach the client, who would take it for
+    /// the proxy's.
+    pub state_change: Option<i32>,
+    /// A duplicate key on `_id` alone.
+    pub is_duplicate_id: bool,
+}
+
+/// Codes by which a member says that it is not, or no longer, the one to ask.
+pub const STATE_CHANGE_CODES: &[i32] = &[10107, 13435, 10058, 11602, 13436, 189, 11600, 91];
+
+fn state_change(code: Option<i64>) -> Option<i32> {
+    let code = i32::try_from(code?).ok()?;
+    STATE_CHANGE_CODES.contains(&code).then_some(code)
+}
+
+/// Reads a reply's outcome.
+pub fn glance(reply: Document<'_>) -> Glance {
+    let mut glance = Glance::default();
+    for element in reply.elements() {
+        match element.key {
+            b"ok" => glance.is_ok = element.as_flag() == Some(true),
+            b"code" => {
+                glance.code = element.as_integer().and_then(|c| i32::try_from(c).ok());
+                glance.state_change = glance.state_change.or(state_change(element.as_integer()));
+            }
+            b"keyPattern" => glance.is_duplicate_id |= is_id_key(&element),
+            b"writeConcernError" => glance.see_error(&element),
+            b"writeErrors" => {
+                for error in element.as_array().into_iter().flat_map(Document::elements) {
+                    glance.see_error(&error);
+                }
+            }
+            _ => {}
+        }
+    }
+    glance
+}
+
+impl Glance {
+    fn see_error(&mut self, element: &Element<'_>) {
+        for member in element
+            .as_document()
+            .into_iter()
+            .flat_map(Document::elements)
+        {
+            match member.key {
+                b"code" => {
+                    self.state_change = self.state_change.or(state_change(member.as_integer()));
+                }
+                b"keyPattern" => self.is_duplicate_id |= is_id_key(&member),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn is_id_key(element: &Element<'_>) -> bool {
+    element.as_document().is_some_and(|key| {
+        let mut fields = key.elements();
+        matches!((fields.next(), fields.next()), (Some(only), None) if only.key == b"_id")
+    })
+}
+
+/// What is done with a field of a reply.
+#[derive(Debug, Clone, Copy)]
+enum Treat {
+    Pass,
+    Code,
+    CodeName,
+    Text,
+    Errors,
+    ConcernError,
+    Cursor,
+    Value,
+    Key,
+}
+
+/// Fields of replies. What is not here is removed: hosts, members, terms and whatever newer servers add.
+static FIELDS: &[(&str, Treat)] = &[
+    ("cursor", Treat::Cursor),
+    ("ok", Treat::Pass),
+    ("n", Treat::Pass),
+    ("nModified", Treat::Pass),
+    ("upserted", Treat::Pass),
+    ("value", Treat::Value),
+    ("values", Treat::Pass),
+    ("lastErrorObject", Treat::Pass),
+    ("writeErrors", Treat::Errors),
+    ("writeConcernError", Treat::ConcernError),
+    ("retriedStmtIds", Treat::Pass),
+    ("retriedStmtId", Treat::Pass),
+    ("errmsg", Treat::Text),
+    ("code", Treat::Code),
+    ("codeName", Treat::CodeName),
+    ("errorLabels", Treat::Pass),
+    ("keyPattern", Treat::Key),
+    ("keyValue", Treat::Key),
+    ("$clusterTime", Treat::Pass),
+    ("operationTime", Treat::Pass),
+    ("recoveryToken", Treat::Pass),
+    ("note", Treat::Pass),
+    ("createdCollectionAutomatically", Treat::Pass),
+    ("numIndexesBefore", Treat::Pass),
+    ("numIndexesAfter", Treat::Pass),
+    ("commitQuorum", Treat::Pass),
+    ("nIndexesWas", Treat::Pass),
+];
+
+/// How one reply is rewritten.
+#[derive(Debug)]
+pub struct ReplyView<'a> {
+    /// Whose reply.
+    pub scope: &'a Scope,
+    /// How its command's replies are read.
+    pub rule: ReplyRule,
+    /// The app's indexes, for names in texts and plans.
+    pub collection: &'a CollectionFacts,
+}
+
+impl ReplyView<'_> {
+    /// Writes the elements of the reply for the client into a document that the caller has begun.
+    ///
+    /// `cursor` gives the client's id for an upstream cursor id other than 0.
+    ///
+    /// # Errors
+    /// An [`Incident`]; what was written then must be thrown away.
+    pub fn write(
+        &self,
+        w: &mut Writer,
+        reply: Document<'_>,
+        cursor: &mut dyn FnMut(i64) -> i64,
+    ) -> Result<(), Incident> {
+        let glance = glance(reply);
+        if glance.code == Some(13) && !glance.is_ok {
+            let text = reply.find("errmsg").and_then(|e| e.as_str());
+            return Err(Incident::UpstreamUnauthorized(
+                text.unwrap_or_default().into(),
+            ));
+        }
+        if self.rule == ReplyRule::Explain && glance.is_ok {
+            return explain::write(self.scope, self.collection, w, reply);
+        }
+        for element in reply.elements() {
+            let Some((_, treat)) = FIELDS.iter().find(|(n, _)| n.as_bytes() == element.key) else {
+                continue;
+            };
+            match treat {
+                Treat::Cursor => self.cursor(w, &element, cursor)?,
+                Treat::Value => self.value(w, &element)?,
+                Treat::Errors => {
+                    let array = w.begin_array(element.key);
+                    for error in element.as_array().into_iter().flat_map(Document::elements) {
+                        self.error(w, &error);
+                    }
+                    w.end(array);
+                }
+                Treat::ConcernError => self.error(w, &element),
+                _ => self.error_field(
+                    w,
+                    &element,
+                    *treat,
+                    glance.code.and_then(|c| state_change(Some(i64::from(c)))),
+                ),
+            }
+        }
+        Ok(())
+    }
+
+    fn error(&self, w: &mut Writer, error: &Element<'_>) {
+        let members = error.as_document().unwrap_or(Document::EMPTY);
+        let code = members.find("code").and_then(|c| c.as_integer());
+        let document = w.begin_document(error.key);
+        for member in members.elements() {
+            let treat = match member.key {
+                b"code" => Treat::Code,
+                b"codeName" => Treat::CodeName,
+                b"errmsg" => Treat::Text,
+                b"keyPattern" | b"keyValue" => Treat::Key,
+                b"index" | b"errorLabels" => Treat::Pass,
+                // The write concern that failed, and what it waited for.
+                b"errInfo" if members.find("keyPattern").is_none() && code == Some(64) => {
+                    Treat::Pass
+                }
+                _ => continue,
+            };
+            self.error_field(w, &member, treat, state_change(code));
+        }
+        w.end(document);
+    }
+
+    fn error_field(&self, w: &mut Writer, element: &Element<'_>, treat: Treat, state: Option<i32>) {
+        match (treat, state) {
+            // HostUnreachable: a driver then retries here, and does not take the proxy for a member that stepped down.
+            (Treat::Code, Some(_)) => w.int32(element.key, 6),
+            (Treat::CodeName, Some(_)) => w.string(element.key, "HostUnreachable"),
+            (Treat::Text, Some(_)) => w.string(element.key, text::UPSTREAM_CHANGED),
+            (Treat::Text, None) => {
+                let message = element.as_str().unwrap_or_default();
+                w.string(
+                    element.key,
+                    &text::rewrite(self.scope, self.collection, message),
+                );
+            }
+            (Treat::Key, _) => self.key(w, element),
+            _ => w.element(element),
+        }
+    }
+
+    /// `keyPattern` and `keyValue` of a duplicate: without the scope field and fillers.
+    fn key(&self, w: &mut Writer, element: &Element<'_>) {
+        let field = self.scope.field().as_str().as_bytes();
+        let document = w.begin_document(element.key);
+        for member in element
+            .as_document()
+            .into_iter()
+            .flat_map(Document::elements)
+        {
+            if member.key != field && member.key.first() != Some(&b'~') {
+                w.element(&member);
+            }
+        }
+        w.end(document);
+    }
+
+    fn cursor(
+        &self,
+        w: &mut Writer,
+        element: &Element<'_>,
+        map: &mut dyn FnMut(i64) -> i64,
+    ) -> Result<(), Incident> {
+        let members = element.as_document().ok_or(Incident::Shape("cursor"))?;
+        let strips = matches!(self.rule, ReplyRule::Cursor { strips: true });
+        let document = w.begin_document(element.key);
+        for member in members.elements() {
+            match member.key {
+                b"firstBatch" | b"nextBatch" if strips => self.batch(w, &member)?,
+                b"id" => {
+                    let id = member.as_integer().ok_or(Incident::Shape("cursor.id"))?;
+                    w.int64(b"id", if id == 0 { 0 } else { map(id) });
+                }
+                b"firstBatch"
+                | b"nextBatch"
+                | b"ns"
+                | b"atClusterTime"
+                | b"partialResultsReturned" => w.element(&member),
+                _ => {}
+            }
+        }
+        w.end(document);
+        Ok(())
+    }
+
+    fn batch(&self, w: &mut Writer, element: &Element<'_>) -> Result<(), Incident> {
+        let documents = element.as_array().ok_or(Incident::Shape("cursor batch"))?;
+        let array = w.begin_array(element.key);
+        for document in documents.elements() {
+            self.scope.strip(w, &document)?;
+        }
+        w.end(array);
+        Ok(())
+    }
+
+    fn value(&self, w: &mut Writer, element: &Element<'_>) -> Result<(), Incident> {
+        match self.rule {
+            ReplyRule::Value { strips: true } if element.kind == Kind::Document => {
+                self.scope.strip(w, element)
+            }
+            _ => {
+                w.element(element);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Scope {
+    /// Writes a returned document under its own key without the scope field. Taking the field out is also a check: a document
+    /// that carries another owner is never passed on.
+    pub(crate) fn strip(&self, w: &mut Writer, element: &Element<'_>) -> Result<(), Incident> {
+        let document = element
+            .as_document()
+            .ok_or(Incident::Shape("document in a batch"))?;
+        let stamp = self.stamp_element();
+        let field = self.field().as_str().as_bytes();
+        let inner = document.inner_bytes();
+        let mut offset = 0_usize;
+        // Written by the proxy, the field stands first or right behind `_id`; administrators may have put it elsewhere.
+        for member in document.elements() {
+            if member.key == field {
+                if member.raw != stamp {
+                    return Err(Incident::ForeignDocument);
+                }
+                let end = offset.saturating_add(stamp.len());
+                let mark = w.begin_document(element.key);
+                w.raw(inner.get(..offset).unwrap_or_default());
+                w.raw(inner.get(end..).unwrap_or_default());
+                w.end(mark);
+                return Ok(());
+            }
+            offset = offset.saturating_add(member.raw.len());
+        }
+        w.element(element);
+        Ok(())
+    }
+}

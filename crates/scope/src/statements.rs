@@ -1,0 +1,148 @@
+//! Statements and documents of writes, in an array or in a document sequence.
+
+use mdb_wire::{Document, Element, Writer};
+
+use crate::arguments::{self, Argument, Take};
+use crate::body::Body;
+use crate::hint::{Order, Plan};
+use crate::refusal::Refusal;
+use crate::scope::no_repeats;
+use crate::{expression, filter, generic, stamp, update};
+
+/// Writes a command's documents or statements as an array: only inside an `explain`, where no sequence can stand.
+pub(crate) fn array(
+    body: &Body<'_, '_>,
+    w: &mut Writer,
+    take: Take,
+    element: &Element<'_>,
+) -> Result<(), Refusal> {
+    let documents = documents_of(body, element)?;
+    let array = w.begin_array(element.key);
+    for document in documents.elements() {
+        one(body, w, take, Some(document.key), nested(body, &document)?)?;
+    }
+    w.end(array);
+    Ok(())
+}
+
+/// Writes one document or statement.
+pub(crate) fn one(
+    body: &Body<'_, '_>,
+    w: &mut Writer,
+    take: Take,
+    key: Option<&[u8]>,
+    document: Document<'_>,
+) -> Result<(), Refusal> {
+    match take {
+        Take::Documents => {
+            stamp::write(body.scope, w, key, document, body.facts.document_bytes_max)
+        }
+        Take::Updates => statement(body, w, key, document, arguments::UPDATE_STATEMENT),
+        _ => statement(body, w, key, document, arguments::DELETE_STATEMENT),
+    }
+}
+
+pub(crate) fn documents_of<'a>(
+    body: &Body<'_, '_>,
+    element: &Element<'a>,
+) -> Result<Document<'a>, Refusal> {
+    element.as_array().ok_or_else(|| {
+        let path = format!("{}.{}", body.spec.name, element.name());
+        Refusal::wrong_kind(&path, element.kind.name(), "array")
+    })
+}
+
+pub(crate) fn nested<'a>(
+    body: &Body<'_, '_>,
+    element: &Element<'a>,
+) -> Result<Document<'a>, Refusal> {
+    generic::document(element, &format!("{}.{}", body.spec.name, element.name()))
+}
+
+fn statement(
+    body: &Body<'_, '_>,
+    w: &mut Writer,
+    key: Option<&[u8]>,
+    document: Document<'_>,
+    table: &'static [Argument],
+) -> Result<(), Refusal> {
+    no_repeats(document, "a statement")?;
+    let mut is_collated = false;
+    let mut has_filter = false;
+    let mut plan = Plan::default();
+    for element in document.elements() {
+        match row(body, table, &element)?.take {
+            Take::Collation => is_collated = generic::collation(&element)?,
+            Take::Filter => {
+                has_filter = true;
+                plan.learn(Take::Filter, &element)?;
+            }
+            take => plan.learn(take, &element)?,
+        }
+    }
+    if !has_filter {
+        return Err(Refusal::missing_field(format!(
+            "BSON field '{}.q' is missing but a required field",
+            body.spec.name
+        )));
+    }
+    plan.order = statement_order(document);
+    let mark = match key {
+        Some(key) => w.begin_document(key),
+        None => w.begin(),
+    };
+    let sight = body.sight();
+    for element in document.elements() {
+        match row(body, table, &element)?.take {
+            Take::Filter => {
+                let user = nested(body, &element)?;
+                body.scope
+                    .filter(w, element.key, is_collated, Some(user), |w, d| {
+                        filter::write(sight, w, d)
+                    })?;
+            }
+            Take::Update => update::write(
+                sight,
+                w,
+                element.key,
+                &element,
+                body.facts.document_bytes_max,
+            )?,
+            Take::ArrayFilters => {
+                update::array_filters(&element)?;
+                w.element(&element);
+            }
+            Take::Let => expression::write(sight, w, element.key, &element)?,
+            Take::Sort | Take::Hint => {}
+            _ => w.element(&element),
+        }
+    }
+    plan.write(body, w)?;
+    w.end(mark);
+    Ok(())
+}
+
+/// A statement that touches one document touches the first in the order of records, if no index serves its filter.
+fn statement_order(document: Document<'_>) -> Order {
+    let is_one = match (document.find("limit"), document.find("multi")) {
+        (Some(limit), _) => limit.as_integer() == Some(1),
+        (None, multi) => {
+            document.find("u").is_some() && multi.is_none_or(|m| m.as_flag() == Some(false))
+        }
+    };
+    if is_one { Order::OfRecords } else { Order::Any }
+}
+
+fn row(
+    body: &Body<'_, '_>,
+    table: &'static [Argument],
+    element: &Element<'_>,
+) -> Result<&'static Argument, Refusal> {
+    arguments::look_up(table, element.key).ok_or_else(|| {
+        Refusal::unknown_field(format!(
+            "BSON field '{}.{}' is an unknown field",
+            body.spec.name,
+            element.name()
+        ))
+    })
+}

@@ -1,0 +1,121 @@
+//! Error texts on their way to the client.
+
+use crate::facts::{CollectionFacts, base_id_index_name};
+use crate::scope::Scope;
+
+/// In place of "not primary" and "node is recovering".
+pub(crate) const UPSTREAM_CHANGED: &str =
+    "the primary of the deployment changed while the command ran";
+
+/// In place of a text that would still speak of what is behind the proxy.
+const WITHHELD: &str = "the server's message speaks of the proxy's own field and is withheld";
+
+/// The text for the client: index names and keys in the app's terms, without the app's condition.
+pub(crate) fn rewrite(scope: &Scope, collection: &CollectionFacts, message: &str) -> String {
+    let field = scope.field().as_str();
+    let mut out = message.to_owned();
+    // What the planner says begins with the whole query; its reason stands at the end.
+    if out.starts_with("error processing query")
+        && let Some((_, cause)) = out.rsplit_once("planner returned error :: caused by :: ")
+    {
+        out = cause.to_owned();
+    }
+    if let Some((_, cause)) = out
+        .starts_with("Index build failed")
+        .then(|| out.split_once(" :: caused by :: "))
+        .flatten()
+    {
+        out = cause.to_owned();
+    }
+    if out.contains("duplicate key error") {
+        out = duplicate(scope, &out);
+    }
+    for index in &collection.indexes {
+        if index.physical_name != index.name {
+            out = out.replace(&index.physical_name, &index.name);
+        }
+    }
+    if names(&out, field) {
+        return WITHHELD.to_owned();
+    }
+    out
+}
+
+/// `E11000 … index: SLUG.name dup key: { app_id: "SLUG", e: 1 }` in the app's terms; ODMs read this text.
+fn duplicate(scope: &Scope, message: &str) -> String {
+    let field = scope.field().as_str();
+    let slug = scope.app().as_str();
+    let base = base_id_index_name(field);
+    let own = format!("{field}: \"{slug}\"");
+    message
+        .replacen(
+            &format!(" index: {base} dup key"),
+            " index: _id_ dup key",
+            1,
+        )
+        .replacen(&format!(" index: {slug}."), " index: ", 1)
+        .replacen(&format!("{{ {own}, "), "{ ", 1)
+        .replacen(&format!(", {own} }}"), " }", 1)
+        .replacen(&format!(", ~{slug}: null"), "", 1)
+}
+
+/// Whether a text names the field as a whole word.
+fn names(text: &str, field: &str) -> bool {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(field).any(|(at, _)| {
+        let before = text.get(..at).and_then(|t| t.chars().next_back());
+        let after = text
+            .get(at.saturating_add(field.len())..)
+            .and_then(|t| t.chars().next());
+        !before.is_some_and(is_word) && !after.is_some_and(is_word)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::AppId;
+    use crate::scope::FieldName;
+
+    fn scope() -> Scope {
+        let app = AppId::parse("shop").unwrap();
+        Scope::new(app, FieldName::parse("app_id").unwrap(), true, [0; 16])
+    }
+
+    #[test]
+    fn texts() {
+        let cases = [
+            ("plain", "plain"),
+            (
+                "E11000 duplicate key error collection: d.c index: shop.e_1 dup key: { app_id: \"shop\", e: 1 }",
+                "E11000 duplicate key error collection: d.c index: e_1 dup key: { e: 1 }",
+            ),
+            (
+                "E11000 duplicate key error collection: d.c index: _id_ dup key: { _id: 1 }",
+                "E11000 duplicate key error collection: d.c index: _id_ dup key: { _id: 1 }",
+            ),
+            (
+                "E11000 duplicate key error collection: d.c index: app_id_1__id_1 dup key: { app_id: \"shop\", _id: 1 }",
+                "E11000 duplicate key error collection: d.c index: _id_ dup key: { _id: 1 }",
+            ),
+            (
+                "error processing query: ns=d.cTree: $and\n app_id $eq \"shop\"\nSort: {}\nProj: {}\n planner returned error :: caused by :: unable to find index",
+                "unable to find index",
+            ),
+            (
+                "Can't extract geo keys: { _id: 1, app_id: \"shop\" }",
+                WITHHELD,
+            ),
+            (
+                "my_app_id and app_idx are other words",
+                "my_app_id and app_idx are other words",
+            ),
+        ];
+        for (message, expected) in cases {
+            assert_eq!(
+                rewrite(&scope(), &CollectionFacts::default(), message),
+                expected
+            );
+        }
+    }
+}
