@@ -1,1 +1,23 @@
-//! tests
+//! The harness of the end-to-end tests: real deployments, the proxy in the test's own process, clients.
+//!
+//! - [`shared`] is the deployment that the tests of one binary share; tests that break servers start their own.
+//! - [`TestProxy`] is a proxy with apps of its own. Each has a database name that no other test uses.
+//! - [`RawClient`] speaks the protocol by itself: any command, any bytes.
+//! - [`script`] turns YAML into BSON, also into BSON that no driver would send.
+//! - [`logs`] keeps what the proxy logs; a [`TestProxy`] that goes fails its test if there is an unexpected warning.
+//!
+//! Tests run on the one thread of their own runtime, and so does the proxy: that is how a log line finds its test.
+// Everything here panics, since that is how a test fails.
+#![allow(clippy::missing_panics_doc)]
+
+mod deployment;
+mod eventually;
+pub mod logs;
+mod proxy;
+mod raw;
+pub mod script;
+
+pub use deployment::{shared, unique_name};
+pub use eventually::eventually;
+pub use proxy::{ProxyBuilder, TestProxy};
+pub use raw::{RawClient, RawReply, Section, is_ok};

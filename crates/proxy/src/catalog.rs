@@ -43,14 +43,26 @@ const UNSHARED_OPTIONS: &[(&str, &str)] = &[
     ("capped", "one app's documents would push out another's"),
     ("size", "it belongs to capped collections"),
     ("max", "it belongs to capped collections"),
-    ("viewOn", "views are not available yet; use the pipeline in aggregate"),
-    ("pipeline", "it belongs to views, which are not available yet"),
-    ("collation", "it would decide how apps are told apart; give the collation with each command"),
+    (
+        "viewOn",
+        "views are not available yet; use the pipeline in aggregate",
+    ),
+    (
+        "pipeline",
+        "it belongs to views, which are not available yet",
+    ),
+    (
+        "collation",
+        "it would decide how apps are told apart; give the collation with each command",
+    ),
     ("validator", "it would bind every app"),
     ("validationLevel", "it would bind every app"),
     ("validationAction", "it would bind every app"),
     ("timeseries", "buckets would mix apps"),
-    ("expireAfterSeconds", "it belongs to time series; use a TTL index"),
+    (
+        "expireAfterSeconds",
+        "it belongs to time series; use a TTL index",
+    ),
     ("clusteredIndex", "the order of records would be shared"),
     ("storageEngine", "the storage is shared"),
     ("indexOptionDefaults", "the storage is shared"),
@@ -74,13 +86,19 @@ impl<'a> Journey<'a> {
     /// The app's collections in the database: those of the catalog, and those that hold a document of the app.
     async fn own_collections(&self, database: &str) -> Result<Vec<String>, Error> {
         let app = self.scope.app();
-        let entries = self.driver(self.control().entries(app, Some(database))).await?;
+        let entries = self
+            .driver(self.control().entries(app, Some(database)))
+            .await?;
         let physical = self.driver(physical_collections(self, database)).await?;
         let mut own = Vec::new();
         for collection in physical {
             let entry = entries.iter().find(|e| e.collection == collection);
             let is_sure = entry.is_some_and(|e| !e.is_provisional);
-            if is_sure || self.driver(holds_documents(self, database, &collection)).await? {
+            if is_sure
+                || self
+                    .driver(holds_documents(self, database, &collection))
+                    .await?
+            {
                 own.push(collection);
             }
         }
@@ -163,7 +181,10 @@ impl<'a> Journey<'a> {
         if !is_new {
             // It may be ready in this proxy and yet be new to the catalog, after a drop by another one.
             let entry = self.entry(collection);
-            if !self.driver(place.control().enter(self.scope.app(), &entry)).await? {
+            if !self
+                .driver(place.control().enter(self.scope.app(), &entry))
+                .await?
+            {
                 let text = format!(
                     "Collection {}.{collection} already exists.",
                     self.command.database
@@ -204,7 +225,10 @@ impl<'a> Journey<'a> {
         let database = self.command.database;
         let own = self.own_collections(database).await?;
         for collection in &own {
-            let place = Place { collection, ..self.place("") };
+            let place = Place {
+                collection,
+                ..self.place("")
+            };
             self.remove(place).await?;
         }
         reply::ok(out, |w| {
@@ -219,7 +243,9 @@ impl<'a> Journey<'a> {
     /// indexes that the app had, or `None` if it had no such collection.
     async fn remove(&self, place: Place<'_>) -> Result<Option<i32>, Error> {
         let app = self.scope.app();
-        let known = self.namespace(self.forward.namespaces.refresh(place)).await?;
+        let known = self
+            .namespace(self.forward.namespaces.refresh(place))
+            .await?;
         let deleted = if known.exists {
             let documents = place.client.database(place.database);
             let documents = documents.collection::<bson::Document>(place.collection);
@@ -241,7 +267,9 @@ impl<'a> Journey<'a> {
             };
             self.driver(drop).await?;
         }
-        let left = self.driver(place.control().leave(app, place.database, place.collection)).await?;
+        let left = self
+            .driver(place.control().leave(app, place.database, place.collection))
+            .await?;
         self.forward.namespaces.forget(place);
         let had = left || deleted > 0;
         let indexes = i32::try_from(known.facts.indexes.len()).unwrap_or(i32::MAX);
@@ -257,8 +285,9 @@ impl<'a> Journey<'a> {
             self.scope.create_indexes(self.spec, self.command, facts)
         })?;
         let namespaces = &self.forward.namespaces;
-        let (_, is_new) =
-            self.namespace(namespaces.ready(place, self.in_transaction())).await?;
+        let (_, is_new) = self
+            .namespace(namespaces.ready(place, self.in_transaction()))
+            .await?;
         let before = self.namespace(namespaces.refresh(place)).await?;
         let scoped = self.with_facts(&before.facts, |facts| {
             self.scope.create_indexes(self.spec, self.command, facts)
@@ -286,7 +315,9 @@ impl<'a> Journey<'a> {
     async fn list_indexes(&self, out: &mut Vec<u8>) -> Result<(), Error> {
         let collection = collection_of(self.command)?;
         let place = self.place(collection);
-        let known = self.namespace(self.forward.namespaces.refresh(place)).await?;
+        let known = self
+            .namespace(self.forward.namespaces.refresh(place))
+            .await?;
         let database = self.command.database;
         if !self.has(place, &known).await? {
             let text = format!("ns does not exist: {database}.{collection}");
@@ -312,9 +343,13 @@ impl<'a> Journey<'a> {
         let control = self.control();
         let entries = control.entries(self.scope.app(), Some(place.database));
         let entries = self.driver(entries).await?;
-        let is_entered =
-            entries.iter().any(|e| e.collection == place.collection && !e.is_provisional);
-        Ok(is_entered || self.driver(holds_documents(self, place.database, place.collection)).await?)
+        let is_entered = entries
+            .iter()
+            .any(|e| e.collection == place.collection && !e.is_provisional);
+        Ok(is_entered
+            || self
+                .driver(holds_documents(self, place.database, place.collection))
+                .await?)
     }
 
     async fn drop_indexes(&self, out: &mut Vec<u8>) -> Result<(), Error> {
@@ -328,14 +363,17 @@ impl<'a> Journey<'a> {
             return Err(Refusal::namespace_not_found(text).into());
         }
         let dropped = dropped_indexes(self.command, &known.facts)?;
-        let was = i32::try_from(known.facts.indexes.len()).unwrap_or(i32::MAX).saturating_add(1);
+        let was = i32::try_from(known.facts.indexes.len())
+            .unwrap_or(i32::MAX)
+            .saturating_add(1);
         if dropped.is_empty() {
             reply::ok(out, |w| w.int32(b"nIndexesWas", was));
             return Ok(());
         }
         let names: Vec<&str> = dropped.iter().map(|i| i.physical_name.as_str()).collect();
         let mut scoped = self.with_facts(&known.facts, |facts| {
-            self.scope.drop_indexes(self.spec, self.command, facts, &names)
+            self.scope
+                .drop_indexes(self.spec, self.command, facts, &names)
         })?;
         let start = out.len();
         self.exchange(&mut scoped, &known.facts, out).await?;
@@ -419,7 +457,9 @@ async fn holds_documents(
 /// The reply to `createIndexes`, counted over the app's own indexes.
 fn index_counts(out: &mut Vec<u8>, before: &Known, after: &Known, is_new: bool, exist: bool) {
     let count = |known: &Known| {
-        i32::try_from(known.facts.indexes.len()).unwrap_or(i32::MAX).saturating_add(1)
+        i32::try_from(known.facts.indexes.len())
+            .unwrap_or(i32::MAX)
+            .saturating_add(1)
     };
     reply::ok(out, |w| {
         w.int32(b"numIndexesBefore", count(before));

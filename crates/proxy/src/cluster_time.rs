@@ -25,7 +25,10 @@ impl ClusterTime {
         if time <= self.newest.load(Ordering::Acquire) {
             return;
         }
-        let mut newest = self.document.write().unwrap_or_else(PoisonError::into_inner);
+        let mut newest = self
+            .document
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         if time > self.newest.load(Ordering::Acquire) {
             *newest = Some(document.bytes().into());
             self.newest.store(time, Ordering::Release);
@@ -34,7 +37,10 @@ impl ClusterTime {
 
     /// The newest, as a document.
     pub(crate) fn newest(&self) -> Option<Arc<[u8]>> {
-        self.document.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.document
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -47,8 +53,12 @@ mod tests {
     fn only_newer_times_replace() {
         let time = ClusterTime::default();
         let reply = |seconds| {
-            let stamp = Timestamp { time: seconds, increment: 1 };
-            bson::serialize_to_vec(&doc! {"ok": 1.0, "$clusterTime": {"clusterTime": stamp}}).unwrap()
+            let stamp = Timestamp {
+                time: seconds,
+                increment: 1,
+            };
+            bson::serialize_to_vec(&doc! {"ok": 1.0, "$clusterTime": {"clusterTime": stamp}})
+                .unwrap()
         };
         assert!(time.newest().is_none());
         for (seconds, expected) in [(5, 5), (3, 5), (7, 7)] {

@@ -6,7 +6,9 @@ use bson::{Binary, Document, doc, spec::BinarySubtype};
 use futures_util::TryStreamExt;
 use mdb_scope::AppId;
 use mongodb::error::Error as DriverError;
-use mongodb::options::{CollectionOptions, ReadConcern, SelectionCriteria, ReadPreference, WriteConcern};
+use mongodb::options::{
+    CollectionOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
+};
 use mongodb::{Client, Collection};
 
 use crate::random;
@@ -43,7 +45,9 @@ impl<'a> Control<'a> {
                 ReadPreference::PrimaryPreferred { options: None },
             ))
             .build();
-        self.client.database(self.database).collection_with_options(name, options)
+        self.client
+            .database(self.database)
+            .collection_with_options(name, options)
     }
 
     /// The key that all proxies of the deployment share; the first one that asks makes it.
@@ -58,8 +62,13 @@ impl<'a> Control<'a> {
             return Ok(key);
         }
         let bytes: [u8; KEY_BYTES] = random::bytes();
-        let key = Binary { subtype: BinarySubtype::Generic, bytes: bytes.to_vec() };
-        keys.update_one(filter.clone(), doc! {"$setOnInsert": {"key": key}}).upsert(true).await?;
+        let key = Binary {
+            subtype: BinarySubtype::Generic,
+            bytes: bytes.to_vec(),
+        };
+        keys.update_one(filter.clone(), doc! {"$setOnInsert": {"key": key}})
+            .upsert(true)
+            .await?;
         // Another proxy may have been first; both read what was stored, from the primary.
         let stored = self
             .client
@@ -68,7 +77,9 @@ impl<'a> Control<'a> {
             .find_one(filter)
             .await?;
         read(stored).ok_or_else(|| {
-            DriverError::custom("the control database holds a session key that is not 32 bytes long")
+            DriverError::custom(
+                "the control database holds a session key that is not 32 bytes long",
+            )
         })
     }
 
@@ -87,7 +98,10 @@ impl<'a> Control<'a> {
         };
         let result = self
             .collection(COLLECTIONS)
-            .update_one(doc! {"_id": id(app, &entry.database, &entry.collection)}, update)
+            .update_one(
+                doc! {"_id": id(app, &entry.database, &entry.collection)},
+                update,
+            )
             .upsert(true)
             .await?;
         Ok(result.upserted_id.is_some())
@@ -119,8 +133,10 @@ impl<'a> Control<'a> {
             None => format!("{app}/"),
         };
         let end = format!("{prefix}\u{10FFFF}");
-        let mut cursor =
-            self.collection(COLLECTIONS).find(doc! {"_id": {"$gte": prefix, "$lt": end}}).await?;
+        let mut cursor = self
+            .collection(COLLECTIONS)
+            .find(doc! {"_id": {"$gte": prefix, "$lt": end}})
+            .await?;
         let mut entries = BTreeSet::new();
         while let Some(found) = cursor.try_next().await? {
             if let (Ok(database), Ok(collection)) =

@@ -363,9 +363,7 @@ impl Error {
             Self::Upstream { .. }
             | Self::Exchange { .. }
             | Self::Control { .. }
-            | Self::Incident { .. } => {
-                CommandOutcome::UpstreamError
-            }
+            | Self::Incident { .. } => CommandOutcome::UpstreamError,
             Self::Decode(_)
             | Self::Command(_)
             | Self::Auth(_)

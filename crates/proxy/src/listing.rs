@@ -49,7 +49,11 @@ impl ListFilter {
         let Some(filter) = element.and_then(|e| e.as_document()) else {
             return Ok(Self(Vec::new()));
         };
-        filter.elements().map(|e| Condition::read(&e)).collect::<Result<_, _>>().map(Self)
+        filter
+            .elements()
+            .map(|e| Condition::read(&e))
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
     /// Whether it takes an entry of this name and type.
@@ -62,7 +66,9 @@ impl Condition {
     fn read(element: &Element<'_>) -> Result<Self, Refusal> {
         let branches = || {
             let array = element.as_array().into_iter().flat_map(Document::elements);
-            array.map(|branch| ListFilter::read(Some(branch))).collect::<Result<Vec<_>, _>>()
+            array
+                .map(|branch| ListFilter::read(Some(branch)))
+                .collect::<Result<Vec<_>, _>>()
         };
         Ok(match element.key {
             b"$and" => Self::All(branches()?),
@@ -96,7 +102,9 @@ impl Condition {
 impl Test {
     fn read(element: &Element<'_>) -> Result<Self, Refusal> {
         match element.kind {
-            Kind::String => Ok(Self::Equals(element.as_string().unwrap_or_default().to_vec())),
+            Kind::String => Ok(Self::Equals(
+                element.as_string().unwrap_or_default().to_vec(),
+            )),
             Kind::Regex => pattern(element.value).map(Self::Matches),
             Kind::Document => {
                 let operators = element.as_document().unwrap_or(Document::EMPTY);
@@ -115,7 +123,9 @@ impl Test {
     fn operator(operator: &Element<'_>, options: Option<&str>) -> Result<Self, Refusal> {
         let values = || -> Vec<Vec<u8>> {
             let array = operator.as_array().into_iter().flat_map(Document::elements);
-            array.filter_map(|e| e.as_string().map(<[u8]>::to_vec)).collect()
+            array
+                .filter_map(|e| e.as_string().map(<[u8]>::to_vec))
+                .collect()
         };
         Ok(match operator.key {
             b"$eq" => Self::read(operator)?,
@@ -278,7 +288,10 @@ mod tests {
             (doc! {"name": {"$regex": "ORD", "$options": "i"}}, Ok(true)),
             (doc! {"name": {"$not": regex("\\$")}}, Ok(true)),
             (doc! {"type": "view"}, Ok(false)),
-            (doc! {"$or": [{"name": "a"}, {"type": "collection"}]}, Ok(true)),
+            (
+                doc! {"$or": [{"name": "a"}, {"type": "collection"}]},
+                Ok(true),
+            ),
             (doc! {"$nor": [{"name": "orders"}]}, Ok(false)),
             (doc! {"options.capped": true}, Ok(false)),
             (doc! {"options.capped": {"$exists": false}}, Ok(true)),

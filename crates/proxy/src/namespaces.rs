@@ -113,7 +113,11 @@ pub(crate) struct Place<'a> {
 
 impl<'a> Place<'a> {
     fn name(&self) -> Name<'_> {
-        Name { app: self.scope.app(), database: self.database, collection: self.collection }
+        Name {
+            app: self.scope.app(),
+            database: self.database,
+            collection: self.collection,
+        }
     }
 
     pub(crate) fn control(&self) -> Control<'a> {
@@ -121,7 +125,9 @@ impl<'a> Place<'a> {
     }
 
     fn documents(&self) -> mongodb::Collection<bson::Document> {
-        self.client.database(self.database).collection(self.collection)
+        self.client
+            .database(self.database)
+            .collection(self.collection)
     }
 }
 
@@ -149,8 +155,7 @@ impl Namespaces {
 
     /// Whether what is known is old enough to be read anew, and nobody does so yet.
     pub(crate) fn wants_refresh(known: &Known) -> bool {
-        known.loaded_at.elapsed() > FRESH_FOR
-            && !known.is_refreshing.swap(true, Ordering::Relaxed)
+        known.loaded_at.elapsed() > FRESH_FOR && !known.is_refreshing.swap(true, Ordering::Relaxed)
     }
 
     /// Reads a collection's facts anew.
@@ -236,9 +241,15 @@ async fn read(place: Place<'_>) -> Result<Known, DriverError> {
         .selection_criteria(anywhere())
         .await?;
     let found = cursor.try_next().await?;
-    let indexes = if found.is_some() { read_indexes(place).await? } else { Vec::new() };
-    let documents: Vec<Document<'_>> =
-        indexes.iter().filter_map(|raw| Document::parse(raw.as_bytes()).ok()).collect();
+    let indexes = if found.is_some() {
+        read_indexes(place).await?
+    } else {
+        Vec::new()
+    };
+    let documents: Vec<Document<'_>> = indexes
+        .iter()
+        .filter_map(|raw| Document::parse(raw.as_bytes()).ok())
+        .collect();
     Ok(Known {
         facts: place.scope.collection_facts(&documents.iter().copied()),
         unserved: found.as_ref().and_then(|options| unserved(place, options)),
@@ -252,7 +263,10 @@ async fn read(place: Place<'_>) -> Result<Known, DriverError> {
 async fn read_indexes(place: Place<'_>) -> Result<Vec<RawDocumentBuf>, DriverError> {
     let command = doc! {"listIndexes": place.collection};
     let database = place.client.database(place.database);
-    let cursor = database.run_cursor_command(command).selection_criteria(anywhere()).await;
+    let cursor = database
+        .run_cursor_command(command)
+        .selection_criteria(anywhere())
+        .await;
     let mut cursor = match cursor {
         Ok(cursor) => cursor,
         // Gone since, or a view, which has none.
@@ -276,8 +290,14 @@ pub(crate) fn server_code(error: &DriverError) -> Option<i32> {
 
 /// A default collation decides how the app's condition compares, which could make apps look alike.
 fn unserved(place: Place<'_>, found: &bson::Document) -> Option<Refusal> {
-    let collation = found.get_document("options").and_then(|o| o.get_document("collation")).ok()?;
-    if collation.get_str("locale").is_ok_and(|locale| locale == "simple") {
+    let collation = found
+        .get_document("options")
+        .and_then(|o| o.get_document("collation"))
+        .ok()?;
+    if collation
+        .get_str("locale")
+        .is_ok_and(|locale| locale == "simple")
+    {
         return None;
     }
     Some(Refusal::invalid_options(format!(
@@ -306,5 +326,10 @@ async fn make_base_indexes(place: Place<'_>, known: &Known) -> Result<(), Driver
             {"key": {field: 1, "_id": 1}, "name": base_id_index_name(field), "unique": true},
         ],
     };
-    place.client.database(place.database).run_command(command).await.map(|_| ())
+    place
+        .client
+        .database(place.database)
+        .run_command(command)
+        .await
+        .map(|_| ())
 }

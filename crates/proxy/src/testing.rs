@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bson::{Binary, Bson, Document, doc, spec::BinarySubtype};
 use mdb_auth::{ClientExchange, ClientStep, Credentials, Mechanism, Salts, Secret, Verifier};
-use mdb_scope::AppId;
+use mdb_scope::{AppId, FieldName};
 use mdb_telemetry::{CloseReason, Metrics};
 use mdb_upstream::{DeploymentKind, ServerHello, Upstream, UpstreamOptions};
 use mdb_wire::frame::{HEADER_BYTES, OpCode, header};
@@ -46,7 +46,10 @@ impl Proxy {
         let shared = Shared::new(
             upstream,
             credentials(&metrics),
-            Forward::default(),
+            Forward::new(
+                FieldName::parse("app_id").unwrap(),
+                "mdb_runtime".to_owned(),
+            ),
             limits,
             metrics,
             Presentation::Mongos,
@@ -59,8 +62,8 @@ impl Proxy {
 
     /// A client, and the task that serves it.
     pub(crate) fn connect(&self) -> (Client<DuplexStream>, JoinHandle<CloseReason>) {
-        let (stream, server) = duplex(1024 * 1024);
-        let served = serve_client(server, PEER, Arc::clone(&self.shared), self.leave.clone());
+        let (stream, far_end) = duplex(1024 * 1024);
+        let served = serve_client(far_end, PEER, Arc::clone(&self.shared), self.leave.clone());
         (Client::new(stream), tokio::spawn(served))
     }
 

@@ -64,11 +64,8 @@ impl Proxy {
             presentation_of(&config.upstream.uri),
         ));
         let shutdown = Shutdown::default();
-        let readiness = Readiness::new(
-            upstream.hello(),
-            upstream.topology(),
-            shutdown.stop.clone(),
-        );
+        let readiness =
+            Readiness::new(upstream.hello(), upstream.topology(), shutdown.stop.clone());
         let stop_admin = CancellationToken::new();
         let routes = admin::routes(metrics.clone(), readiness.clone());
         let admin = tokio::spawn(serve_admin(listeners.admin, routes, stop_admin.clone()));
@@ -146,7 +143,10 @@ pub(crate) fn upstream_options(upstream: &mdb_manifest::Upstream) -> UpstreamOpt
 /// Fails on a scope field that the rules of scoping do not take.
 pub(crate) fn forward(config: &Config) -> anyhow::Result<Forward> {
     let field = FieldName::parse(config.scope_field.as_str()).context("`scope_field`")?;
-    Ok(Forward::new(field, config.control_database.as_str().to_owned()))
+    Ok(Forward::new(
+        field,
+        config.control_database.as_str().to_owned(),
+    ))
 }
 
 fn client_limits(limits: &Limits) -> ClientLimits {

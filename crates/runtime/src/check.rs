@@ -27,7 +27,9 @@ pub fn check(
         }
         Err(report) => (report.problems, String::new()),
     };
-    let has_errors = problems.iter().any(|problem| problem.severity == Severity::Error);
+    let has_errors = problems
+        .iter()
+        .any(|problem| problem.severity == Severity::Error);
     // When nobody reads the text, the exit code still tells.
     let _ = print_problems(&problems, err);
     if has_errors {
@@ -85,7 +87,10 @@ fn try_upstream(loaded: &Loaded) -> Result<(), String> {
         .map_err(|error| error.to_string())?;
     let started: Result<(), UpstreamError> = runtime.block_on(async {
         let options = upstream_options(&loaded.config.upstream);
-        Upstream::start(options, Metrics::new()).await?.shut_down().await;
+        Upstream::start(options, Metrics::new())
+            .await?
+            .shut_down()
+            .await;
         Ok(())
     });
     started.map_err(|error| error.to_string())

@@ -30,11 +30,14 @@ pub(crate) fn build(
     }
     let mut credentials = Credentials::new(salts.clone());
     for (entry, verifier) in entries.iter().zip(verifiers(&entries, salts)) {
-        let added = verifier
-            .and_then(|verifier| credentials.insert(verifier, Arc::clone(&entry.identity)));
+        let added =
+            verifier.and_then(|verifier| credentials.insert(verifier, Arc::clone(&entry.identity)));
         if let Err(error) = added {
             let user = &entry.credential.username;
-            problems.push(problem(entry.manifest, format!("the user `{user}`: {error}")));
+            problems.push(problem(
+                entry.manifest,
+                format!("the user `{user}`: {error}"),
+            ));
         }
     }
     if problems.is_empty() {

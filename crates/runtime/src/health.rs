@@ -23,9 +23,8 @@ pub fn health(args: &HealthArgs, err: &mut dyn Write) -> Ending {
     }
 }
 
-/// Asks the proxy whose admin address this is. Takes no longer than about twice [`PATIENCE`] for each address of the
-/// host.
-pub fn ask(address: &Address) -> anyhow::Result<()> {
+/// Takes no longer than about twice [`PATIENCE`] for each address of the host.
+fn ask(address: &Address) -> anyhow::Result<()> {
     ensure!(address.port() != 0, "the port of {address} is not known");
     let resolved = (address.host(), address.port())
         .to_socket_addrs()
@@ -133,7 +132,10 @@ mod tests {
 
     #[test]
     fn nobody_there_and_no_port_are_failures() {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let free = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
         let (ending, text) = asked(Address::parse(&free.to_string()).unwrap());
         assert_eq!(ending, Ending::Failure);
         assert!(text.starts_with("not healthy: asked 127.0.0.1:"), "{text}");

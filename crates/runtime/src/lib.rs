@@ -27,6 +27,7 @@ pub use app::Proxy;
 pub use args::{Args, CheckArgs, Command, HealthArgs, ServeArgs};
 pub use ending::Ending;
 pub use readiness::{Readiness, Unready};
+pub use signals::EndSignal;
 
 use std::io;
 

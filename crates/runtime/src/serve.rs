@@ -114,15 +114,12 @@ async fn upstream_missed(proxy: &Proxy, wait_max: Option<Duration>) {
             }
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 fn log_warning(problem: &Problem) {
     let file = problem.file.display();
-    match problem.line {
-        Some(line) => tracing::warn!(%file, line, "{}", problem.text),
-        None => tracing::warn!(%file, "{}", problem.text),
-    }
+    tracing::warn!(%file, line = problem.line, "{}", problem.text);
 }
 
 fn log_failure(error: &anyhow::Error) {

@@ -470,8 +470,13 @@ async fn when_all_must_leave_commands_are_answered_with_91() {
 #[tokio::test]
 async fn a_client_that_does_not_read_holds_one_reply() {
     let proxy = Proxy::new().await;
-    let (stream, server) = tokio::io::duplex(64);
-    let served = serve_client(server, PEER, Arc::clone(&proxy.shared), proxy.leave.clone());
+    let (stream, far_end) = tokio::io::duplex(64);
+    let served = serve_client(
+        far_end,
+        PEER,
+        Arc::clone(&proxy.shared),
+        proxy.leave.clone(),
+    );
     let served = tokio::spawn(served);
     let (reading, writing) = tokio::io::split(stream);
     let mut writing = Client::new(tokio::io::join(tokio::io::empty(), writing));
@@ -499,8 +504,13 @@ async fn a_client_that_does_not_read_holds_one_reply() {
 #[tokio::test]
 async fn an_idle_client_is_small() {
     let proxy = Proxy::new().await;
-    let (_client, server) = tokio::io::duplex(64);
-    let served = serve_client(server, PEER, Arc::clone(&proxy.shared), proxy.leave.clone());
+    let (_client, far_end) = tokio::io::duplex(64);
+    let served = serve_client(
+        far_end,
+        PEER,
+        Arc::clone(&proxy.shared),
+        proxy.leave.clone(),
+    );
     let bytes = size_of_val(&served);
     assert!(bytes <= IDLE_TASK_BYTES_MAX, "{bytes} bytes");
 }

@@ -108,6 +108,14 @@ fn errors() -> Vec<(Error, i32, &'static str)> {
             91,
             "ShutdownInProgress",
         ),
+        (
+            Error::Control {
+                error: None,
+                labels: labels::RETRYABLE_UNWRITTEN,
+            },
+            6,
+            "HostUnreachable",
+        ),
         (Error::incident("a foreign document"), 8, "UnknownError"),
     ]
 }

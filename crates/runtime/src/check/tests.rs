@@ -83,7 +83,10 @@ fn problems_of_all_files_are_printed_with_their_lines() {
         "apps/a.yaml:2: ",
         "apps/b.yaml:5: ",
     ] {
-        assert!(err.lines().any(|line| line.starts_with(begin)), "{begin}\n{err}");
+        assert!(
+            err.lines().any(|line| line.starts_with(begin)),
+            "{begin}\n{err}"
+        );
     }
     assert_eq!(out, "");
     assert_eq!(ending, Ending::Failure);

@@ -1,0 +1,5 @@
+//! The program as it is started by those who run it.
+
+mod endings;
+mod program;
+mod service;

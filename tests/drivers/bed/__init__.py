@@ -1,0 +1,1 @@
+"""What the acceptance runs stand on: mongod, proxy, drivers. Standard library only."""

@@ -1,0 +1,85 @@
+"""The proxy under test, started as its users start it: `mdb-runtime serve --config FILE`."""
+
+import os
+import secrets
+import shutil
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+from . import process, tools
+
+CONTRACT = tools.ROOT / "crates" / "manifest" / "tests" / "contract"
+READY_TIMEOUT_SECONDS = 60
+PASSWORDS = ["SHOP_PASSWORD", "SHOP_REPORTS_PASSWORD", "NOTES_PASSWORD", "TASK_MANAGER_PASSWORD"]
+
+
+def binary():
+    """`MDB_RUNTIME_BIN`, or a debug build of the present sources."""
+    named = os.environ.get("MDB_RUNTIME_BIN")
+    if named:
+        return named
+    tools.attempt("build the proxy", "cargo", "build", "-p", "mdb-runtime", cwd=tools.ROOT)
+    return str(tools.TARGET / "debug" / "mdb-runtime")
+
+
+class Proxy:
+    """Runs while it is entered, with the contract's files on other ports and with other secrets."""
+
+    def __init__(self, binary, directory, upstream_uri):
+        self.binary = binary
+        self.directory = directory
+        self.port, self.admin_port = process.free_port(), process.free_port()
+        self.secrets = {name: secrets.token_urlsafe(12) for name in PASSWORDS}
+        self.upstream_uri = upstream_uri
+        self.log = directory / "proxy.log"
+        self.process = None
+
+    def __enter__(self):
+        files = self.directory / "contract"
+        shutil.copytree(CONTRACT, files)
+        config = files / "mdb-runtime.yaml"
+        text = config.read_text()
+        text = text.replace(":27018", f":{self.port}").replace(":9464", f":{self.admin_port}")
+        config.write_text(text)
+        command = [self.binary, "serve", "--config", str(config)]
+        environment = {**os.environ, **self.secrets, "MDB_UPSTREAM_URI": self.upstream_uri}
+        self.process = process.start(command, self.log, env=environment)
+        try:
+            self.wait_until_ready()
+        except BaseException:
+            process.stop(self.process)
+            raise
+        return self
+
+    def __exit__(self, *_):
+        process.stop(self.process)
+
+    def wait_until_ready(self):
+        deadline = time.monotonic() + READY_TIMEOUT_SECONDS
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}/readyz", timeout=5)
+                return
+            except (urllib.error.URLError, OSError) as error:
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    tail = self.log.read_text(errors="replace")[-2000:]
+                    raise tools.CannotRun(f"the proxy is not ready ({error}): {tail}") from error
+            time.sleep(0.1)
+
+    def environment(self):
+        return {
+            **self.secrets,
+            "DRIVERS_PROXY": f"127.0.0.1:{self.port}",
+            "DRIVERS_ADMIN": f"127.0.0.1:{self.admin_port}",
+            "DRIVERS_PROXY_PID": str(self.process.pid),
+        }
+
+    def complaints(self):
+        """What must never be, whatever the suites sent."""
+        found = []
+        if self.process.poll() is not None:
+            found.append(f"the proxy ended with {self.process.returncode}")
+        log = self.log.read_text(errors="replace")
+        return found + [f"proxy.log: {line}" for line in log.splitlines() if "panicked at" in line]

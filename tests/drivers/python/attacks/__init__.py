@@ -1,0 +1,1 @@
+"""One app against another's documents, through raw commands and raw messages."""

@@ -1,0 +1,1 @@
+"""What any application does with PyMongo, as an app behind the proxy."""

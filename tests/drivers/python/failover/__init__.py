@@ -1,0 +1,1 @@
+"""The upstream primary is lost under load."""

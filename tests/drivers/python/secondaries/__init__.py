@@ -1,0 +1,1 @@
+"""Reads from secondaries of a three-member set."""

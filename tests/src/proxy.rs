@@ -1,0 +1,250 @@
+//! A proxy in the test's own process.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mdb_auth::Mechanism;
+use mdb_runtime::Proxy;
+use mdb_testbed::Deployment;
+use mongodb::Client;
+use mongodb::options::ClientOptions;
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+use crate::deployment::unique_name;
+use crate::logs;
+use crate::raw::RawClient;
+
+/// A proxy with apps, its files, and a database name of its own. Dropping it fails the test if the proxy logged a
+/// warning that was not announced.
+#[derive(Debug)]
+pub struct TestProxy {
+    proxy: Option<Proxy>,
+    address: SocketAddr,
+    apps: Vec<(String, String)>,
+    database: String,
+    upstream_uri: String,
+    // The manifests; read at the start only, kept for people who look into a failure.
+    _files: TempDir,
+}
+
+/// A proxy to be.
+#[derive(Debug)]
+pub struct ProxyBuilder {
+    upstream_uri: String,
+    apps: Vec<App>,
+    limits: String,
+    waits_for_upstream: bool,
+}
+
+#[derive(Debug)]
+struct App {
+    name: String,
+    slug: String,
+    exposes_scope_field: bool,
+}
+
+impl ProxyBuilder {
+    /// In front of this connection string.
+    pub fn new(upstream_uri: &str) -> Self {
+        Self {
+            upstream_uri: upstream_uri.to_owned(),
+            apps: Vec::new(),
+            limits: String::new(),
+            waits_for_upstream: true,
+        }
+    }
+
+    /// An app under a slug that begins with `name` and that no other proxy of this process has.
+    pub fn app(self, name: &str) -> Self {
+        let slug = unique_name(name);
+        self.app_with_slug(name, &slug)
+    }
+
+    /// An app under exactly this slug.
+    pub fn app_with_slug(mut self, name: &str, slug: &str) -> Self {
+        self.apps.push(App {
+            name: name.to_owned(),
+            slug: slug.to_owned(),
+            exposes_scope_field: false,
+        });
+        self
+    }
+
+    /// The last app's manifest says `expose_scope_field: true`.
+    pub fn exposing(mut self) -> Self {
+        self.apps.last_mut().unwrap().exposes_scope_field = true;
+        self
+    }
+
+    /// A line of the section `limits`, as in `shutdown_grace: 1s`.
+    pub fn limit(mut self, line: &str) -> Self {
+        writeln!(self.limits, "  {line}").unwrap();
+        self
+    }
+
+    /// Starts also when the upstream cannot be reached.
+    pub fn without_waiting(mut self) -> Self {
+        self.waits_for_upstream = false;
+        self
+    }
+
+    /// Writes configuration and manifests, and starts the proxy from them.
+    pub async fn start(self) -> TestProxy {
+        logs::keep();
+        let files = tempfile::tempdir().unwrap();
+        std::fs::create_dir(files.path().join("apps")).unwrap();
+        let limits = match self.limits.as_str() {
+            "" => String::new(),
+            lines => format!("limits:\n{lines}"),
+        };
+        let config = files.path().join("mdb-runtime.yaml");
+        let text = format!(
+            "version: 1\nlisten:\n  - address: 127.0.0.1:0\nupstream:\n  uri: {{ env: UPSTREAM }}\n\
+             admin:\n  address: 127.0.0.1:0\nindexes:\n  mode: off\n{limits}"
+        );
+        std::fs::write(&config, text).unwrap();
+        for app in &self.apps {
+            let path = files.path().join(format!("apps/{}.yaml", app.slug));
+            std::fs::write(path, manifest(app)).unwrap();
+        }
+        let environment = |name: &str| match name {
+            "UPSTREAM" => Some(self.upstream_uri.clone()),
+            "PASSWORD" => Some(PASSWORD.to_owned()),
+            _ => None,
+        };
+        let loaded = mdb_manifest::load(&config, &environment).unwrap();
+        let proxy = Proxy::start(loaded).await.unwrap();
+        if self.waits_for_upstream {
+            let reachable = proxy.readiness().upstream_reachable();
+            timeout(READY_MAX, reachable).await.expect("the upstream is reachable");
+        }
+        TestProxy {
+            address: proxy.addresses()[0],
+            proxy: Some(proxy),
+            apps: self.apps.into_iter().map(|app| (app.name, app.slug)).collect(),
+            database: unique_name("db"),
+            upstream_uri: self.upstream_uri,
+            _files: files,
+        }
+    }
+}
+
+/// The manifest of an app: the user of its slug may do everything; `-read`, `-write` and `-admin` have one role each.
+fn manifest(app: &App) -> String {
+    let App { slug, exposes_scope_field, .. } = app;
+    let mut text = format!(
+        "version: \"3.0\"\nslug: {slug}\nexpose_scope_field: {exposes_scope_field}\ncredentials:\n"
+    );
+    let all = "[readWrite, dbAdmin]";
+    for (suffix, roles) in [("", all), ("-read", "[read]"), ("-write", "[readWrite]"), ("-admin", "[dbAdmin]")] {
+        writeln!(
+            text,
+            "  - username: {slug}{suffix}\n    password: {{ env: PASSWORD }}\n    roles: {roles}"
+        )
+        .unwrap();
+    }
+    text
+}
+
+impl TestProxy {
+    /// In front of a deployment, with these apps.
+    pub async fn start(deployment: &Deployment, apps: &[&str]) -> Self {
+        let builder = ProxyBuilder::new(&deployment.uri());
+        apps.iter().fold(builder, |builder, app| builder.app(app)).start().await
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The proxy itself.
+    pub fn proxy(&self) -> &Proxy {
+        self.proxy.as_ref().expect("it was not shut down")
+    }
+
+    /// Drains and ends the proxy, as SIGTERM does.
+    pub async fn shut_down(&mut self) {
+        self.proxy.take().expect("it was not shut down").shut_down().await;
+    }
+
+    /// Takes the proxy out, to end it beside other work.
+    pub fn take(&mut self) -> Proxy {
+        self.proxy.take().expect("it was not shut down")
+    }
+
+    /// The slug of an app.
+    pub fn slug(&self, app: &str) -> &str {
+        let found = self.apps.iter().find(|(name, _)| name == app);
+        &found.unwrap_or_else(|| panic!("no app {app}")).1
+    }
+
+    /// The name of a database that no other test uses.
+    pub fn database_name(&self) -> &str {
+        &self.database
+    }
+
+    /// The connection string of a user; `user` is an app, perhaps with `-read`, `-write` or `-admin` behind it.
+    pub fn uri(&self, user: &str) -> String {
+        format!("mongodb://{}:{PASSWORD}@{}/", self.user_name(user), self.address)
+    }
+
+    /// The name under which `user` logs in.
+    pub fn user_name(&self, user: &str) -> String {
+        let (app, suffix) = match user.split_once('-') {
+            Some((app, role)) => (app, format!("-{role}")),
+            None => (user, String::new()),
+        };
+        format!("{}{suffix}", self.slug(app))
+    }
+
+    /// The official driver through the proxy.
+    pub async fn client(&self, user: &str) -> Client {
+        connect(&self.uri(user)).await
+    }
+
+    /// The test's database through the proxy.
+    pub async fn database(&self, user: &str) -> mongodb::Database {
+        self.client(user).await.database(&self.database)
+    }
+
+    /// The test's database as it is upstream.
+    pub async fn upstream(&self) -> mongodb::Database {
+        connect(&self.upstream_uri).await.database(&self.database)
+    }
+
+    /// A connection of its own that is nobody's yet.
+    pub async fn raw_stranger(&self) -> RawClient {
+        RawClient::connect(self.address).await
+    }
+
+    /// A connection of its own that has logged in.
+    pub async fn raw(&self, user: &str) -> RawClient {
+        let mut client = self.raw_stranger().await;
+        let reply = client.log_in(Mechanism::ScramSha256, &self.user_name(user), PASSWORD).await;
+        assert!(reply.get_bool("done").is_ok_and(|done| done), "{reply}");
+        client
+    }
+}
+
+impl Drop for TestProxy {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            logs::check();
+        }
+    }
+}
+
+async fn connect(uri: &str) -> Client {
+    let mut options = ClientOptions::parse(uri).await.unwrap();
+    options.server_selection_timeout = Some(READY_MAX);
+    Client::with_options(options).unwrap()
+}
+
+/// Of every user.
+pub(crate) const PASSWORD: &str = "pencil";
+
+/// Everything is on this machine.
+const READY_MAX: Duration = Duration::from_secs(30);
