@@ -26,9 +26,18 @@ struct Args {
     /// How often each pair is measured; the report shows every one.
     #[arg(long, default_value_t = 2)]
     rounds: u32,
+    /// Only workloads whose names hold this text.
+    #[arg(long, default_value = "")]
+    only: String,
     /// Handed over by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
+}
+
+impl Args {
+    fn workloads(&self) -> impl Iterator<Item = Workload> {
+        Workload::ALL.into_iter().filter(|workload| workload.name().contains(&self.only))
+    }
 }
 
 fn main() -> anyhow::Result<()> {
@@ -70,7 +79,7 @@ async fn report(args: &Args) -> anyhow::Result<()> {
     );
     println!("|---|---|---|---|---|---|---|---|---|");
     let duration = Duration::from_secs(args.seconds);
-    for workload in Workload::ALL {
+    for workload in args.workloads() {
         for &clients in &args.clients {
             for _ in 0..args.rounds {
                 let d = measure(&direct, "direct", workload, clients, duration).await?;

@@ -84,7 +84,7 @@ pub enum Error {
         /// Names this one in the reply and in the log.
         id: u32,
         /// What was met.
-        what: &'static str,
+        what: Cow<'static, str>,
     },
 }
 
@@ -275,10 +275,10 @@ impl Limit {
 
 impl Error {
     /// An upstream surprise, under a new name.
-    pub fn incident(what: &'static str) -> Self {
+    pub fn incident(what: impl Into<Cow<'static, str>>) -> Self {
         Self::Incident {
             id: u32::from_le_bytes(random::bytes()),
-            what,
+            what: what.into(),
         }
     }
 

@@ -248,6 +248,9 @@ impl<'a> Journey<'a> {
                 .await?;
             return Ok(known);
         }
+        if !known.exists && self.in_transaction() {
+            return self.namespace(namespaces.exist(place)).await;
+        }
         if Namespaces::wants_refresh(&known) {
             self.refresh_behind(collection);
         }
@@ -431,46 +434,36 @@ impl<'a> Journey<'a> {
                 rule: scoped.rule(),
                 collection,
             };
-            self.write_reply(&view, reply, &lease, out, map_cursor)?;
+            write_reply(&view, reply, &lease, out, map_cursor)?;
             return Ok(seen);
         }
     }
+}
 
-    fn write_reply(
-        &self,
-        view: &ReplyView<'_>,
-        reply: Document<'_>,
-        lease: &Lease,
-        out: &mut Vec<u8>,
-        map_cursor: &mut (dyn FnMut(&Lease, ReplyRule, i64) -> Result<i64, Error> + Send),
-    ) -> Result<(), Error> {
-        out.reserve(reply.bytes().len());
-        let mut w = Writer::new(std::mem::take(out));
-        let mark = w.begin();
-        let mut failure = None;
-        let written = view.write(&mut w, reply, &mut |upstream_id| {
-            map_cursor(lease, view.rule, upstream_id).unwrap_or_else(|error| {
-                failure = Some(error);
-                0
-            })
-        });
-        w.end(mark);
-        *out = w.into_bytes();
-        if let Some(error) = failure {
-            return Err(error);
-        }
-        written.map_err(|incident| {
-            tracing::error!(
-                app = %self.identity.app.id,
-                command = self.spec.name,
-                database = self.command.database,
-                server = &**lease.server(),
-                %incident,
-                "a reply of the upstream was withheld"
-            );
-            Error::incident("a reply that must not be passed on")
+/// Writes a reply for the client; `map_cursor` enters the cursor in it.
+fn write_reply(
+    view: &ReplyView<'_>,
+    reply: Document<'_>,
+    lease: &Lease,
+    out: &mut Vec<u8>,
+    map_cursor: &mut (dyn FnMut(&Lease, ReplyRule, i64) -> Result<i64, Error> + Send),
+) -> Result<(), Error> {
+    out.reserve(reply.bytes().len());
+    let mut w = Writer::new(std::mem::take(out));
+    let mark = w.begin();
+    let mut failure = None;
+    let written = view.write(&mut w, reply, &mut |upstream_id| {
+        map_cursor(lease, view.rule, upstream_id).unwrap_or_else(|error| {
+            failure = Some(error);
+            0
         })
+    });
+    w.end(mark);
+    *out = w.into_bytes();
+    if let Some(error) = failure {
+        return Err(error);
     }
+    written.map_err(|incident| Error::incident(incident.to_string()))
 }
 
 /// The collection that a command names, if it works on one.

@@ -39,10 +39,20 @@ pub(crate) struct Known {
     unserved: Option<Refusal>,
     /// Whether the physical collection exists.
     pub(crate) exists: bool,
-    /// Whether base indexes and the catalog's entry were made sure of.
-    is_ready: bool,
+    readiness: Readiness,
     loaded_at: Instant,
     is_refreshing: AtomicBool,
+}
+
+/// What was made sure of before a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Readiness {
+    /// Nothing.
+    Unknown,
+    /// Base indexes, and an entry in the catalog that counts only with a document.
+    Provisional,
+    /// Base indexes and an entry in the catalog.
+    Ready,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -171,8 +181,13 @@ impl Namespaces {
         place: Place<'_>,
         in_transaction: bool,
     ) -> Result<(Arc<Known>, bool), NamespaceError> {
+        let wanted = if in_transaction {
+            Readiness::Provisional
+        } else {
+            Readiness::Ready
+        };
         let known = self.look_up(place).await?;
-        if known.is_ready {
+        if known.readiness >= wanted {
             return Ok((known, false));
         }
         let _alone = self.lock(place).lock().await;
@@ -185,11 +200,32 @@ impl Namespaces {
             is_provisional: in_transaction,
         };
         let is_new = place.control().enter(place.scope.app(), &entry).await?;
-        let mut fresh = read(place).await?;
-        fresh.is_ready = !in_transaction;
-        let fresh = Arc::new(fresh);
+        Ok((self.remember(place, wanted).await?, is_new))
+    }
+
+    /// Makes the physical collection before a transaction first looks at it: once the transaction holds its lock, it could
+    /// no longer be made for a write that follows.
+    pub(crate) async fn exist(&self, place: Place<'_>) -> Result<Arc<Known>, NamespaceError> {
+        let known = self.look_up(place).await?;
+        if known.exists {
+            return Ok(known);
+        }
+        let _alone = self.lock(place).lock().await;
+        make_base_indexes(place, &known).await?;
+        Ok(self.remember(place, Readiness::Unknown).await?)
+    }
+
+    async fn remember(
+        &self,
+        place: Place<'_>,
+        readiness: Readiness,
+    ) -> Result<Arc<Known>, DriverError> {
+        let fresh = Arc::new(Known {
+            readiness,
+            ..read(place).await?
+        });
         self.known.insert(place.name().owned(), Arc::clone(&fresh));
-        Ok((fresh, is_new))
+        Ok(fresh)
     }
 
     /// Forgets a collection of the app.
@@ -214,7 +250,9 @@ impl Namespaces {
                 known.is_refreshing.store(false, Ordering::Relaxed);
             }
         })?;
-        fresh.is_ready = before.is_some_and(|b| b.is_ready) && fresh.exists;
+        if let Some(known) = before.filter(|_| fresh.exists) {
+            fresh.readiness = known.readiness;
+        }
         let fresh = Arc::new(fresh);
         self.known.insert(place.name().owned(), Arc::clone(&fresh));
         Ok(fresh)
@@ -254,7 +292,7 @@ async fn read(place: Place<'_>) -> Result<Known, DriverError> {
         facts: place.scope.collection_facts(&documents.iter().copied()),
         unserved: found.as_ref().and_then(|options| unserved(place, options)),
         exists: found.is_some(),
-        is_ready: false,
+        readiness: Readiness::Unknown,
         loaded_at: Instant::now(),
         is_refreshing: AtomicBool::new(false),
     })

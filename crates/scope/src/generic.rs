@@ -88,8 +88,12 @@ pub(crate) fn collation(element: &Element<'_>) -> Result<bool, Refusal> {
     if document.is_empty() {
         return Ok(false);
     }
-    let locale = document.find("locale");
-    Ok(locale.is_none_or(|l| l.as_string() != Some(b"simple".as_slice())))
+    let mut members = document.elements();
+    let is_simple = matches!(
+        (members.next(), members.next()),
+        (Some(only), None) if only.key == b"locale" && only.as_string() == Some(b"simple".as_slice())
+    );
+    Ok(!is_simple)
 }
 
 /// Tag sets of one read preference: mongos takes any number; no application has more than a handful.

@@ -10,9 +10,17 @@ pub(crate) const UPSTREAM_CHANGED: &str =
 /// In place of a text that would still speak of what is behind the proxy.
 const WITHHELD: &str = "the server's message speaks of the proxy's own field and is withheld";
 
+/// In place of the name of a database that differs in case only.
+const DATABASE_CASE: &str =
+    "db already exists with different case; choose a name that differs in more than case";
+
 /// The text for the client: index names and keys in the app's terms, without the app's condition.
 pub(crate) fn rewrite(scope: &Scope, collection: &CollectionFacts, message: &str) -> String {
     let field = scope.field().as_str();
+    if message.contains("different case") {
+        // The server names the other database, which may be another app's.
+        return DATABASE_CASE.to_owned();
+    }
     let mut out = message.to_owned();
     // What the planner says begins with the whole query; its reason stands at the end.
     if out.starts_with("error processing query")
