@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use mdb_scope::{
     AppId, CollectionFacts, CommandSpec, CursorFacts, Duty, Facts, FieldName, Glance, ReplyRule,
-    ReplyView, Retry, Rule, Scope, Scoped, collection_of, cursor_not_found, glance,
-    required_action,
+    ReplyView, Rule, Scope, Scoped, collection_of, cursor_not_found, glance, required_action,
 };
 use mdb_upstream::{Lease, Sent, ServerHello};
 use mdb_wire::frame::HEADER_BYTES;
@@ -15,6 +14,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
+use crate::attempt::Attempt;
 use crate::catalog;
 use crate::cluster_time::ClusterTime;
 use crate::control::{Control, KEY_BYTES};
@@ -28,8 +28,6 @@ use crate::shared::Shared;
 
 /// How long a command without `maxTimeMS` waits for a server and a connection together.
 const WAIT_MAX: Duration = Duration::from_secs(25);
-/// How often an upsert that lost a race on its `_id` is sent again; the server itself tries as often.
-const UPSERT_TRIES_MAX: u32 = 3;
 /// Flags and the kind of the one section, in front of a reply's body.
 const REPLY_BODY_AT: usize = HEADER_BYTES + 4 + 1;
 /// 4.4: what is assumed of an upstream that answered a command before its hello was seen.
@@ -401,16 +399,16 @@ impl<'a> Journey<'a> {
                 .await;
             let mut lease = lent.map_err(|error| Error::Upstream {
                 error,
-                labels: when_lost(self.command, attempt.is_first()),
+                labels: when_lost(self.command, attempt.is_unbegun()),
             })?;
             let frame = match lease.exchange(scoped).await {
                 Ok(frame) => frame,
-                Err(error) if attempt.may_resend(scoped.retry(), error.sent) => {
+                Err(error) if attempt.after_failure(scoped.retry(), error.sent) => {
                     self.shared.metrics.retry();
                     continue;
                 }
                 Err(error) => {
-                    let is_unsent = error.sent == Sent::Nothing && attempt.is_first();
+                    let is_unsent = error.sent == Sent::Nothing && attempt.is_unbegun();
                     let labels = when_lost(self.command, is_unsent);
                     return Err(Error::Exchange { error, labels });
                 }
@@ -425,7 +423,8 @@ impl<'a> Journey<'a> {
                     .upstream
                     .report(lease.server(), lease.generation(), code);
             }
-            if attempt.wants_another(scoped, &seen, self.in_transaction()) {
+            let upserts_by_id = scoped.is_upsert_by_id() && !self.in_transaction();
+            if attempt.after_reply(scoped.retry(), upserts_by_id, &seen) {
                 self.shared.metrics.retry();
                 continue;
             }
@@ -511,59 +510,6 @@ fn ends_cursor(code: i32) -> bool {
     // CursorNotFound, CursorKilled, QueryPlanKilled, OperationFailed, CappedPositionLost.
     matches!(code, 43 | 237 | 175 | 96 | 136)
 }
-
-/// How often a command was tried, and why.
-#[derive(Debug, Default)]
-struct Attempt {
-    resent: u32,
-    upserts: u32,
-}
-
-impl Attempt {
-    fn is_first(&self) -> bool {
-        self.resent == 0
-    }
-
-    /// Whether a command whose exchange failed may be sent again: once, and only if the server knows it again or
-    /// provably never saw it.
-    fn may_resend(&mut self, retry: Retry, sent: Sent) -> bool {
-        let is_safe = match retry {
-            Retry::Read | Retry::NumberedWrite | Retry::TransactionEnd => true,
-            Retry::Write | Retry::GetMore => sent == Sent::Nothing,
-            Retry::InTransaction => false,
-        };
-        self.once(is_safe)
-    }
-
-    /// Whether a reply calls for another attempt instead of being passed on.
-    fn wants_another(&mut self, scoped: &Scoped, seen: &Glance, in_transaction: bool) -> bool {
-        if scoped.is_upsert_by_id() && seen.is_duplicate_id && !in_transaction {
-            self.upserts += 1;
-            return self.upserts <= UPSERT_TRIES_MAX;
-        }
-        let Some(code) = seen.state_change else {
-            return false;
-        };
-        let is_safe = match scoped.retry() {
-            Retry::Read | Retry::NumberedWrite | Retry::TransactionEnd => true,
-            // The server refused it before it did anything.
-            Retry::Write => !seen.is_ok && seen.code == Some(code) && NOT_PRIMARY.contains(&code),
-            Retry::GetMore | Retry::InTransaction => false,
-        };
-        self.once(is_safe)
-    }
-
-    fn once(&mut self, is_safe: bool) -> bool {
-        let again = is_safe && self.is_first();
-        if again {
-            self.resent += 1;
-        }
-        again
-    }
-}
-
-/// `NotWritablePrimary`, `NotPrimaryNoSecondaryOk`, `LegacyNotPrimary`: said before a command is begun.
-const NOT_PRIMARY: &[i32] = &[10107, 13435, 10058];
 
 impl Journey<'_> {
     /// Whether the upstream is older than 7.0, which forgives a `drop` of nothing.

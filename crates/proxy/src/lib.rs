@@ -8,6 +8,7 @@
 
 mod announcement;
 mod api;
+mod attempt;
 mod authenticate;
 mod catalog;
 mod cluster_time;
