@@ -79,7 +79,7 @@ mod tests {
     /// How often `ask` says yes in a row.
     fn times(mut ask: impl FnMut(&mut Attempt) -> bool) -> u32 {
         let mut attempt = Attempt::default();
-        (0..)
+        (0..100)
             .take_while(|_| ask(&mut attempt))
             .count()
             .try_into()

@@ -43,9 +43,11 @@ const NAMES: &[(i32, &str)] = &[
     (115, "CommandNotSupported"),
     (133, "FailedToSatisfyReadPreference"),
     (146, "ExceededMemoryLimit"),
+    (160, "MaxStalenessOutOfRange"),
     (168, "InvalidPipelineOperator"),
     (184, "ClientMetadataAppNameTooLarge"),
     (186, "ClientMetadataCannotBeMutated"),
+    (197, "InvalidIndexSpecificationOption"),
     (202, "NetworkInterfaceExceededTimeLimit"),
     (251, "NoSuchTransaction"),
     (262, "ExceededTimeLimit"),
@@ -56,6 +58,7 @@ const NAMES: &[(i32, &str)] = &[
     (352, "UnsupportedOpQueryCommand"),
     (462, "IngressRequestRateLimitExceeded"),
     (10334, "BSONObjectTooLarge"),
+    (13297, "DatabaseDifferCase"),
     (31082, "SearchNotEnabled"),
 ];
 

@@ -125,11 +125,6 @@ impl Cursors {
         })
     }
 
-    /// Takes out those of a server that is gone. Gives their number.
-    pub fn forget_server(&self, address: &str) -> usize {
-        self.retain(|entry| &*entry.cursor.server != address)
-    }
-
     /// How many are open.
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).len()).sum()

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use mdb_auth::AuthError;
-use mdb_scope::Refusal;
+use mdb_scope::{Refusal, STATE_CHANGE_CODES};
 use mdb_telemetry::CommandOutcome;
 use mdb_upstream::{ExchangeError, UpstreamError};
 use mdb_wire::{CommandError, DecodeError};
@@ -11,6 +11,7 @@ use mdb_wire::{CommandError, DecodeError};
 use crate::announcement::TopologyVersion;
 use crate::codes::code_name;
 use crate::labels::{self, Labels};
+use crate::namespaces::server_code;
 use crate::random;
 
 /// Why a command got no reply of its own. `Display` is for logs; clients read [`Error::client_text`].
@@ -70,6 +71,10 @@ pub enum Error {
         /// What the command was eligible for.
         labels: Labels,
     },
+    /// The upstream refused what the proxy asked of it in its own name, or did not let the proxy's user do what a client asked
+    /// for. For the operator to mend; the client can only be told that much.
+    #[error("the upstream refused the proxy's user: {0}")]
+    Unprivileged(String),
     /// The proxy is going away.
     #[error("the proxy is shutting down")]
     ShuttingDown {
@@ -282,6 +287,21 @@ impl Error {
         }
     }
 
+    /// What the proxy asked in its own name failed; `None`: it was not answered in time.
+    pub(crate) fn control(error: Option<mongodb::error::Error>, labels: Labels) -> Self {
+        match error.as_ref().and_then(server_code) {
+            // Another app has the name, or nobody has; which is not for this one to know.
+            Some(13297) => Refusal::database_differs_in_case(
+                "db already exists with different case; choose a name that differs in more than case",
+            )
+            .into(),
+            Some(code) if !STATE_CHANGE_CODES.contains(&code) => {
+                Self::Unprivileged(error.map(|e| e.to_string()).unwrap_or_default())
+            }
+            _ => Self::Control { error, labels },
+        }
+    }
+
     /// MongoDB's number.
     pub fn code(&self) -> i32 {
         match self {
@@ -299,7 +319,7 @@ impl Error {
             // Nothing was sent for the client yet: drivers may try again.
             Self::Control { .. } => 6,
             Self::ShuttingDown { .. } => 91,
-            Self::Incident { .. } => 8,
+            Self::Unprivileged(_) | Self::Incident { .. } => 8,
         }
     }
 
@@ -330,6 +350,9 @@ impl Error {
             Self::Exchange { error, .. } => error.client_text().into(),
             Self::Control { .. } => "the deployment did not answer the proxy in time".into(),
             Self::ShuttingDown { .. } => "the proxy is shutting down".into(),
+            Self::Unprivileged(_) => {
+                "the deployment refused what the proxy asked of it; its operator finds the reason in the proxy's log".into()
+            }
             Self::Incident { id, .. } => {
                 format!("the deployment's reply cannot be passed on (incident {id:08x})").into()
             }
@@ -353,6 +376,7 @@ impl Error {
             | Self::Legacy(_)
             | Self::Refusal(_)
             | Self::Limit(Limit::CursorsOfApp)
+            | Self::Unprivileged(_)
             | Self::Incident { .. } => labels::NONE,
         }
     }
@@ -363,6 +387,7 @@ impl Error {
             Self::Upstream { .. }
             | Self::Exchange { .. }
             | Self::Control { .. }
+            | Self::Unprivileged(_)
             | Self::Incident { .. } => CommandOutcome::UpstreamError,
             Self::Decode(_)
             | Self::Command(_)

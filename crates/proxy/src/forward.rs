@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mdb_scope::{
-    AppId, CollectionFacts, CommandSpec, CursorFacts, Duty, Facts, FieldName, Glance, ReplyRule,
-    ReplyView, Rule, Scope, Scoped, collection_of, cursor_not_found, glance, required_action,
+    AppId, CollectionFacts, CommandSpec, CursorFacts, Duty, Facts, FieldName, Glance, Incident,
+    Refusal, ReplyRule, ReplyView, Rule, Scope, Scoped, check_namespace, collection_of,
+    cursor_not_found, glance, required_action,
 };
 use mdb_upstream::{Lease, Sent, ServerHello};
 use mdb_wire::frame::HEADER_BYTES;
@@ -160,14 +161,8 @@ pub(crate) async fn within<T>(
     let labels = when_lost(command, true);
     match tokio::time::timeout_at(deadline, work).await {
         Ok(Ok(done)) => Ok(done),
-        Ok(Err(error)) => Err(Error::Control {
-            error: Some(error),
-            labels,
-        }),
-        Err(_) => Err(Error::Control {
-            error: None,
-            labels,
-        }),
+        Ok(Err(error)) => Err(Error::control(Some(error), labels)),
+        Err(_) => Err(Error::control(None, labels)),
     }
 }
 
@@ -223,36 +218,48 @@ impl<'a> Journey<'a> {
 
     /// A command that is rewritten by its row and sent.
     async fn travel(&self, out: &mut Vec<u8>) -> Result<(), Error> {
-        let known = match target(self.spec, self.command)? {
-            Some(collection) => Some(self.known(collection).await?),
-            None => None,
+        let Some(collection) = target(self.spec, self.command)? else {
+            let none = CollectionFacts::default();
+            let mut scoped = self.rewrite(&none)?;
+            return self.exchange(&mut scoped, &none, out).await;
         };
-        let none = CollectionFacts::default();
-        let collection = known.as_ref().map_or(&none, |known| &known.facts);
-        let mut scoped = self.with_facts(collection, |facts| {
-            self.scope.apply(self.spec, self.command, facts)
-        })?;
-        self.exchange(&mut scoped, collection, out).await
+        check_namespace(self.command, collection, self.control_database())?;
+        let place = self.place(collection);
+        let mut known = self
+            .namespace(self.forward.namespaces.look_up(place))
+            .await?;
+        // What is refused must leave no trace: the collection is made after the command was rewritten.
+        let mut scoped = self.rewrite(&known.facts)?;
+        if let Some(made) = self.prepare(place, &known).await? {
+            scoped = self.rewrite(&made.facts)?;
+            known = made;
+        }
+        self.exchange(&mut scoped, &known.facts, out).await
     }
 
-    /// What is known of the collection; made ready if the command may create it.
-    async fn known(&self, collection: &'a str) -> Result<Arc<Known>, Error> {
-        let place = self.place(collection);
+    fn rewrite(&self, collection: &CollectionFacts) -> Result<Scoped, Refusal> {
+        self.with_facts(collection, |facts| {
+            self.scope.apply(self.spec, self.command, facts)
+        })
+    }
+
+    /// Makes the collection before a command that may create it; then gives what is known of it now.
+    async fn prepare(&self, place: Place<'_>, known: &Known) -> Result<Option<Arc<Known>>, Error> {
         let namespaces = &self.forward.namespaces;
-        let known = self.namespace(namespaces.look_up(place)).await?;
-        if may_create(self.spec, self.command) {
-            let (known, _) = self
-                .namespace(namespaces.ready(place, self.in_transaction()))
+        let in_transaction = self.in_transaction();
+        if may_create(self.spec, self.command) && !known.is_ready(in_transaction) {
+            let made = self
+                .namespace(namespaces.ready(place, in_transaction))
                 .await?;
-            return Ok(known);
+            return Ok(Some(made.0));
         }
-        if !known.exists && self.in_transaction() {
-            return self.namespace(namespaces.exist(place)).await;
+        if !known.exists && in_transaction {
+            return self.namespace(namespaces.exist(place)).await.map(Some);
         }
-        if Namespaces::wants_refresh(&known) {
-            self.refresh_behind(collection);
+        if Namespaces::wants_refresh(known) {
+            self.refresh_behind(place.collection);
         }
-        Ok(known)
+        Ok(None)
     }
 
     /// Awaits what is learned of a namespace, no longer than the command may wait.
@@ -265,14 +272,8 @@ impl<'a> Journey<'a> {
         match tokio::time::timeout_at(self.deadline, work).await {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(NamespaceError::Refused(refusal))) => Err(refusal.into()),
-            Ok(Err(NamespaceError::Driver(error))) => Err(Error::Control {
-                error: Some(error),
-                labels,
-            }),
-            Err(_) => Err(Error::Control {
-                error: None,
-                labels,
-            }),
+            Ok(Err(NamespaceError::Driver(error))) => Err(Error::control(Some(error), labels)),
+            Err(_) => Err(Error::control(None, labels)),
         }
     }
 
@@ -462,14 +463,14 @@ fn write_reply(
     if let Some(error) = failure {
         return Err(error);
     }
-    written.map_err(|incident| Error::incident(incident.to_string()))
+    written.map_err(|incident| match incident {
+        Incident::UpstreamUnauthorized(text) => Error::Unprivileged(text),
+        _ => Error::incident(incident.to_string()),
+    })
 }
 
 /// The collection that a command names, if it works on one.
-fn target<'a>(
-    spec: &CommandSpec,
-    command: &Command<'a>,
-) -> Result<Option<&'a str>, mdb_scope::Refusal> {
+fn target<'a>(spec: &CommandSpec, command: &Command<'a>) -> Result<Option<&'a str>, Refusal> {
     if spec.name == "explain" {
         let inner = command.target.as_document().and_then(Document::first);
         return Ok(inner.and_then(|first| first.as_str()));
@@ -522,7 +523,7 @@ impl Journey<'_> {
         if !self.in_transaction() {
             return Ok(());
         }
-        Err(mdb_scope::Refusal::not_in_transaction(format!(
+        Err(Refusal::not_in_transaction(format!(
             "Cannot run '{}' in a multi-document transaction.",
             self.spec.name
         ))

@@ -44,6 +44,21 @@ pub(crate) struct Known {
     is_refreshing: AtomicBool,
 }
 
+impl Known {
+    /// Whether a write, perhaps in a transaction, needs nothing to be made first.
+    pub(crate) fn is_ready(&self, in_transaction: bool) -> bool {
+        self.readiness >= wanted(in_transaction)
+    }
+}
+
+fn wanted(in_transaction: bool) -> Readiness {
+    if in_transaction {
+        Readiness::Provisional
+    } else {
+        Readiness::Ready
+    }
+}
+
 /// What was made sure of before a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Readiness {
@@ -181,13 +196,8 @@ impl Namespaces {
         place: Place<'_>,
         in_transaction: bool,
     ) -> Result<(Arc<Known>, bool), NamespaceError> {
-        let wanted = if in_transaction {
-            Readiness::Provisional
-        } else {
-            Readiness::Ready
-        };
         let known = self.look_up(place).await?;
-        if known.readiness >= wanted {
+        if known.is_ready(in_transaction) {
             return Ok((known, false));
         }
         let _alone = self.lock(place).lock().await;
@@ -200,7 +210,7 @@ impl Namespaces {
             is_provisional: in_transaction,
         };
         let is_new = place.control().enter(place.scope.app(), &entry).await?;
-        Ok((self.remember(place, wanted).await?, is_new))
+        Ok((self.remember(place, wanted(in_transaction)).await?, is_new))
     }
 
     /// Makes the physical collection before a transaction first looks at it: once the transaction holds its lock, it could

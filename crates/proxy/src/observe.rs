@@ -38,14 +38,17 @@ pub(crate) fn observe(shared: &Shared, connection: &Connection, observed: &Obser
     }
     match observed.error {
         Some(Error::Refusal(refusal)) => shared.metrics.refusal(refusal.name),
-        Some(error @ Error::Incident { .. }) => {
-            shared.metrics.isolation_incident();
+        Some(error @ (Error::Incident { .. } | Error::Unprivileged(_))) => {
+            if matches!(error, Error::Incident { .. }) {
+                shared.metrics.isolation_incident();
+            }
             tracing::error!(
                 connection = connection.id,
                 app = connection.identity().map(|i| i.app.id.as_str()),
                 command = spec.map_or(OTHER_COMMAND, |spec| spec.name),
+                namespace = ?observed.namespace(),
                 %error,
-                "a reply was withheld"
+                "a command got no reply of its own"
             );
         }
         Some(_) | None => {}

@@ -32,6 +32,7 @@ pub fn for_error(error: &Error, out: &mut Vec<u8>) {
         | Error::Upstream { .. }
         | Error::Exchange { .. }
         | Error::Control { .. }
+        | Error::Unprivileged(_)
         | Error::Incident { .. } => None,
     };
     let mut writer = Writer::new(std::mem::take(out));

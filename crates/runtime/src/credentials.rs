@@ -124,3 +124,41 @@ fn problem(manifest: &AppManifest, text: String) -> Problem {
 
 /// Keeps the salts apart from anything else that may be made of the connection string one day.
 const SALT_LABEL: &[u8] = b"mdb-runtime salts v1\0";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a verifier made with one string's salts is taken where the other string's salts are in use.
+    fn agree(one: &str, other: &str) -> bool {
+        let salts_of = |uri: &str| salts(&Secret::new(uri.to_owned()));
+        let password = Secret::new("pencil".to_owned());
+        let verifier = Verifier::try_new("ann", &password, &salts_of(one)).unwrap();
+        Credentials::new(salts_of(other))
+            .insert(verifier, ())
+            .is_ok()
+    }
+
+    #[test]
+    fn salts_are_those_of_the_connection_string() {
+        assert!(agree("mongodb://a", "mongodb://a"));
+        assert!(!agree("mongodb://a", "mongodb://b"));
+    }
+
+    #[test]
+    fn roles_become_grants() {
+        for (roles, expected) in [
+            (vec![Role::Read], (true, false, false)),
+            (vec![Role::ReadWrite, Role::DbAdmin], (false, true, true)),
+            (Role::ALL.to_vec(), (true, true, true)),
+        ] {
+            let credential = Credential {
+                username: "ann".to_owned(),
+                password: Secret::new("pencil".to_owned()),
+                roles: roles.into_iter().collect(),
+            };
+            let Grants { read, write, admin } = grants(&credential);
+            assert_eq!((read, write, admin), expected);
+        }
+    }
+}

@@ -136,11 +136,9 @@ pub(crate) fn read_preference(element: &Element<'_>) -> Result<Option<ReadPrefer
             Some(u32::try_from(seconds).unwrap_or(u32::MAX))
         }
         Some(_) => {
-            return Err(Refusal {
-                code: 160,
-                name: "MaxStalenessOutOfRange",
-                text: "$readPreference.maxStalenessSeconds must be at least 90".into(),
-            });
+            return Err(Refusal::max_staleness(
+                "$readPreference.maxStalenessSeconds must be at least 90",
+            ));
         }
     };
     if mode == ReadMode::Primary {

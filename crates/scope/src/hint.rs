@@ -41,6 +41,7 @@ impl<'a> Plan<'a> {
                     Kind::Null => return Ok(()),
                     _ => crate::generic::document(element, "sort")?,
                 };
+                no_repeats(sort, "a sort")?;
                 self.sort = (!sort.is_empty()).then_some(*element);
             }
             Take::Hint => {
@@ -139,11 +140,9 @@ impl<'a> Plan<'a> {
     /// `min` and `max` need their index named; both sides get the app in front, so that the scan stays inside the app.
     fn bounds(&self, body: &Body<'_, '_>, w: &mut Writer) -> Result<(), Refusal> {
         let Some(hint) = &self.hint else {
-            return Err(Refusal {
-                code: 51173,
-                name: "Location51173",
-                text: "A hint is required when using min()/max(), naming the index to use".into(),
-            });
+            return Err(Refusal::bounds_without_hint(
+                "A hint is required when using min()/max(), naming the index to use",
+            ));
         };
         let (name, key) = if names_id_index(hint) && body.facts.collection.has_base_indexes {
             (
@@ -176,6 +175,14 @@ const MIN_KEY: Element<'static> = Element {
     raw: &[0xFF, 0],
 };
 
+/// `MaxKey` as an element kind.
+const MAX_KEY: Element<'static> = Element {
+    kind: Kind::MaxKey,
+    key: b"",
+    value: &[],
+    raw: &[0x7F, 0],
+};
+
 fn bound(
     body: &Body<'_, '_>,
     w: &mut Writer,
@@ -190,6 +197,9 @@ fn bound(
         no_repeats(fields, "an index bound")?;
         body.scope.stamp(w);
         for field in fields.elements() {
+            if body.scope.field().begins(field.key) {
+                return Err(body.scope.reserved());
+            }
             w.element(&field);
         }
     } else {
@@ -201,7 +211,9 @@ fn bound(
             body.scope.stamp(w);
         }
         for field in key.elements() {
-            w.renamed(field.key, &MIN_KEY);
+            // A descending field begins at its greatest value.
+            let is_descending = field.as_integer().is_some_and(|direction| direction < 0);
+            w.renamed(field.key, if is_descending { &MAX_KEY } else { &MIN_KEY });
         }
     }
     w.end(document);

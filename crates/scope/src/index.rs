@@ -454,14 +454,10 @@ fn check_option(option: &Element<'_>) -> Result<(), Refusal> {
             option.name()
         ))),
         Some(_) => Ok(()),
-        None => Err(Refusal {
-            code: 197,
-            name: "InvalidIndexSpecificationOption",
-            text: format!(
-                "The field '{}' is not valid for an index specification",
-                option.name()
-            ),
-        }),
+        None => Err(Refusal::invalid_index_option(format!(
+            "The field '{}' is not valid for an index specification",
+            option.name()
+        ))),
     }
 }
 

@@ -47,6 +47,7 @@ mod stamp;
 mod statements;
 mod text;
 mod update;
+pub mod verify;
 
 pub use app::{AppId, SLUG_BYTES_MAX, SlugError};
 pub use apply::{check_catalog_command, cursor_ids, cursor_not_found, required_action};
@@ -59,7 +60,7 @@ pub use facts::{
     cluster_time_of,
 };
 pub use index::dropped_indexes;
-pub use namespace::{NAMESPACE_BYTES_MAX, check_collection, collection_of};
+pub use namespace::{NAMESPACE_BYTES_MAX, check_collection, check_namespace, collection_of};
 pub use refusal::{REFUSAL_CODES, Refusal};
 pub use reply::{Glance, Incident, ReplyView, STATE_CHANGE_CODES, glance};
 pub use scope::{FieldName, FieldNameError, Scope};

@@ -25,6 +25,19 @@ pub(crate) fn check_database(command: &Command<'_>, control_database: &str) -> R
     Ok(())
 }
 
+/// Checks that a command may look at a collection at all: its database and its name.
+///
+/// # Errors
+/// 13 and 73, as for the parts.
+pub fn check_namespace(
+    command: &Command<'_>,
+    collection: &str,
+    control_database: &str,
+) -> Result<(), Refusal> {
+    check_database(command, control_database)?;
+    check_collection(collection)
+}
+
 /// Checks the name of a collection.
 ///
 /// # Errors

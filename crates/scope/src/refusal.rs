@@ -65,12 +65,18 @@ refusals! {
     index_key_specs_conflict = 86 "IndexKeySpecsConflict";
     /// Not for this kind of collection or command.
     command_not_supported = 115 "CommandNotSupported";
+    /// `maxStalenessSeconds` too small.
+    max_staleness = 160 "MaxStalenessOutOfRange";
     /// Unknown expression.
     invalid_pipeline_operator = 168 "InvalidPipelineOperator";
+    /// An index option that no server knows.
+    invalid_index_option = 197 "InvalidIndexSpecificationOption";
     /// Not inside a transaction.
     not_in_transaction = 263 "OperationNotSupportedInTransaction";
     /// A document beyond the size limit.
     object_too_large = 10334 "BSONObjectTooLarge";
+    /// A database whose name differs from another's in case only.
+    database_differs_in_case = 13297 "DatabaseDifferCase";
     /// No search here.
     search_not_enabled = 31082 "SearchNotEnabled";
     /// Unknown projection expression.
@@ -87,6 +93,8 @@ refusals! {
     unknown_field = 40415 "Location40415";
     /// A stage in the wrong place.
     misplaced_stage = 40602 "Location40602";
+    /// `min` or `max` without a hint.
+    bounds_without_hint = 51173 "Location51173";
 }
 
 impl Refusal {

@@ -71,28 +71,6 @@ async fn idle_ones_are_reaped_when_the_server_closes_them() {
 }
 
 #[tokio::test]
-async fn a_lost_server_takes_its_cursors_along() {
-    let metrics = Metrics::new();
-    let shop = app("shop", &metrics);
-    let (cursors, now) = (Cursors::default(), Instant::now());
-    for server in ["a:1", "b:1", "a:1"] {
-        cursors.open(&shop, cursor(&shop, server), now).unwrap();
-    }
-    assert!(
-        metrics
-            .render()
-            .contains("mdb_runtime_open_cursors{app=\"shop\"} 3")
-    );
-    assert_eq!(cursors.forget_server("a:1"), 2);
-    assert_eq!(cursors.len(), 1);
-    assert!(
-        metrics
-            .render()
-            .contains("mdb_runtime_open_cursors{app=\"shop\"} 1")
-    );
-}
-
-#[tokio::test]
 async fn an_app_has_so_many_and_no_more() {
     let metrics = Metrics::new();
     let shop = app("shop", &metrics);

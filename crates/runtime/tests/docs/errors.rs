@@ -1,0 +1,253 @@
+//! `docs/errors.md`: every code that the proxy answers with.
+
+use std::fmt::Write as _;
+use std::io;
+use std::time::Duration;
+
+use mdb_auth::AuthError;
+use mdb_proxy::labels::{self, Labels};
+use mdb_proxy::{
+    ApiError, AwaitingFlaw, Error, HelloError, LegacyError, Limit, SaslError, TopologyVersion,
+    code_name,
+};
+use mdb_scope::{REFUSAL_CODES, STATE_CHANGE_CODES};
+use mdb_upstream::{ExchangeError, Sent, UpstreamError};
+
+use crate::{begin, check_page};
+
+#[test]
+fn the_page_of_errors_is_fresh() {
+    let mut page = begin("Error codes");
+    page.push_str(ERRORS);
+    page.push_str("## Refusals\n\nNothing was sent upstream. The connection stays.\n\n| code | name | meaning |\n|---|---|---|\n");
+    let mut rows: Vec<(i32, &str)> = REFUSAL_CODES.to_vec();
+    rows.extend(SINGLE_CODES);
+    rows.sort_unstable();
+    for (code, name) in rows {
+        let meaning = MEANINGS.iter().find(|(known, _)| *known == code);
+        let (_, meaning) = meaning.unwrap_or_else(|| panic!("{code} has no meaning in MEANINGS"));
+        writeln!(page, "| {code} | {name} | {meaning} |").unwrap();
+    }
+    page.push_str(
+        "\n## Messages that cannot be read\n\n| code | name | meaning |\n|---|---|---|\n",
+    );
+    for (code, meaning) in MALFORMED {
+        writeln!(page, "| {code} | {} | {meaning} |", code_name(*code)).unwrap();
+    }
+    section(&mut page, "Log-in and hand-shake", &handshake_errors());
+    section(
+        &mut page,
+        "Limits",
+        &[Limit::ConnectionsOfApp.into(), Limit::CursorsOfApp.into()],
+    );
+    section(
+        &mut page,
+        "The upstream and the proxy itself",
+        &upstream_errors(),
+    );
+    let codes: Vec<String> = STATE_CHANGE_CODES.iter().map(ToString::to_string).collect();
+    writeln!(page, "\n## Codes that never reach a client\n\n{}: they speak of a member of the deployment, and a driver would \
+         take them as speaking of the proxy. In their place stands 6 HostUnreachable, with the labels that the server gave.",
+        codes.join(", ")).unwrap();
+    page.push_str(LABELS);
+    check_page("errors.md", &page);
+}
+
+#[test]
+fn every_meaning_has_its_code() {
+    for (code, _) in MEANINGS {
+        let is_known = REFUSAL_CODES
+            .iter()
+            .chain(SINGLE_CODES)
+            .any(|(known, _)| known == code);
+        assert!(is_known, "{code} is no refusal");
+    }
+}
+
+const ERRORS: &str = "An error of the proxy looks like one of the server: `{ok: 0, errmsg, code, codeName, errorLabels?}`. The text \
+    says what, why, and what to do instead. Errors of the upstream server pass with their code; their texts are put into \
+    the app's own terms, and a text that would still name the scope field is withheld.\n\n";
+
+/// Refusals that are made in one place only, with their names.
+const SINGLE_CODES: &[(i32, &str)] = &[
+    (160, "MaxStalenessOutOfRange"),
+    (197, "InvalidIndexSpecificationOption"),
+    (51173, "Location51173"),
+];
+
+const MEANINGS: &[(i32, &str)] = &[
+    (
+        2,
+        "A value or an operator that is not taken, or a read that names the scope field.",
+    ),
+    (
+        9,
+        "Something that cannot be parsed, or an update operator that is not known.",
+    ),
+    (
+        13,
+        "Not logged in, not allowed by the roles, not available to apps, or a document of another owner.",
+    ),
+    (14, "A field of the wrong kind."),
+    (15, "Nested too deep."),
+    (16, "Too many statements, or none."),
+    (20, "Not available on shared collections."),
+    (26, "The app has no such collection."),
+    (27, "The app has no such index."),
+    (43, "The app has no such cursor."),
+    (48, "The app has the collection already."),
+    (59, "No such command."),
+    (66, "A change of the scope field."),
+    (67, "The index cannot be had on a shared collection."),
+    (72, "An option that is not available."),
+    (
+        73,
+        "A name of a database or collection that an app cannot have.",
+    ),
+    (76, "The state of replication is not shown to apps."),
+    (85, "An index with these options has another name."),
+    (86, "An index with this name has other options."),
+    (115, "Not for this kind of command."),
+    (160, "`maxStalenessSeconds` below 90."),
+    (168, "An expression that is not known or not available."),
+    (197, "An option of an index that is not known."),
+    (263, "Not inside a transaction."),
+    (
+        10334,
+        "The command would be larger than the upstream takes.",
+    ),
+    (31082, "No search here."),
+    (
+        31325,
+        "An expression in a projection that is not known or not available.",
+    ),
+    (40323, "A stage that is not an object with one field."),
+    (40324, "A stage that is not known."),
+    (40413, "A field stands twice where that matters."),
+    (40414, "A required field is missing."),
+    (40415, "A field that is not known or not available."),
+    (40602, "A stage in the wrong place."),
+    (51173, "`min` or `max` without `hint`."),
+];
+
+/// What the decoder and the reading of commands answer.
+const MALFORMED: &[(i32, &str)] = &[
+    (15, "A document nested too deep. The connection is closed."),
+    (17, "The bytes are no message. The connection is closed."),
+    (
+        22,
+        "A document that is not well formed. The connection is closed.",
+    ),
+    (59, "An empty command."),
+    (73, "`$db` is no name of a database."),
+    (40413, "A field of the command stands twice."),
+    (40431, "A document sequence stands twice."),
+    (
+        40433,
+        "A field stands in the body and as a document sequence.",
+    ),
+    (40571, "`$db` is missing."),
+];
+
+const LABELS: &str = "\n## Labels\n\n\
+    Drivers add no labels to errors of a current server, so the proxy adds them to its own.\n\n\
+    | the command | labels when it was lost on its way |\n|---|---|\n\
+    | a read outside of a transaction, a `getMore` | none: drivers retry reads by the code |\n\
+    | a write with `txnNumber` | `RetryableWriteError`; with `NoWritesPerformed` if nothing was sent |\n\
+    | a write without `txnNumber` | none |\n\
+    | a statement in a transaction | `TransientTransactionError` |\n\
+    | `commitTransaction`, `abortTransaction` | `RetryableWriteError` |\n";
+
+fn section(page: &mut String, title: &str, errors: &[Error]) {
+    writeln!(
+        page,
+        "\n## {title}\n\n| code | name | text |\n|---|---|---|"
+    )
+    .unwrap();
+    for error in errors {
+        let (code, name, text) = (error.code(), error.code_name(), error.client_text());
+        writeln!(page, "| {code} | {name} | {text} |").unwrap();
+    }
+}
+
+fn handshake_errors() -> Vec<Error> {
+    let awaiting = |flaw| HelloError::Awaiting {
+        flaw,
+        as_mongos: true,
+    };
+    let missing = SaslError::Missing {
+        command: "saslStart",
+        field: "payload",
+    };
+    vec![
+        AuthError::BadCredentials.into(),
+        AuthError::MechanismUnavailable("NAME".to_owned()).into(),
+        AuthError::NoConversation.into(),
+        AuthError::OwnNonce.into(),
+        SaslError::ConversationId.into(),
+        missing.into(),
+        SaslError::PayloadKind.into(),
+        SaslError::PayloadText.into(),
+        SaslError::OtherIdentity.into(),
+        HelloError::MetadataAgain.into(),
+        HelloError::ApplicationName.into(),
+        awaiting(AwaitingFlaw::Half).into(),
+        awaiting(AwaitingFlaw::Version).into(),
+        awaiting(AwaitingFlaw::NegativeCounter).into(),
+        awaiting(AwaitingFlaw::Wait).into(),
+        awaiting(AwaitingFlaw::CounterAhead).into(),
+        awaiting(AwaitingFlaw::ExhaustWithoutWait).into(),
+        ApiError::Version.into(),
+        ApiError::NoVersion.into(),
+        ApiError::Strict("buildInfo").into(),
+        LegacyError::Command.into(),
+        LegacyError::Query.into(),
+    ]
+}
+
+fn upstream_errors() -> Vec<Error> {
+    let labels: Labels = labels::NONE;
+    let waited = Duration::ZERO;
+    let upstream = |error| Error::Upstream { error, labels };
+    let exhausted = UpstreamError::PoolExhausted {
+        server: "host:27017".into(),
+        in_use: 0,
+        connecting: 0,
+        waiting: 0,
+        waited,
+    };
+    let unreachable = UpstreamError::Connect {
+        server: "host:27017".into(),
+        source: io::ErrorKind::ConnectionRefused.into(),
+    };
+    let broken = ExchangeError {
+        kind: mdb_upstream::ExchangeErrorKind::Spent,
+        sent: Sent::MaybeSome,
+    };
+    let version = TopologyVersion {
+        process_id: [0; 12],
+        counter: 0,
+    };
+    vec![
+        upstream(UpstreamError::NoServer {
+            wanted: "primary",
+            waited,
+        }),
+        upstream(UpstreamError::Deadline { waited }),
+        upstream(exhausted),
+        upstream(unreachable),
+        Error::Exchange {
+            error: broken,
+            labels,
+        },
+        Error::Control {
+            error: None,
+            labels,
+        },
+        Error::ShuttingDown { version, labels },
+        Error::Incident {
+            id: 0,
+            what: "".into(),
+        },
+    ]
+}
