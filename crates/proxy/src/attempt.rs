@@ -116,7 +116,7 @@ mod tests {
             is_ok,
             code: (!is_ok).then_some(code),
             state_change: Some(code),
-            is_duplicate_id: false,
+            ..Glance::default()
         };
         // Refused before it was begun; broken off; done, but perhaps to be undone.
         let cases = [

@@ -297,14 +297,9 @@ impl<'a> Journey<'a> {
             return Ok(());
         };
         let start = out.len();
-        self.exchange(&mut scoped, &before.facts, out).await?;
+        let seen = self.exchange(&mut scoped, &before.facts, out).await?;
         let after = self.namespace(namespaces.refresh(place)).await?;
-        let answered = Document::parse_shallow(out.get(start..).unwrap_or_default());
-        let is_ok = answered
-            .ok()
-            .and_then(|d| d.find("ok"))
-            .is_some_and(|ok| ok.as_flag() == Some(true));
-        if is_ok {
+        if seen.is_ok {
             let exist = before.facts.indexes.len() == after.facts.indexes.len();
             out.truncate(start);
             index_counts(out, &before, &after, is_new, exist);
@@ -404,7 +399,7 @@ impl<'a> Journey<'a> {
             })?;
             let mut ignored = Vec::new();
             match self.exchange(&mut scoped, &none, &mut ignored).await {
-                Ok(()) => killed.push(id),
+                Ok(_) => killed.push(id),
                 // Its member is gone, and the cursor with it.
                 Err(_) => unknown.push(id),
             }

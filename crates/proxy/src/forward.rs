@@ -221,7 +221,7 @@ impl<'a> Journey<'a> {
         let Some(collection) = target(self.spec, self.command)? else {
             let none = CollectionFacts::default();
             let mut scoped = self.rewrite(&none)?;
-            return self.exchange(&mut scoped, &none, out).await;
+            return self.exchange(&mut scoped, &none, out).await.map(|_| ());
         };
         check_namespace(self.command, collection, self.control_database())?;
         let place = self.place(collection);
@@ -234,7 +234,19 @@ impl<'a> Journey<'a> {
             scoped = self.rewrite(&made.facts)?;
             known = made;
         }
-        self.exchange(&mut scoped, &known.facts, out).await
+        let start = out.len();
+        let seen = self.exchange(&mut scoped, &known.facts, out).await?;
+        if scoped.hints_base() && seen.is_hint_unknown {
+            // Someone has dropped the collection behind the proxy: what is known of it is wrong.
+            out.truncate(start);
+            self.forward.namespaces.forget(place);
+            let known = self
+                .namespace(self.forward.namespaces.look_up(place))
+                .await?;
+            let mut scoped = self.rewrite(&known.facts)?;
+            self.exchange(&mut scoped, &known.facts, out).await?;
+        }
+        Ok(())
     }
 
     fn rewrite(&self, collection: &CollectionFacts) -> Result<Scoped, Refusal> {
@@ -344,7 +356,7 @@ impl<'a> Journey<'a> {
         scoped: &mut Scoped,
         collection: &CollectionFacts,
         out: &mut Vec<u8>,
-    ) -> Result<(), Error> {
+    ) -> Result<Glance, Error> {
         let result = self
             .exchange_with(scoped, collection, out, &mut |lease, rule, upstream_id| {
                 if upstream_id == 0 {
@@ -357,7 +369,7 @@ impl<'a> Journey<'a> {
         if let Err(Error::Limit(_)) = &result {
             tracing::warn!(app = %self.identity.app.id, "an app holds too many open cursors");
         }
-        result.map(|_| ())
+        result
     }
 
     fn open_cursor(&self, lease: &Lease, rule: ReplyRule, upstream_id: i64) -> Result<i64, Error> {

@@ -260,7 +260,9 @@ impl Namespaces {
                 known.is_refreshing.store(false, Ordering::Relaxed);
             }
         })?;
-        if let Some(known) = before.filter(|_| fresh.exists) {
+        if let Some(known) = before.filter(|known| {
+            fresh.exists && fresh.facts.has_base_indexes == known.facts.has_base_indexes
+        }) {
             fresh.readiness = known.readiness;
         }
         let fresh = Arc::new(fresh);

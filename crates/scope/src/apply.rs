@@ -78,6 +78,7 @@ impl Scope {
                 strips: cursor.strips,
             },
             is_upsert_by_id: false,
+            hints_base: false,
         };
         seal(w, facts, outcome)
     }
@@ -106,6 +107,7 @@ impl Scope {
             retry: Retry::GetMore,
             rule: ReplyRule::Plain,
             is_upsert_by_id: false,
+            hints_base: false,
         };
         seal(w, facts, outcome)
     }
@@ -130,6 +132,7 @@ impl Scope {
             retry: body.retry(),
             rule: reply_rule(&body, strip),
             is_upsert_by_id: is_upsert_by_id(&body),
+            hints_base: body.hints_base.get(),
         })
     }
 
@@ -157,6 +160,7 @@ impl Scope {
             retry: Retry::Read,
             rule: ReplyRule::Explain,
             is_upsert_by_id: false,
+            hints_base: body.hints_base.get(),
         })
     }
 
@@ -204,6 +208,7 @@ impl Scope {
             retry: Retry::Read,
             rule: ReplyRule::Plain,
             is_upsert_by_id: false,
+            hints_base: false,
         })
     }
 
@@ -231,6 +236,7 @@ impl Scope {
             retry: Retry::TransactionEnd,
             rule: ReplyRule::Plain,
             is_upsert_by_id: false,
+            hints_base: false,
         })
     }
 }
@@ -251,6 +257,7 @@ pub(crate) struct Outcome {
     pub(crate) retry: Retry,
     pub(crate) rule: ReplyRule,
     pub(crate) is_upsert_by_id: bool,
+    pub(crate) hints_base: bool,
 }
 
 pub(crate) fn seal(w: Writer, facts: &Facts<'_>, outcome: Outcome) -> Result<Scoped, Refusal> {
@@ -273,6 +280,7 @@ pub(crate) fn seal(w: Writer, facts: &Facts<'_>, outcome: Outcome) -> Result<Sco
         retry: outcome.retry,
         rule: outcome.rule,
         is_upsert_by_id: outcome.is_upsert_by_id,
+        hints_base: outcome.hints_base,
     })
 }
 
@@ -390,6 +398,11 @@ fn is_upsert_by_id(body: &Body<'_, '_>) -> bool {
 }
 
 impl<'a> Body<'a, '_> {
+    /// Whether the command has no more than one statement.
+    pub(crate) fn is_single(&self) -> bool {
+        self.statements().nth(1).is_none()
+    }
+
     /// The statements or documents of a write, wherever they stand.
     fn statements(&self) -> impl Iterator<Item = Document<'a>> {
         let name = sequence_argument(self.spec).map_or("", |(name, _)| name);

@@ -1,5 +1,7 @@
 //! The walk over a command's fields: each by its row, written into the upstream's command.
 
+use std::cell::Cell;
+
 use mdb_wire::{Command, Document, Element, Kind, Writer};
 
 use crate::arguments::{self, Argument, Take};
@@ -13,7 +15,10 @@ use crate::sight::Sight;
 use crate::{expression, filter, generic, hint, projection, statements, update};
 
 /// What one field says about how others are written; read before anything is written.
-#[allow(clippy::struct_excessive_bools, reason = "each is a fact that a field states by itself")]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact that a field states by itself"
+)]
 #[derive(Debug, Default)]
 pub(crate) struct Prelude<'a> {
     pub(crate) is_collated: bool,
@@ -34,6 +39,8 @@ pub(crate) struct Body<'a, 'f> {
     pub(crate) command: &'a Command<'a>,
     pub(crate) facts: &'a Facts<'f>,
     pub(crate) prelude: Prelude<'a>,
+    /// Whether the proxy named a base index by itself.
+    pub(crate) hints_base: Cell<bool>,
 }
 
 impl<'a, 'f> Body<'a, 'f> {
@@ -55,12 +62,18 @@ impl<'a, 'f> Body<'a, 'f> {
             let take = row(spec, &element)?.take;
             prelude.learn(take, &element)?;
         }
+        if spec.name == "aggregate" && command.body.find("pipeline").is_none() {
+            return Err(Refusal::missing_field(
+                "BSON field 'aggregate.pipeline' is missing but a required field",
+            ));
+        }
         Ok(Self {
             scope,
             spec,
             command,
             facts,
             prelude,
+            hints_base: Cell::new(false),
         })
     }
 
@@ -132,7 +145,9 @@ impl<'a, 'f> Body<'a, 'f> {
     ) -> Result<Option<Strip>, Refusal> {
         let sight = self.sight();
         match argument.take {
-            Take::Pass | Take::Collation | Take::ReadConcern | Take::WriteConcern => w.element(element),
+            Take::Pass | Take::Collation | Take::ReadConcern | Take::WriteConcern => {
+                w.element(element)
+            }
             Take::Filter => {
                 let path = self.path(argument);
                 let user = generic::document_or_null(element, &path)?;
@@ -143,7 +158,7 @@ impl<'a, 'f> Body<'a, 'f> {
                 let document = generic::document(element, &self.path(argument))?;
                 projection::write(sight, w, element.key, document)?;
             }
-            Take::Let => expression::write(sight, w, element.key, element)?,
+            Take::Let => expression::bindings(sight, w, element)?,
             Take::Pipeline => return self.pipeline(w, element).map(Some),
             // In a message of their own they go into a sequence.
             Take::Documents | Take::Updates | Take::Deletes if is_inner => {

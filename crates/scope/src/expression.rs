@@ -49,6 +49,31 @@ pub(crate) fn write(
     }
 }
 
+/// Writes variables, an expression each, under their own key. Only `CURRENT` could be bound besides names in lower case, and
+/// would change what `$field` means, in the proxy's own stages as well.
+///
+/// # Errors
+/// As [`write`], and 9 for a name that begins with an upper-case letter.
+pub(crate) fn bindings(
+    sight: Sight<'_>,
+    w: &mut Writer,
+    element: &Element<'_>,
+) -> Result<(), Refusal> {
+    let names = element
+        .as_document()
+        .into_iter()
+        .flat_map(Document::elements);
+    for variable in names {
+        if variable.key.first().is_none_or(u8::is_ascii_uppercase) {
+            return Err(Refusal::failed_to_parse(format!(
+                "'{}' starts with an invalid character for a user variable name",
+                variable.name()
+            )));
+        }
+    }
+    write(sight, w, element.key, element)
+}
+
 fn operator(sight: Sight<'_>, w: &mut Writer, element: &Element<'_>) -> Result<(), Refusal> {
     if !has(EXPRESSIONS, element.key) {
         return Err(unknown(element));
@@ -123,12 +148,19 @@ fn variables(element: &Element<'_>) -> Result<(), Refusal> {
 
 /// `$getField` without `input` reads the document itself: its field must be a constant, and not the hidden one.
 fn field_of_current(sight: Sight<'_>, element: &Element<'_>) -> Result<(), Refusal> {
+    let is_operator = |d: Document<'_>| d.first().is_some_and(|f| f.key.first() == Some(&b'$'));
     let field = match element.as_document() {
         None => Some(*element),
+        Some(arguments) if is_operator(arguments) => Some(*element),
         Some(arguments) if arguments.find("input").is_some() => return Ok(()),
         Some(arguments) => arguments.find("field"),
     };
-    let name = field.and_then(|f| f.as_string().or_else(|| literal(&f)));
+    // A string that begins with `$` is no name: servers from 7.2 on take what it leads to for the name.
+    let name = field.and_then(|f| {
+        f.as_string()
+            .filter(|name| name.first() != Some(&b'$'))
+            .or_else(|| literal(&f))
+    });
     match name {
         Some(name) if !sight.names_scope_field(name) => Ok(()),
         _ => Err(sight.scope().reserved()),

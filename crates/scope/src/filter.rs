@@ -18,8 +18,9 @@ pub(crate) fn write(sight: Sight<'_>, w: &mut Writer, filter: Document<'_>) -> R
         if element.key.first() == Some(&b'$') {
             top_level(sight, w, &element)?;
         } else if sight.is_reserved(element.key) {
-            // Removed, not kept: an upsert would meet the path twice (code 54).
-            if !sight.scope().is_own_predicate(&element) {
+            // Removed, not kept: an upsert would meet the path twice (code 54). A path below the field never holds.
+            let is_field = element.key == sight.scope().field().as_str().as_bytes();
+            if !is_field || !sight.scope().is_own_predicate(&element) {
                 return Err(sight.scope().reserved());
             }
         } else {
@@ -142,6 +143,8 @@ const SCHEMA_OBSERVERS: &[&str] = &[
     "maxProperties",
     "patternProperties",
     "dependencies",
+    // At its root it compares whole documents.
+    "enum",
 ];
 
 /// Refuses a schema that could observe the hidden field at its root.

@@ -224,6 +224,7 @@ fn bound(
 fn record_order(body: &Body<'_, '_>, w: &mut Writer) {
     if body.facts.collection.has_base_indexes {
         w.string(b"hint", &base_index_name(body.scope.field().as_str()));
+        body.hints_base.set(true);
     }
 }
 

@@ -437,6 +437,7 @@ fn definition_outcome() -> Outcome {
         retry: Retry::Write,
         rule: ReplyRule::Plain,
         is_upsert_by_id: false,
+        hints_base: false,
     }
 }
 

@@ -281,6 +281,16 @@ fn foreign_collection<'a>(element: &Element<'a>, stage: &str) -> Result<&'a str,
     Ok(name)
 }
 
+/// A stage that names no collection must bring its documents: its pipeline is not bound to the app.
+fn given_documents(stage: &str, pipeline: Option<&Element<'_>>) -> Result<(), Refusal> {
+    if pipeline.is_some_and(begins_with_documents) {
+        return Ok(());
+    }
+    Err(Refusal::failed_to_parse(format!(
+        "{stage} stage without explicit collection must have a pipeline with $documents as first stage"
+    )))
+}
+
 /// A path that a stage writes: it must not be the scope field.
 fn output_path(sight: Sight<'_>, element: &Element<'_>) -> Result<(), Refusal> {
     let reserved = element
@@ -312,6 +322,9 @@ fn lookup(
     } else {
         Source::Given
     };
+    if !has_from {
+        given_documents("$lookup", specification.find("pipeline").as_ref())?;
+    }
     let mut has_pipeline = false;
     for element in specification.elements() {
         match element.key {
@@ -323,7 +336,7 @@ fn lookup(
                 has_pipeline = true;
                 write(around.deeper()?, out.w, b"pipeline", &element, source)?;
             }
-            b"let" => expression::write(sight.clean(), out.w, element.key, &element)?,
+            b"let" => expression::bindings(sight.clean(), out.w, &element)?,
             b"as" | b"localField" | b"foreignField" => {
                 output_path(sight, &element)?;
                 out.w.element(&element);
@@ -446,6 +459,7 @@ fn union_with(
         let source = if has_collection {
             Source::Foreign
         } else {
+            given_documents("$unionWith", specification.find("pipeline").as_ref())?;
             Source::Given
         };
         let pipeline = specification.find("pipeline").unwrap_or(EMPTY_ARRAY);

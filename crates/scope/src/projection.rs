@@ -31,6 +31,12 @@ fn fields(
     no_repeats(projection, "a projection")?;
     let mut hidden_included = false;
     for element in projection.elements() {
+        if element.key.first() == Some(&b'$') {
+            return Err(Refusal::unknown_projection(format!(
+                "FieldPath field names may not start with '$': '{}'",
+                element.name()
+            )));
+        }
         if is_root && sight.sees_hidden_field() && sight.is_reserved(element.key) {
             // An inclusion stays one, of nothing; an exclusion of what nobody sees is none.
             hidden_included |= element.as_flag() != Some(false);
@@ -53,12 +59,14 @@ fn field(sight: Sight<'_>, w: &mut Writer, element: &Element<'_>) -> Result<(), 
         return Ok(());
     };
     match first.key {
-        b"$slice" => {
-            no_repeats(value, "a projection")?;
-            w.element(element);
+        b"$slice" | b"$elemMatch" if value.elements().count() > 1 => {
+            return Err(Refusal::unknown_projection(format!(
+                "'{}' stands alone in a projection",
+                first.name()
+            )));
         }
+        b"$slice" if is_find_slice(&first) => w.element(element),
         b"$elemMatch" => {
-            no_repeats(value, "a projection")?;
             first.as_document().map_or(Ok(()), filter::relative)?;
             w.element(element);
         }
@@ -79,6 +87,16 @@ fn field(sight: Sight<'_>, w: &mut Writer, element: &Element<'_>) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// `$slice` of `find` counts in plain numbers; with anything else in its array the server takes it for the aggregation
+/// expression of the same name (6.0.5).
+fn is_find_slice(slice: &Element<'_>) -> bool {
+    slice.as_array().is_none_or(|counts| {
+        counts
+            .elements()
+            .all(|count| count.as_flag().is_some() && count.kind != Kind::Boolean)
+    }) && slice.kind != Kind::Document
 }
 
 /// What a sort asks of the order of records.

@@ -35,6 +35,8 @@ pub struct Glance {
     pub state_change: Option<i32>,
     /// A duplicate key on `_id` alone.
     pub is_duplicate_id: bool,
+    /// The index named by `hint` is not there; the command, or its statement, was not begun.
+    pub is_hint_unknown: bool,
 }
 
 /// Codes by which a member says that it is not, or no longer, the one to ask.
@@ -56,6 +58,7 @@ pub fn glance(reply: Document<'_>) -> Glance {
                 glance.state_change = glance.state_change.or(state_change(element.as_integer()));
             }
             b"keyPattern" => glance.is_duplicate_id |= is_id_key(&element),
+            b"errmsg" => glance.is_hint_unknown |= text::says_hint_unknown(&element),
             b"writeConcernError" => glance.see_error(&element),
             b"writeErrors" => {
                 for error in element.as_array().into_iter().flat_map(Document::elements) {
@@ -80,6 +83,7 @@ impl Glance {
                     self.state_change = self.state_change.or(state_change(member.as_integer()));
                 }
                 b"keyPattern" => self.is_duplicate_id |= is_id_key(&member),
+                b"errmsg" => self.is_hint_unknown |= text::says_hint_unknown(&member),
                 _ => {}
             }
         }

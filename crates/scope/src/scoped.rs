@@ -91,6 +91,7 @@ pub struct Scoped {
     /// An upsert by `_id` in one statement: the server does not retry it by itself when it loses a race, because the filter
     /// holds the scope field as well.
     pub(crate) is_upsert_by_id: bool,
+    pub(crate) hints_base: bool,
 }
 
 impl Scoped {
@@ -112,6 +113,12 @@ impl Scoped {
     /// Whether a duplicate `_id` may be a lost race that the server would have retried on a private collection.
     pub fn is_upsert_by_id(&self) -> bool {
         self.is_upsert_by_id
+    }
+
+    /// Whether the proxy named a base index by itself. If the server does not have it, the facts were stale: the command was not
+    /// begun, and can be rewritten with fresh ones.
+    pub fn hints_base(&self) -> bool {
+        self.hints_base
     }
 
     /// Bytes of the message.

@@ -86,7 +86,10 @@ fn statement(
             body.spec.name
         )));
     }
-    plan.order = statement_order(document);
+    // Were one statement of several refused for a stale hint, the others could not be sent again.
+    if body.is_single() {
+        plan.order = statement_order(document);
+    }
     let mark = match key {
         Some(key) => w.begin_document(key),
         None => w.begin(),
@@ -112,7 +115,7 @@ fn statement(
                 update::array_filters(&element)?;
                 w.element(&element);
             }
-            Take::Let => expression::write(sight, w, element.key, &element)?,
+            Take::Let => expression::bindings(sight, w, &element)?,
             Take::Sort | Take::Hint => {}
             _ => w.element(&element),
         }

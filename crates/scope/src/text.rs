@@ -1,5 +1,7 @@
 //! Error texts on their way to the client.
 
+use mdb_wire::Element;
+
 use crate::facts::{CollectionFacts, base_id_index_name};
 use crate::scope::Scope;
 
@@ -65,6 +67,13 @@ fn duplicate(scope: &Scope, message: &str) -> String {
         .replacen(&format!("{{ {own}, "), "{ ", 1)
         .replacen(&format!(", {own} }}"), " }", 1)
         .replacen(&format!(", ~{slug}: null"), "", 1)
+}
+
+/// Whether the planner did not find the index that a hint names (4.4 to 8.0).
+pub(crate) fn says_hint_unknown(message: &Element<'_>) -> bool {
+    message.as_str().is_some_and(|text| {
+        text.ends_with("hint provided does not correspond to an existing index")
+    })
 }
 
 /// Whether a text names the field as a whole word.

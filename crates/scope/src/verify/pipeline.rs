@@ -1,0 +1,211 @@
+//! Pipelines: bound at their first stage, and no stage that reads or writes past it.
+
+use mdb_wire::{Document, Element};
+
+use super::expression::expressions;
+use super::filter::{conditions, guarded};
+use super::{Place, Verdict, ensure, inside, is_one_of, once, violation};
+
+/// Where a pipeline's documents come from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// A shared collection: the first stage must bind them.
+    Collection,
+    /// Stages that were bound before.
+    Stages,
+    /// The command itself, by `$documents`.
+    Given,
+}
+
+/// Stages that read the documents handed to them and nothing else.
+const PLAIN: &[&str] = &[
+    "$sort",
+    "$limit",
+    "$skip",
+    "$sample",
+    "$count",
+    "$unwind",
+    "$group",
+    "$sortByCount",
+    "$bucket",
+    "$bucketAuto",
+    "$redact",
+    "$setWindowFields",
+    "$densify",
+    "$fill",
+    "$project",
+    "$addFields",
+    "$set",
+    "$unset",
+    "$replaceRoot",
+    "$replaceWith",
+];
+
+/// The one field of a stage.
+pub(super) fn stage_of<'a>(
+    stage: &Element<'a>,
+    path: &str,
+) -> Result<Element<'a>, super::Violation> {
+    let mut fields = stage.as_document().into_iter().flat_map(Document::elements);
+    match (fields.next(), fields.next()) {
+        (Some(only), None) => Ok(only),
+        _ => Err(violation(path, "a stage has not one field")),
+    }
+}
+
+pub(super) fn pipeline(
+    place: Place<'_>,
+    stages: Document<'_>,
+    origin: Origin,
+    path: &str,
+) -> Verdict {
+    let mut is_bound = origin == Origin::Stages;
+    for (index, stage) in stages.elements().enumerate() {
+        let path = &format!("{path}.{index}");
+        let body = stage_of(&stage, path)?;
+        match (is_bound, origin, body.key) {
+            (false, Origin::Collection, b"$match") => {
+                let filter = body.as_document();
+                guarded(
+                    place,
+                    filter.ok_or_else(|| violation(path, "there is no filter"))?,
+                    path,
+                )?;
+            }
+            (false, Origin::Given, b"$documents") => expressions(Some(&body), path)?,
+            (false, ..) => return Err(violation(path, "the pipeline is not bound to the app")),
+            (true, ..) => later(place, &body, path)?,
+        }
+        is_bound = true;
+    }
+    ensure(
+        is_bound,
+        path,
+        "the pipeline is empty, and so not bound to the app",
+    )
+}
+
+fn later(place: Place<'_>, body: &Element<'_>, path: &str) -> Verdict {
+    let path = &inside(path, body.key);
+    if let Some(document) = body.as_document() {
+        once(document, path)?;
+    }
+    match body.key {
+        b"$match" => conditions(body.as_document().unwrap_or(Document::EMPTY), path),
+        b"$facet" => body
+            .as_document()
+            .into_iter()
+            .flat_map(Document::elements)
+            .try_for_each(|branch| nested(place, Some(branch), Origin::Stages, path)),
+        b"$lookup" => lookup(place, body, path),
+        b"$graphLookup" => graph_lookup(place, body, path),
+        b"$unionWith" => union_with(place, body, path),
+        name if is_one_of(PLAIN, name) => expressions(Some(body), path),
+        _ => Err(violation(path, "the stage is not known")),
+    }
+}
+
+fn nested(place: Place<'_>, array: Option<Element<'_>>, origin: Origin, path: &str) -> Verdict {
+    let stages = array.and_then(|e| e.as_array());
+    pipeline(
+        place,
+        stages.ok_or_else(|| violation(path, "there is no pipeline"))?,
+        origin,
+        path,
+    )
+}
+
+fn specification<'a>(
+    body: &Element<'a>,
+    known: &[&str],
+    path: &str,
+) -> Result<Document<'a>, super::Violation> {
+    let fields = body.as_document();
+    let fields = fields.ok_or_else(|| violation(path, "the stage is no document"))?;
+    for element in fields.elements() {
+        let is_known = is_one_of(known, element.key);
+        ensure(
+            is_known,
+            &inside(path, element.key),
+            "the field is not known",
+        )?;
+    }
+    Ok(fields)
+}
+
+/// A collection of the same database, by its plain name.
+fn collection(element: Option<Element<'_>>, path: &str) -> Result<Origin, super::Violation> {
+    let Some(element) = element else {
+        return Ok(Origin::Given);
+    };
+    let name = element.as_str().unwrap_or_default();
+    let is_plain = !name.is_empty() && !name.starts_with("system.") && !name.contains(['$', '@']);
+    ensure(is_plain, path, "it reads no plain collection")?;
+    Ok(Origin::Collection)
+}
+
+fn output(place: Place<'_>, fields: Document<'_>, names: &[&str], path: &str) -> Verdict {
+    for name in names {
+        let target = fields.find(name);
+        let is_field = target
+            .and_then(|e| e.as_string())
+            .is_some_and(|target| place.owner.begins(target));
+        ensure(
+            !is_field,
+            &inside(path, name.as_bytes()),
+            "it names the scope field",
+        )?;
+    }
+    Ok(())
+}
+
+fn lookup(place: Place<'_>, body: &Element<'_>, path: &str) -> Verdict {
+    let known = [
+        "from",
+        "localField",
+        "foreignField",
+        "let",
+        "pipeline",
+        "as",
+    ];
+    let fields = specification(body, &known, path)?;
+    let origin = collection(fields.find("from"), path)?;
+    output(place, fields, &["as", "foreignField"], path)?;
+    super::variables(fields, path)?;
+    nested(place, fields.find("pipeline"), origin, path)
+}
+
+fn graph_lookup(place: Place<'_>, body: &Element<'_>, path: &str) -> Verdict {
+    let known = [
+        "from",
+        "startWith",
+        "connectFromField",
+        "connectToField",
+        "as",
+        "maxDepth",
+        "depthField",
+        "restrictSearchWithMatch",
+    ];
+    let fields = specification(body, &known, path)?;
+    collection(fields.find("from"), path)?;
+    output(
+        place,
+        fields,
+        &["as", "connectToField", "connectFromField"],
+        path,
+    )?;
+    expressions(fields.find("startWith").as_ref(), path)?;
+    let filter = fields.find("restrictSearchWithMatch");
+    let filter = filter.and_then(|f| f.as_document());
+    guarded(
+        place,
+        filter.ok_or_else(|| violation(path, "the search is not bound to the app"))?,
+        path,
+    )
+}
+
+fn union_with(place: Place<'_>, body: &Element<'_>, path: &str) -> Verdict {
+    let fields = specification(body, &["coll", "pipeline"], path)?;
+    let origin = collection(fields.find("coll"), path)?;
+    nested(place, fields.find("pipeline"), origin, path)
+}

@@ -1,0 +1,146 @@
+//! What is written: documents with one owner, updates that cannot change it.
+
+use mdb_wire::{Document, Element};
+
+use super::expression::expressions;
+use super::filter::conditions;
+use super::pipeline::stage_of;
+use super::{Owner, Verdict, ensure, inside, is_one_of, once, violation};
+
+/// A document that carries the app, once.
+pub(super) fn stamped(owner: Owner<'_>, document: Document<'_>, path: &str) -> Verdict {
+    let mut owners = document.elements().filter(|e| e.key == owner.field);
+    let is_stamped = owners.next().is_some_and(|first| owner.is_stamp(&first));
+    ensure(is_stamped, path, "the document does not carry the app")?;
+    ensure(owners.next().is_none(), path, "the document has two owners")
+}
+
+/// An update in any of its three forms.
+pub(super) fn update(owner: Owner<'_>, element: &Element<'_>, path: &str) -> Verdict {
+    if let Some(stages) = element.as_array() {
+        return stages_keep_owner(owner, stages, path);
+    }
+    let document = element.as_document();
+    let document = document.ok_or_else(|| violation(path, "the update is no document"))?;
+    let is_operators = document
+        .first()
+        .is_some_and(|first| first.key.first() == Some(&b'$'));
+    if is_operators {
+        operators(owner, document, path)
+    } else {
+        stamped(owner, document, path)
+    }
+}
+
+const OPERATORS: &[&str] = &[
+    "$set",
+    "$unset",
+    "$inc",
+    "$mul",
+    "$min",
+    "$max",
+    "$rename",
+    "$setOnInsert",
+    "$currentDate",
+    "$push",
+    "$pull",
+    "$pullAll",
+    "$pop",
+    "$addToSet",
+    "$bit",
+];
+
+fn operators(owner: Owner<'_>, update: Document<'_>, path: &str) -> Verdict {
+    once(update, path)?;
+    for operator in update.elements() {
+        let path = &inside(path, operator.key);
+        ensure(
+            is_one_of(OPERATORS, operator.key),
+            path,
+            "the operator is not known",
+        )?;
+        let paths = operator.as_document().unwrap_or(Document::EMPTY);
+        once(paths, path)?;
+        for target in paths.elements() {
+            let sets = matches!(operator.key, b"$set" | b"$setOnInsert");
+            let keeps = sets && owner.is_stamp(&target);
+            ensure(
+                keeps || !owner.begins(target.key),
+                path,
+                "it changes the owner",
+            )?;
+            let renamed =
+                operator.key == b"$rename" && target.as_string().is_some_and(|to| owner.begins(to));
+            ensure(!renamed, path, "it changes the owner")?;
+            if operator.key == b"$pull" {
+                conditions(target.as_document().unwrap_or(Document::EMPTY), path)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Stages of an update read nothing but the document, and the last one puts the app back, whatever came before.
+const STAGES: &[&str] = &[
+    "$addFields",
+    "$set",
+    "$project",
+    "$unset",
+    "$replaceRoot",
+    "$replaceWith",
+];
+
+fn stages_keep_owner(owner: Owner<'_>, stages: Document<'_>, path: &str) -> Verdict {
+    let mut bodies = Vec::new();
+    for stage in stages.elements() {
+        let body = stage_of(&stage, path)?;
+        ensure(is_one_of(STAGES, body.key), path, "the stage is not known")?;
+        expressions(Some(&body), path)?;
+        bodies.push(body);
+    }
+    let field = Some(owner.field);
+    let takes_out = |e: &Element<'_>| e.key == b"$unset" && e.as_string() == field;
+    let is_clean = bodies.first().is_some_and(takes_out);
+    ensure(is_clean, path, "the stages see the scope field")?;
+    let last = bodies.split_last();
+    let puts_back = last.is_some_and(|(last, before)| match last.key {
+        b"$set" => last.as_document().is_some_and(|d| is_only_owner(owner, d)),
+        b"$replaceWith" => before.last().is_some_and(takes_out) && merges_owner(owner, last),
+        _ => false,
+    });
+    ensure(puts_back, path, "the last stage does not put the app back")
+}
+
+/// `{field: {$literal: slug}}`.
+fn is_only_owner(owner: Owner<'_>, document: Document<'_>) -> bool {
+    let mut fields = document.elements();
+    matches!((fields.next(), fields.next()), (Some(only), None) if is_literal_owner(owner, &only))
+}
+
+fn is_literal_owner(owner: Owner<'_>, element: &Element<'_>) -> bool {
+    let mut value = element
+        .as_document()
+        .into_iter()
+        .flat_map(Document::elements);
+    element.key == owner.field
+        && matches!(
+            (value.next(), value.next()),
+            (Some(only), None) if only.key == b"$literal" && owner.is_slug(&only)
+        )
+}
+
+/// `{$mergeObjects: [{…, field: {$literal: slug}}, "$$ROOT"]}`, where the document has no such field.
+fn merges_owner(owner: Owner<'_>, element: &Element<'_>) -> bool {
+    let merge = element.as_document().and_then(Document::first);
+    let Some(parts) = merge.filter(|m| m.key == b"$mergeObjects") else {
+        return false;
+    };
+    let mut parts = parts.as_array().into_iter().flat_map(Document::elements);
+    let (Some(head), Some(root), None) = (parts.next(), parts.next(), parts.next()) else {
+        return false;
+    };
+    let heads_with_owner = head
+        .as_document()
+        .is_some_and(|d| d.elements().any(|e| is_literal_owner(owner, &e)));
+    heads_with_owner && root.as_string() == Some(b"$$ROOT".as_slice())
+}
