@@ -8,7 +8,13 @@ use tokio::sync::OnceCell;
 /// A replica set of one member with access control, started by whoever asks first. It ends with the process.
 pub async fn shared() -> &'static Deployment {
     static SHARED: OnceCell<Deployment> = OnceCell::const_new();
-    let start = || async { Deployment::replica_set(1).with_auth().start().await.unwrap() };
+    let start = || async {
+        Deployment::replica_set(1)
+            .with_auth()
+            .start()
+            .await
+            .unwrap()
+    };
     SHARED.get_or_init(start).await
 }
 

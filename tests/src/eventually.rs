@@ -20,8 +20,8 @@ pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>)
             sleep(POLL).await;
         }
     });
-    match found.await {
-        Ok(found) => found,
-        Err(_) => panic!("{what}: not within {PATIENCE:?}"),
-    }
+    let Ok(found) = found.await else {
+        panic!("{what}: not within {PATIENCE:?}");
+    };
+    found
 }

@@ -20,4 +20,4 @@ pub mod script;
 pub use deployment::{shared, unique_name};
 pub use eventually::eventually;
 pub use proxy::{ProxyBuilder, TestProxy};
-pub use raw::{RawClient, RawReply, Section, is_ok};
+pub use raw::{RawClient, RawReply, Section, batch, binary, cursor_id, is_ok, keys, raw};

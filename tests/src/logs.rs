@@ -64,5 +64,8 @@ pub fn unexpected() -> Vec<String> {
 /// Fails the test if it brought about warnings or errors that nobody announced.
 pub fn check() {
     let unexpected = unexpected();
-    assert!(unexpected.is_empty(), "unexpected in the log: {unexpected:#?}");
+    assert!(
+        unexpected.is_empty(),
+        "unexpected in the log: {unexpected:#?}"
+    );
 }

@@ -57,12 +57,14 @@ impl ProxyBuilder {
     }
 
     /// An app under a slug that begins with `name` and that no other proxy of this process has.
+    #[must_use]
     pub fn app(self, name: &str) -> Self {
         let slug = unique_name(name);
         self.app_with_slug(name, &slug)
     }
 
     /// An app under exactly this slug.
+    #[must_use]
     pub fn app_with_slug(mut self, name: &str, slug: &str) -> Self {
         self.apps.push(App {
             name: name.to_owned(),
@@ -73,18 +75,21 @@ impl ProxyBuilder {
     }
 
     /// The last app's manifest says `expose_scope_field: true`.
+    #[must_use]
     pub fn exposing(mut self) -> Self {
         self.apps.last_mut().unwrap().exposes_scope_field = true;
         self
     }
 
     /// A line of the section `limits`, as in `shutdown_grace: 1s`.
+    #[must_use]
     pub fn limit(mut self, line: &str) -> Self {
         writeln!(self.limits, "  {line}").unwrap();
         self
     }
 
     /// Starts also when the upstream cannot be reached.
+    #[must_use]
     pub fn without_waiting(mut self) -> Self {
         self.waits_for_upstream = false;
         self
@@ -118,12 +123,18 @@ impl ProxyBuilder {
         let proxy = Proxy::start(loaded).await.unwrap();
         if self.waits_for_upstream {
             let reachable = proxy.readiness().upstream_reachable();
-            timeout(READY_MAX, reachable).await.expect("the upstream is reachable");
+            timeout(READY_MAX, reachable)
+                .await
+                .expect("the upstream is reachable");
         }
         TestProxy {
             address: proxy.addresses()[0],
             proxy: Some(proxy),
-            apps: self.apps.into_iter().map(|app| (app.name, app.slug)).collect(),
+            apps: self
+                .apps
+                .into_iter()
+                .map(|app| (app.name, app.slug))
+                .collect(),
             database: unique_name("db"),
             upstream_uri: self.upstream_uri,
             _files: files,
@@ -133,12 +144,21 @@ impl ProxyBuilder {
 
 /// The manifest of an app: the user of its slug may do everything; `-read`, `-write` and `-admin` have one role each.
 fn manifest(app: &App) -> String {
-    let App { slug, exposes_scope_field, .. } = app;
+    let App {
+        slug,
+        exposes_scope_field,
+        ..
+    } = app;
     let mut text = format!(
         "version: \"3.0\"\nslug: {slug}\nexpose_scope_field: {exposes_scope_field}\ncredentials:\n"
     );
     let all = "[readWrite, dbAdmin]";
-    for (suffix, roles) in [("", all), ("-read", "[read]"), ("-write", "[readWrite]"), ("-admin", "[dbAdmin]")] {
+    for (suffix, roles) in [
+        ("", all),
+        ("-read", "[read]"),
+        ("-write", "[readWrite]"),
+        ("-admin", "[dbAdmin]"),
+    ] {
         writeln!(
             text,
             "  - username: {slug}{suffix}\n    password: {{ env: PASSWORD }}\n    roles: {roles}"
@@ -152,7 +172,10 @@ impl TestProxy {
     /// In front of a deployment, with these apps.
     pub async fn start(deployment: &Deployment, apps: &[&str]) -> Self {
         let builder = ProxyBuilder::new(&deployment.uri());
-        apps.iter().fold(builder, |builder, app| builder.app(app)).start().await
+        apps.iter()
+            .fold(builder, |builder, app| builder.app(app))
+            .start()
+            .await
     }
 
     /// Where clients connect.
@@ -167,7 +190,11 @@ impl TestProxy {
 
     /// Drains and ends the proxy, as SIGTERM does.
     pub async fn shut_down(&mut self) {
-        self.proxy.take().expect("it was not shut down").shut_down().await;
+        self.proxy
+            .take()
+            .expect("it was not shut down")
+            .shut_down()
+            .await;
     }
 
     /// Takes the proxy out, to end it beside other work.
@@ -188,7 +215,11 @@ impl TestProxy {
 
     /// The connection string of a user; `user` is an app, perhaps with `-read`, `-write` or `-admin` behind it.
     pub fn uri(&self, user: &str) -> String {
-        format!("mongodb://{}:{PASSWORD}@{}/", self.user_name(user), self.address)
+        format!(
+            "mongodb://{}:{PASSWORD}@{}/",
+            self.user_name(user),
+            self.address
+        )
     }
 
     /// The name under which `user` logs in.
@@ -223,7 +254,9 @@ impl TestProxy {
     /// A connection of its own that has logged in.
     pub async fn raw(&self, user: &str) -> RawClient {
         let mut client = self.raw_stranger().await;
-        let reply = client.log_in(Mechanism::ScramSha256, &self.user_name(user), PASSWORD).await;
+        let reply = client
+            .log_in(Mechanism::ScramSha256, &self.user_name(user), PASSWORD)
+            .await;
         assert!(reply.get_bool("done").is_ok_and(|done| done), "{reply}");
         client
     }

@@ -87,7 +87,11 @@ impl RawClient {
         self.stream.read_exact(&mut rest).await.ok()?;
         let flags = u32::from_le_bytes(rest[..4].try_into().unwrap());
         let op_code = int(12);
-        let body_at = if op_code == OpCode::Reply.number() { 20 } else { 5 };
+        let body_at = if op_code == OpCode::Reply.number() {
+            20
+        } else {
+            5
+        };
         let size: [u8; 4] = rest[body_at..body_at + 4].try_into().unwrap();
         let size = usize::try_from(i32::from_le_bytes(size)).unwrap();
         let end = body_at + size;
@@ -99,7 +103,12 @@ impl RawClient {
             assert_eq!(end, rest.len(), "nothing follows the body");
         }
         let body = RawDocumentBuf::from_bytes(rest[body_at..end].to_vec()).unwrap();
-        Some(RawReply { op_code, response_to: int(8), flags, body })
+        Some(RawReply {
+            op_code,
+            response_to: int(8),
+            flags,
+            body,
+        })
     }
 
     /// Sends an OP_MSG and awaits its reply; `None` if the connection is closed instead.
@@ -206,7 +215,7 @@ fn message(request_id: i32, flags: u32, sections: &[Section<'_>]) -> Vec<u8> {
 }
 
 /// A document as bytes.
-pub(crate) fn raw(document: &Document) -> RawDocumentBuf {
+pub fn raw(document: &Document) -> RawDocumentBuf {
     RawDocumentBuf::from_bytes(bson::serialize_to_vec(document).unwrap()).unwrap()
 }
 
@@ -219,8 +228,37 @@ pub fn is_ok(reply: &Document) -> bool {
     reply.get("ok") == Some(&Bson::Double(1.0))
 }
 
-fn binary(bytes: &[u8]) -> Binary {
-    Binary { subtype: BinarySubtype::Generic, bytes: bytes.to_vec() }
+/// The documents of a reply with a cursor.
+pub fn batch(reply: &Document) -> Vec<Document> {
+    let cursor = reply
+        .get_document("cursor")
+        .unwrap_or_else(|_| panic!("no cursor: {reply}"));
+    let batch = cursor
+        .get_array("firstBatch")
+        .or_else(|_| cursor.get_array("nextBatch"));
+    batch
+        .unwrap()
+        .iter()
+        .map(|d| d.as_document().unwrap().clone())
+        .collect()
+}
+
+/// The id of the cursor in a reply.
+pub fn cursor_id(reply: &Document) -> i64 {
+    reply.get_document("cursor").unwrap().get_i64("id").unwrap()
+}
+
+/// The fields of a document in their order.
+pub fn keys(document: &Document) -> Vec<&str> {
+    document.keys().map(String::as_str).collect()
+}
+
+/// A binary of subtype 0.
+pub fn binary(bytes: &[u8]) -> Binary {
+    Binary {
+        subtype: BinarySubtype::Generic,
+        bytes: bytes.to_vec(),
+    }
 }
 
 /// Tests need no fresh one.

@@ -37,7 +37,9 @@ impl Words {
 
     /// A mapping as BSON.
     pub fn document(&self, mapping: &Value) -> RawDocumentBuf {
-        let mapping = mapping.as_mapping().unwrap_or_else(|| panic!("no mapping: {mapping:?}"));
+        let mapping = mapping
+            .as_mapping()
+            .unwrap_or_else(|| panic!("no mapping: {mapping:?}"));
         RawDocumentBuf::from_bytes(self.mapping(mapping)).unwrap()
     }
 
@@ -75,7 +77,10 @@ impl Words {
             },
             Value::String(text) => put(out, 0x02, key, &string(&self.text(text))),
             Value::Sequence(items) => {
-                let elements = items.iter().enumerate().map(|(at, item)| (at.to_string(), item));
+                let elements = items
+                    .iter()
+                    .enumerate()
+                    .map(|(at, item)| (at.to_string(), item));
                 put(out, 0x04, key, &self.elements(elements));
             }
             Value::Mapping(mapping) => put(out, 0x03, key, &self.mapping(mapping)),
@@ -152,7 +157,10 @@ fn close(mut document: Vec<u8>) -> Vec<u8> {
 }
 
 fn string(text: &str) -> Vec<u8> {
-    let mut bytes = i32::try_from(text.len() + 1).unwrap().to_le_bytes().to_vec();
+    let mut bytes = i32::try_from(text.len() + 1)
+        .unwrap()
+        .to_le_bytes()
+        .to_vec();
     bytes.extend_from_slice(text.as_bytes());
     bytes.push(0);
     bytes

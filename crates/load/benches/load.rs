@@ -8,9 +8,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use bson::doc;
 use clap::Parser;
 use mdb_auth::Secret;
-use mdb_load::{Target, Workload, measure, prepare};
+use mdb_load::{Client, Target, Workload, measure, prepare};
 use mdb_runtime::{Args as ProxyArgs, run};
 use mdb_testbed::{Deployment, ROOT_PASSWORD, ROOT_USER};
 
@@ -26,6 +27,9 @@ struct Args {
     /// How often each pair is measured; the report shows every one.
     #[arg(long, default_value_t = 2)]
     rounds: u32,
+    /// How many idle clients are measured at the end.
+    #[arg(long, default_value_t = 2000)]
+    idle: u32,
     /// Only workloads whose names hold this text.
     #[arg(long, default_value = "")]
     only: String,
@@ -36,7 +40,9 @@ struct Args {
 
 impl Args {
     fn workloads(&self) -> impl Iterator<Item = Workload> {
-        Workload::ALL.into_iter().filter(|workload| workload.name().contains(&self.only))
+        Workload::ALL
+            .into_iter()
+            .filter(|workload| workload.name().contains(&self.only))
     }
 }
 
@@ -99,7 +105,28 @@ async fn report(args: &Args) -> anyhow::Result<()> {
         }
     }
     println!();
-    println!("memory of the proxy: {}", proxy.memory()?);
+    idle(args.idle, &proxied, &proxy).await
+}
+
+/// What idle clients that have authenticated and run one command cost in memory.
+async fn idle(clients: u32, target: &Target, proxy: &Proxy) -> anyhow::Result<()> {
+    let before = proxy.memory_kib()?;
+    let mut connected = Vec::new();
+    for _ in 0..clients {
+        let mut client = Client::connect(target).await?;
+        client
+            .run(&doc! {"find": "proxied", "filter": {"_id": 1}, "$db": "load"})
+            .await?;
+        connected.push(client);
+    }
+    let after = proxy.memory_kib()?;
+    println!(
+        "memory of the proxy: {before} KiB, with {clients} idle authenticated clients {after} KiB"
+    );
+    println!(
+        "per idle client: {:.1} KiB",
+        f64::from(after - before) / f64::from(clients)
+    );
     Ok(())
 }
 
@@ -143,10 +170,13 @@ impl Proxy {
         })
     }
 
-    fn memory(&self) -> anyhow::Result<String> {
+    fn memory_kib(&self) -> anyhow::Result<u32> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find(|l| l.starts_with("VmRSS"));
-        Ok(line.unwrap_or("unknown").to_owned())
+        let line = status
+            .lines()
+            .find_map(|l| l.strip_prefix("VmRSS:"))
+            .context("no VmRSS")?;
+        Ok(line.trim().trim_end_matches(" kB").parse()?)
     }
 }
 

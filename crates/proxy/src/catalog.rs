@@ -7,7 +7,7 @@ use futures_util::TryStreamExt;
 use mdb_scope::{
     Catalog, CollectionFacts, Refusal, check_catalog_command, collection_of, dropped_indexes,
 };
-use mdb_wire::{Document, Writer};
+use mdb_wire::{Document, Element, Writer};
 use mongodb::error::Error as DriverError;
 use tokio::time::Instant;
 
@@ -232,7 +232,8 @@ impl<'a> Journey<'a> {
             self.remove(place).await?;
         }
         reply::ok(out, |w| {
-            if !own.is_empty() {
+            // 6.0 and later do not say it (6.0.5).
+            if !own.is_empty() && self.is_before_six() {
                 w.string(b"dropped", database);
             }
         });
@@ -293,16 +294,23 @@ impl<'a> Journey<'a> {
             self.scope.create_indexes(self.spec, self.command, facts)
         })?;
         let Some(mut scoped) = scoped else {
-            index_counts(out, &before, &before, is_new, true);
+            reply::ok(out, |w| {
+                w.int32(b"numIndexesBefore", index_count(&before));
+                w.int32(b"numIndexesAfter", index_count(&before));
+                w.string(b"note", "all indexes already exist");
+            });
             return Ok(());
         };
         let start = out.len();
         let seen = self.exchange(&mut scoped, &before.facts, out).await?;
         let after = self.namespace(namespaces.refresh(place)).await?;
         if seen.is_ok {
-            let exist = before.facts.indexes.len() == after.facts.indexes.len();
-            out.truncate(start);
-            index_counts(out, &before, &after, is_new, exist);
+            patch_reply(out, start, &mut |w, element| match element.key {
+                b"numIndexesBefore" => w.int32(element.key, index_count(&before)),
+                b"numIndexesAfter" => w.int32(element.key, index_count(&after)),
+                b"createdCollectionAutomatically" => w.boolean(element.key, is_new),
+                _ => w.element(element),
+            });
         }
         Ok(())
     }
@@ -358,11 +366,12 @@ impl<'a> Journey<'a> {
             return Err(Refusal::namespace_not_found(text).into());
         }
         let dropped = dropped_indexes(self.command, &known.facts)?;
-        let was = i32::try_from(known.facts.indexes.len())
-            .unwrap_or(i32::MAX)
-            .saturating_add(1);
+        let was = index_count(&known);
         if dropped.is_empty() {
-            reply::ok(out, |w| w.int32(b"nIndexesWas", was));
+            reply::ok(out, |w| {
+                w.int32(b"nIndexesWas", was);
+                w.string(b"msg", "non-_id indexes dropped for collection");
+            });
             return Ok(());
         }
         let names: Vec<&str> = dropped.iter().map(|i| i.physical_name.as_str()).collect();
@@ -373,7 +382,16 @@ impl<'a> Journey<'a> {
         let start = out.len();
         self.exchange(&mut scoped, &known.facts, out).await?;
         self.namespace(namespaces.refresh(place)).await?;
-        patch_index_count(out, start, was);
+        let drops_all = self.command.body.find("index").and_then(|e| e.as_str()) == Some("*");
+        patch_reply(out, start, &mut |w, element| match element.key {
+            b"nIndexesWas" => {
+                w.int32(element.key, was);
+                if drops_all {
+                    w.string(b"msg", "non-_id indexes dropped for collection");
+                }
+            }
+            _ => w.element(element),
+        });
         Ok(())
     }
 
@@ -449,37 +467,20 @@ async fn holds_documents(
     Ok(found.is_some())
 }
 
-/// The reply to `createIndexes`, counted over the app's own indexes.
-fn index_counts(out: &mut Vec<u8>, before: &Known, after: &Known, is_new: bool, exist: bool) {
-    let count = |known: &Known| {
-        i32::try_from(known.facts.indexes.len())
-            .unwrap_or(i32::MAX)
-            .saturating_add(1)
-    };
-    reply::ok(out, |w| {
-        w.int32(b"numIndexesBefore", count(before));
-        w.int32(b"numIndexesAfter", count(after));
-        w.boolean(b"createdCollectionAutomatically", is_new);
-        if exist {
-            w.string(b"note", "all indexes already exist");
-        }
-    });
+/// The app's own indexes, that on `_id` among them.
+fn index_count(known: &Known) -> i32 {
+    let own = i32::try_from(known.facts.indexes.len()).unwrap_or(i32::MAX);
+    own.saturating_add(1)
 }
 
-/// Puts the app's own number of indexes into the reply to `dropIndexes`.
-fn patch_index_count(out: &mut Vec<u8>, start: usize, was: i32) {
+/// Puts the app's own figures into a reply of the upstream that stands at `start`.
+fn patch_reply(out: &mut Vec<u8>, start: usize, write: &mut dyn FnMut(&mut Writer, &Element<'_>)) {
     let reply = out.split_off(start);
-    let Ok(document) = Document::parse_shallow(&reply) else {
-        return;
-    };
+    let document = Document::parse_shallow(&reply).unwrap_or(Document::EMPTY);
     let mut w = Writer::new(std::mem::take(out));
     let mark = w.begin();
     for element in document.elements() {
-        if element.key == b"nIndexesWas" {
-            w.int32(element.key, was);
-        } else {
-            w.element(&element);
-        }
+        write(&mut w, &element);
     }
     w.end(mark);
     *out = w.into_bytes();

@@ -269,7 +269,6 @@ fn ending(error: &Error) -> Option<CloseReason> {
     match error {
         // Drivers close it themselves; a client that does not must not hold a connection for nothing.
         Error::Limit(Limit::ConnectionsOfApp) => Some(CloseReason::Limit),
-        Error::Incident { .. } => Some(CloseReason::Isolation),
         _ => None,
     }
 }

@@ -530,6 +530,11 @@ impl Journey<'_> {
         self.hello.as_ref().is_none_or(|h| h.wire_version_max < 21)
     }
 
+    /// Whether the upstream is older than 6.0.
+    pub(crate) fn is_before_six(&self) -> bool {
+        self.hello.as_ref().is_none_or(|h| h.wire_version_max < 17)
+    }
+
     /// Refuses what servers do not do in a transaction either.
     pub(crate) fn refuse_in_transaction(&self) -> Result<(), Error> {
         if !self.in_transaction() {

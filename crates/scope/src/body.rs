@@ -62,6 +62,12 @@ impl<'a, 'f> Body<'a, 'f> {
             let take = row(spec, &element)?.take;
             prelude.learn(take, &element)?;
         }
+        // As mongos; every statement of a transaction goes where the transaction is.
+        if prelude.in_transaction && prelude.read_preference.is_some() && routes_reads(spec) {
+            return Err(Refusal::invalid_options(
+                "read preference in a transaction must be primary",
+            ));
+        }
         if spec.name == "aggregate" && command.body.find("pipeline").is_none() {
             return Err(Refusal::missing_field(
                 "BSON field 'aggregate.pipeline' is missing but a required field",
@@ -146,16 +152,17 @@ impl<'a, 'f> Body<'a, 'f> {
         let sight = self.sight();
         match argument.take {
             Take::Pass | Take::Collation | Take::ReadConcern | Take::WriteConcern => {
-                w.element(element)
+                w.element(element);
             }
             Take::Filter => {
-                let path = self.path(argument);
-                let user = generic::document_or_null(element, &path)?;
+                let path = format_args!("{}.{}", self.spec.name, argument.name);
+                let user = generic::document_or_null(element, path)?;
                 self.filter(w, argument.name, Some(user))?;
             }
             Take::Projection if element.kind == Kind::Null => {}
             Take::Projection => {
-                let document = generic::document(element, &self.path(argument))?;
+                let path = format_args!("{}.{}", self.spec.name, argument.name);
+                let document = generic::document(element, path)?;
                 projection::write(sight, w, element.key, document)?;
             }
             Take::Let => expression::bindings(sight, w, element)?,
@@ -238,10 +245,6 @@ impl<'a, 'f> Body<'a, 'f> {
             ));
         };
         pipeline::write(around, w, element.key, element, source)
-    }
-
-    fn path(&self, argument: &Argument) -> String {
-        format!("{}.{}", self.spec.name, argument.name)
     }
 }
 

@@ -143,21 +143,26 @@ impl Plan<'_> {
                 }
                 w.end(document);
             }
-            Treat::Key => {
-                let document = w.begin_document(element.key);
-                for field in element
-                    .as_document()
-                    .into_iter()
-                    .flat_map(Document::elements)
-                {
-                    if !self.is_own_addition(field.key) {
-                        w.element(&field);
-                    }
-                }
-                w.end(document);
-            }
+            Treat::Key => self.key(w, element),
             Treat::Index => w.string(element.key, self.index_name(element)),
         }
+    }
+
+    /// Key fields; the bounds of a COUNT_SCAN hold two documents of them.
+    fn key(&self, w: &mut Writer, element: &Element<'_>) {
+        let document = w.begin_document(element.key);
+        let fields = element.as_document().into_iter();
+        for field in fields.flat_map(Document::elements) {
+            if self.is_own_addition(field.key) {
+                continue;
+            }
+            if field.kind == Kind::Document {
+                self.key(w, &field);
+            } else {
+                w.element(&field);
+            }
+        }
+        w.end(document);
     }
 
     fn is_own_addition(&self, key: &[u8]) -> bool {

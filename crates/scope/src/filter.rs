@@ -37,19 +37,10 @@ fn top_level(sight: Sight<'_>, w: &mut Writer, element: &Element<'_>) -> Result<
     }
     match element.key {
         b"$and" | b"$or" | b"$nor" => {
-            let Some(branches) = element.as_array() else {
-                return Err(Refusal::bad_value(format!(
-                    "{} must be an array",
-                    element.name()
-                )));
-            };
+            let branches = branches(element)?;
             let array = w.begin_array(element.key);
             for branch in branches.elements() {
-                let Some(filter) = branch.as_document() else {
-                    return Err(Refusal::bad_value(
-                        "$or/$and/$nor entries need to be full objects",
-                    ));
-                };
+                let filter = branch_filter(&branch)?;
                 let document = w.begin_document(branch.key);
                 write(sight, w, filter)?;
                 w.end(document);
@@ -64,6 +55,18 @@ fn top_level(sight: Sight<'_>, w: &mut Writer, element: &Element<'_>) -> Result<
         _ => w.element(element),
     }
     Ok(())
+}
+
+fn branches<'a>(element: &Element<'a>) -> Result<Document<'a>, Refusal> {
+    element
+        .as_array()
+        .ok_or_else(|| Refusal::bad_value(format!("{} must be an array", element.name())))
+}
+
+fn branch_filter<'a>(branch: &Element<'a>) -> Result<Document<'a>, Refusal> {
+    branch
+        .as_document()
+        .ok_or_else(|| Refusal::bad_value("$or/$and/$nor entries need to be full objects"))
 }
 
 fn unknown(element: &Element<'_>) -> Refusal {
@@ -124,9 +127,8 @@ pub(crate) fn relative(filter: Document<'_>) -> Result<(), Refusal> {
     for element in filter.elements() {
         match element.key {
             b"$and" | b"$or" | b"$nor" => {
-                let branches = element.as_array().into_iter().flat_map(Document::elements);
-                for branch in branches {
-                    branch.as_document().map_or(Ok(()), relative)?;
+                for branch in branches(&element)?.elements() {
+                    relative(branch_filter(&branch)?)?;
                 }
             }
             key if key.first() == Some(&b'$') => field_operator(&element)?,

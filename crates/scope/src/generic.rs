@@ -1,5 +1,7 @@
 //! Fields that any command may carry: session, concerns, read preference, collation.
 
+use std::fmt;
+
 use mdb_wire::{Document, Element, Kind, Writer};
 
 use crate::refusal::Refusal;
@@ -180,7 +182,7 @@ fn tag_sets(element: &Element<'_>) -> Result<Vec<TagSet>, Refusal> {
 /// A field that must be a document; `null` and absence are `{}`, as the server reads filters of some commands.
 pub(crate) fn document_or_null<'a>(
     element: &Element<'a>,
-    path: &str,
+    path: impl fmt::Display,
 ) -> Result<Document<'a>, Refusal> {
     match element.kind {
         Kind::Null | Kind::Undefined => Ok(Document::EMPTY),
@@ -188,9 +190,12 @@ pub(crate) fn document_or_null<'a>(
     }
 }
 
-/// A field that must be a document.
-pub(crate) fn document<'a>(element: &Element<'a>, path: &str) -> Result<Document<'a>, Refusal> {
+/// A field that must be a document. `path` is written in a refusal only.
+pub(crate) fn document<'a>(
+    element: &Element<'a>,
+    path: impl fmt::Display,
+) -> Result<Document<'a>, Refusal> {
     element
         .as_document()
-        .ok_or_else(|| Refusal::wrong_kind(path, element.kind.name(), "object"))
+        .ok_or_else(|| Refusal::wrong_kind(&path.to_string(), element.kind.name(), "object"))
 }

@@ -238,10 +238,12 @@ fn names_id_index(hint: &Element<'_>) -> bool {
     if hint.as_string() == Some(b"_id_".as_slice()) {
         return true;
     }
-    hint.as_document().is_some_and(|key| {
-        let mut fields = key.elements();
-        matches!((fields.next(), fields.next()), (Some(only), None) if only.key == b"_id")
-    })
+    hint.as_document().is_some_and(is_id_key)
+}
+
+/// Whether a key pattern is `{_id: 1}`. `{_id: "hashed"}` is an index like any other.
+pub(crate) fn is_id_key(key: Document<'_>) -> bool {
+    same_key(key, Document::parse(ID_KEY).unwrap_or(Document::EMPTY))
 }
 
 fn is_equality(element: &Element<'_>) -> bool {

@@ -10,7 +10,7 @@ use crate::apply::{Outcome, begin, seal};
 use crate::body::Body;
 use crate::commands::CommandSpec;
 use crate::facts::{CollectionFacts, Facts, OwnIndex, base_id_index_name, base_index_name};
-use crate::hint::same_key;
+use crate::hint::{is_id_key, same_key};
 use crate::namespace;
 use crate::refusal::Refusal;
 use crate::scope::{Scope, no_repeats};
@@ -171,8 +171,7 @@ impl Scope {
         let key = definition.find("key").ok_or_else(|| missing("key"))?;
         let key = generic::document(&key, "key")?;
         self.check_key(key)?;
-        let is_id = key.first().is_some_and(|f| f.key == b"_id") && key.elements().count() == 1;
-        if is_id {
+        if is_id_key(key) {
             return Ok(None);
         }
         let name = definition.find("name").ok_or_else(|| missing("name"))?;
@@ -524,7 +523,7 @@ fn one_dropped<'f>(
 ) -> Result<&'f OwnIndex, Refusal> {
     let own = &collection.indexes;
     if let Some(key) = index.as_document() {
-        if key.first().is_some_and(|f| f.key == b"_id") && key.elements().count() == 1 {
+        if is_id_key(key) {
             return Err(Refusal::invalid_options("cannot drop _id index"));
         }
         return own

@@ -58,6 +58,9 @@ fn field(sight: Sight<'_>, w: &mut Writer, element: &Element<'_>) -> Result<(), 
         w.element(element);
         return Ok(());
     };
+    if matches!(first.key, b"$slice" | b"$elemMatch") {
+        no_repeats(value, "a projection")?;
+    }
     match first.key {
         b"$slice" | b"$elemMatch" if value.elements().count() > 1 => {
             return Err(Refusal::unknown_projection(format!(
@@ -71,14 +74,7 @@ fn field(sight: Sight<'_>, w: &mut Writer, element: &Element<'_>) -> Result<(), 
             w.element(element);
         }
         key if key.first() == Some(&b'$') => {
-            return expression::write(sight, w, element.key, element).map_err(|refusal| {
-                // What find calls an unknown expression in a projection (6.0.5).
-                if refusal.code == 168 {
-                    Refusal::unknown_projection(refusal.text)
-                } else {
-                    refusal
-                }
-            });
+            return expression::write(sight, w, element.key, element).map_err(in_projection);
         }
         _ => {
             let document = w.begin_document(element.key);
@@ -92,11 +88,19 @@ fn field(sight: Sight<'_>, w: &mut Writer, element: &Element<'_>) -> Result<(), 
 /// `$slice` of `find` counts in plain numbers; with anything else in its array the server takes it for the aggregation
 /// expression of the same name (6.0.5).
 fn is_find_slice(slice: &Element<'_>) -> bool {
-    slice.as_array().is_none_or(|counts| {
-        counts
-            .elements()
-            .all(|count| count.as_flag().is_some() && count.kind != Kind::Boolean)
-    }) && slice.kind != Kind::Document
+    slice
+        .as_array()
+        .is_none_or(|counts| counts.elements().all(|count| is_number(&count)))
+        && slice.kind != Kind::Document
+}
+
+/// An unknown expression has a code of its own in a projection, of `find` and of `$project` alike (6.0.5).
+pub(crate) fn in_projection(refusal: Refusal) -> Refusal {
+    if refusal.code == 168 {
+        Refusal::unknown_projection(refusal.text)
+    } else {
+        refusal
+    }
 }
 
 /// What a sort asks of the order of records.
@@ -119,6 +123,24 @@ pub(crate) fn natural(document: Document<'_>) -> Natural {
     }
 }
 
+/// A direction, or nothing but a `$meta` that is for apps.
+fn is_sort_order(element: &Element<'_>) -> Result<bool, Refusal> {
+    let Some(document) = element.as_document() else {
+        return Ok(is_number(element));
+    };
+    for meta in document.elements() {
+        if meta.key != b"$meta" {
+            return Ok(false);
+        }
+        expression::meta(&meta)?;
+    }
+    Ok(true)
+}
+
+fn is_number(element: &Element<'_>) -> bool {
+    element.kind != Kind::Boolean && element.as_flag().is_some()
+}
+
 /// Writes a sort under `key`, without the scope field, which is the same in all documents of an app.
 pub(crate) fn sort(
     sight: Sight<'_>,
@@ -132,20 +154,11 @@ pub(crate) fn sort(
         if sight.is_reserved(element.key) {
             continue;
         }
-        if element.kind == Kind::Document {
-            for meta in element
-                .as_document()
-                .into_iter()
-                .flat_map(Document::elements)
-            {
-                if meta.key != b"$meta" {
-                    return Err(Refusal::bad_value(format!(
-                        "Illegal key in $sort specification: {}",
-                        element.name()
-                    )));
-                }
-                expression::meta(&meta)?;
-            }
+        if element.key.first() == Some(&b'$') || !is_sort_order(&element)? {
+            return Err(Refusal::bad_value(format!(
+                "Illegal key in $sort specification: {}",
+                element.name()
+            )));
         }
         w.element(&element);
     }

@@ -77,6 +77,8 @@ refusals! {
     object_too_large = 10334 "BSONObjectTooLarge";
     /// A database whose name differs from another's in case only.
     database_differs_in_case = 13297 "DatabaseDifferCase";
+    /// A `$match` that is no object.
+    match_shape = 15959 "Location15959";
     /// No search here.
     search_not_enabled = 31082 "SearchNotEnabled";
     /// Unknown projection expression.

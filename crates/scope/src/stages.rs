@@ -195,7 +195,7 @@ pub(crate) fn write_plain(
     match spec.duty {
         StageDuty::Match => {
             let Some(user) = body.as_document() else {
-                return Err(Refusal::failed_to_parse(
+                return Err(Refusal::match_shape(
                     "the match filter must be an expression in an object",
                 ));
             };
@@ -205,11 +205,21 @@ pub(crate) fn write_plain(
         }
         StageDuty::Sort => match body.as_document() {
             Some(sort) => projection::sort(sight, w, body.key, sort)?,
-            None => w.element(body),
+            None => {
+                return Err(Refusal {
+                    code: 15973,
+                    name: "Location15973",
+                    text: "the $sort key specification must be an object".into(),
+                });
+            }
         },
         StageDuty::Expressions => {
             expression_stage(body)?;
-            expression::write(sight, w, body.key, body)?;
+            let written = expression::write(sight, w, body.key, body);
+            match spec.name {
+                "$project" => written.map_err(projection::in_projection)?,
+                _ => written?,
+            }
         }
         _ => {
             if let Some(document) = body.as_document() {

@@ -56,7 +56,10 @@ pub(crate) fn nested<'a>(
     body: &Body<'_, '_>,
     element: &Element<'a>,
 ) -> Result<Document<'a>, Refusal> {
-    generic::document(element, &format!("{}.{}", body.spec.name, element.name()))
+    generic::document(
+        element,
+        format_args!("{}.{}", body.spec.name, element.name()),
+    )
 }
 
 fn statement(

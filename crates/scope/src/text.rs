@@ -16,6 +16,9 @@ const WITHHELD: &str = "the server's message speaks of the proxy's own field and
 const DATABASE_CASE: &str =
     "db already exists with different case; choose a name that differs in more than case";
 
+/// What the server says before the name of the one text index of a collection, which may be another app's.
+const FOUND_TEXT_INDEX: &str = ", found existing text index ";
+
 /// The text for the client: index names and keys in the app's terms, without the app's condition.
 pub(crate) fn rewrite(scope: &Scope, collection: &CollectionFacts, message: &str) -> String {
     let field = scope.field().as_str();
@@ -29,6 +32,10 @@ pub(crate) fn rewrite(scope: &Scope, collection: &CollectionFacts, message: &str
         && let Some((_, cause)) = out.rsplit_once("planner returned error :: caused by :: ")
     {
         out = cause.to_owned();
+    } else if out.starts_with("error processing query")
+        && let Some((_, cause)) = out.rsplit_once('\n')
+    {
+        out = cause.trim_start().to_owned();
     }
     if let Some((_, cause)) = out
         .starts_with("Index build failed")
@@ -44,6 +51,14 @@ pub(crate) fn rewrite(scope: &Scope, collection: &CollectionFacts, message: &str
         if index.physical_name != index.name {
             out = out.replace(&index.physical_name, &index.name);
         }
+    }
+    if let Some((what, name)) = out.split_once(FOUND_TEXT_INDEX)
+        && !collection
+            .indexes
+            .iter()
+            .any(|index| index.name == name.trim_matches('"'))
+    {
+        out = what.to_owned();
     }
     if names(&out, field) {
         return WITHHELD.to_owned();
@@ -118,6 +133,10 @@ mod tests {
             (
                 "error processing query: ns=d.cTree: $and\n app_id $eq \"shop\"\nSort: {}\nProj: {}\n planner returned error :: caused by :: unable to find index",
                 "unable to find index",
+            ),
+            (
+                "error processing query: ns=d.cTree: app_id $eq \"shop\"\nSort: {}\nProj: {}\n tailable cursor requested",
+                "tailable cursor requested",
             ),
             (
                 "Can't extract geo keys: { _id: 1, app_id: \"shop\" }",

@@ -68,8 +68,6 @@ label! {
         Io = "io",
         /// The proxy is draining.
         Drain = "drain",
-        /// A reply did not belong to the app; the connection was ended rather than answered.
-        Isolation = "isolation",
         /// Its task panicked.
         Panic = "panic",
     }

@@ -84,8 +84,10 @@ class ReplicaSet:
                     self.launch(port)
 
     def stop(self):
+        # What they hold is thrown away, so nothing is gained by an orderly end.
         for member in self.members.values():
-            process.stop(member)
+            member.kill()
+            member.wait()
 
     def environment(self):
         return {"DRIVERS_UPSTREAM_URI": self.uri, "DRIVERS_MEMBERS": str(self.state)}

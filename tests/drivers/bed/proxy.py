@@ -3,7 +3,6 @@
 import os
 import secrets
 import shutil
-import subprocess
 import time
 import urllib.error
 import urllib.request

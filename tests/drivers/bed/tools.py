@@ -70,6 +70,8 @@ def python():
 
 def node_modules():
     """The directory with the newest Node driver and mongosh in it."""
+    if not shutil.which("node"):
+        raise CannotRun("there is no node on the path")
     place = PLACE / "node"
     marker = place / "installed"
     if not marker.is_file():
@@ -85,8 +87,8 @@ def command(language, here, entry, pattern):
     """How the suite `entry` is started."""
     if language == "python":
         chosen = ["-k", pattern] if pattern else []
-        start = ["-s", str(here / "python" / entry), "-t", str(here / "python")]
-        return [python(), "-m", "unittest", "discover", "-v", *chosen, *start]
+        start = [entry]
+        return [python(), str(here / "python" / "suite.py"), *chosen, *start]
     modules = node_modules()
     # ES modules are looked up beside the importing file only, so the place is handed over.
     return ["node", str(here / "node" / entry), str(modules)]

