@@ -1,0 +1,343 @@
+//! Cases: a command in, a command out or a refusal; a reply in, a reply out or an incident.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use mdb_scope::{CursorFacts, Duty, Facts, ReplyRule, ReplyView, Routing, Scope, verify};
+use mdb_wire::{Document, Writer};
+use serde::Deserialize;
+
+use crate::notation::{Text, encode, fields, read_document, read_text, write_fields};
+use crate::proxy::{self, FIELD, Outcome, SLUG};
+
+/// One file: cases of one area.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Area {
+    #[serde(default)]
+    with: Setting,
+    #[serde(default)]
+    cases: Vec<Case>,
+    #[serde(default)]
+    replies: Vec<Reply>,
+}
+
+/// What holds around a command.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Setting {
+    hidden: bool,
+    base_indexes: bool,
+    indexes: Vec<String>,
+    wire_version: i32,
+    cluster_time: Option<String>,
+    checks_cluster_time: bool,
+    document_bytes_max: usize,
+    message_bytes_max: usize,
+    cursor: Option<Cursor>,
+}
+
+impl Default for Setting {
+    fn default() -> Self {
+        Self {
+            hidden: true,
+            base_indexes: true,
+            indexes: Vec::new(),
+            wire_version: 17,
+            cluster_time: None,
+            checks_cluster_time: false,
+            document_bytes_max: 16_777_216,
+            message_bytes_max: 48_000_000,
+            cursor: None,
+        }
+    }
+}
+
+/// The cursor that a `getMore` names.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Cursor {
+    upstream_id: i64,
+    collection: String,
+    #[serde(default)]
+    session: Option<u8>,
+    strips: bool,
+}
+
+/// A command. `$db: "d"` is added to `in` where it names no database.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    name: String,
+    r#in: String,
+    /// What goes upstream.
+    out: Option<String>,
+    /// Where it goes, how it may be tried again, how its reply is read.
+    goes: Option<String>,
+    /// The code of a refusal.
+    refused: Option<i32>,
+    /// A part of the refusal's text.
+    text: Option<String>,
+    /// Nothing goes upstream: the proxy answers.
+    #[serde(default)]
+    local: bool,
+    with: Option<Setting>,
+}
+
+/// A reply.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reply {
+    name: String,
+    rule: String,
+    upstream: String,
+    client: Option<String>,
+    incident: Option<String>,
+    with: Option<Setting>,
+}
+
+/// The fewest cases that the files may hold: a file that is not found must not pass for one without failures.
+const CASES_MIN: usize = 1200;
+
+#[test]
+fn every_case_holds() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    let mut failures = String::new();
+    let mut count = 0;
+    let mut files: Vec<_> = std::fs::read_dir(directory).unwrap().collect();
+    files.sort_by_key(|f| f.as_ref().unwrap().path());
+    for file in files {
+        let path = file.unwrap().path();
+        let area: Area = serde_yaml::from_str(&std::fs::read_to_string(&path).unwrap())
+            .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let mut names = HashSet::new();
+        for (name, outcome) in outcomes(&area) {
+            count += 1;
+            assert!(names.insert(name.to_owned()), "{stem}: '{name}' twice");
+            if let Err(failure) = outcome {
+                writeln!(failures, "@@ {stem} | {name}\n{failure}").unwrap();
+            }
+        }
+    }
+    assert!(failures.is_empty(), "\n{failures}");
+    assert!(count >= CASES_MIN, "{count} cases");
+}
+
+fn outcomes(area: &Area) -> impl Iterator<Item = (&str, Result<(), String>)> {
+    let cases = area
+        .cases
+        .iter()
+        .map(|case| (case.name.as_str(), case.check(&area.with)));
+    let replies = area
+        .replies
+        .iter()
+        .map(|reply| (reply.name.as_str(), reply.check(&area.with)));
+    cases.chain(replies)
+}
+
+impl Case {
+    fn check(&self, area: &Setting) -> Result<(), String> {
+        let setting = self.with.as_ref().unwrap_or(area);
+        let mut text = read_text(&self.r#in);
+        if !text.body.iter().any(|(name, _)| name == "$db") {
+            let database = crate::notation::Value::string("d");
+            text.body.push(("$db".to_owned(), database));
+        }
+        let scope = proxy::scope(setting.hidden);
+        let collection = proxy::collection(&scope, &setting.indexes, setting.base_indexes);
+        let time = setting
+            .cluster_time
+            .as_ref()
+            .map(|text| encode(&read_document(text)));
+        let facts = Facts {
+            wire_version: setting.wire_version,
+            document_bytes_max: setting.document_bytes_max,
+            message_bytes_max: setting.message_bytes_max,
+            cluster_time: time.as_ref().map(|bytes| Document::parse(bytes).unwrap()),
+            checks_cluster_time: setting.checks_cluster_time,
+            ..proxy::facts(&collection)
+        };
+        let cursor = setting.cursor.as_ref().map(Cursor::facts);
+        let message = proxy::message(&text.message());
+        match proxy::run(&scope, &facts, cursor.as_ref(), &message) {
+            Err(refusal) => self.check_refusal(refusal.code, &refusal.text),
+            Ok(Outcome::Local) if self.local => Ok(()),
+            Ok(Outcome::Local) => Err("  local: true".to_owned()),
+            Ok(Outcome::Forwarded(mut scoped, spec)) => {
+                let actual = proxy::upstream(&mut scoped);
+                let goes = route(&scoped);
+                if matches!(spec.duty, Duty::Forward(_)) {
+                    verify::verify(scoped.message(1), FIELD, SLUG)
+                        .map_err(|v| format!("  unguarded: {v} in {actual}"))?;
+                }
+                self.check_output(&actual, &goes)
+            }
+        }
+    }
+
+    fn check_refusal(&self, code: i32, text: &str) -> Result<(), String> {
+        let wanted = self.text.as_deref().unwrap_or_default();
+        if self.refused == Some(code) && text.contains(wanted) {
+            Ok(())
+        } else {
+            Err(format!("  refused: {code}\n  text: {text}"))
+        }
+    }
+
+    fn check_output(&self, actual: &Text, goes: &str) -> Result<(), String> {
+        let is_right = self
+            .out
+            .as_ref()
+            .is_some_and(|out| read_text(out) == *actual);
+        let goes_right = self.goes.as_ref().is_none_or(|wanted| wanted == goes);
+        if is_right && goes_right {
+            Ok(())
+        } else {
+            Err(format!("  out: {actual}\n  goes: {goes}"))
+        }
+    }
+}
+
+/// What the proxy is told besides the bytes, in one line.
+fn route(scoped: &mdb_scope::Scoped) -> String {
+    let place = match scoped.routing() {
+        Routing::Primary => "primary".to_owned(),
+        Routing::Preference(preference) => format!("{:?}", preference.mode),
+        Routing::Member(server) => format!("member {server}"),
+    };
+    let upsert = if scoped.is_upsert_by_id() {
+        ", upsert by _id"
+    } else {
+        ""
+    };
+    format!("{place}, {:?}, {:?}{upsert}", scoped.retry(), scoped.rule())
+}
+
+impl Cursor {
+    fn facts(&self) -> CursorFacts {
+        CursorFacts {
+            upstream_id: self.upstream_id,
+            server: "a:1".into(),
+            database: "d".to_owned(),
+            collection: self.collection.clone(),
+            session: self.session.map(|byte| [byte; 16]),
+            strips: self.strips,
+        }
+    }
+}
+
+impl Reply {
+    fn check(&self, area: &Setting) -> Result<(), String> {
+        let setting = self.with.as_ref().unwrap_or(area);
+        let scope = proxy::scope(setting.hidden);
+        let rule = match self.rule.as_str() {
+            "plain" => ReplyRule::Plain,
+            "cursor" => ReplyRule::Cursor { strips: true },
+            "computed cursor" => ReplyRule::Cursor { strips: false },
+            "value" => ReplyRule::Value { strips: true },
+            "explain" => ReplyRule::Explain,
+            other => panic!("no such rule: {other}"),
+        };
+        let outcome = client(&scope, setting, rule, &self.upstream);
+        match (&outcome, &self.client, &self.incident) {
+            (Ok(actual), Some(wanted), None) if *actual == text_of(&read_document(wanted)) => {
+                Ok(())
+            }
+            (Err(actual), None, Some(wanted)) if actual.contains(wanted.as_str()) => Ok(()),
+            (Ok(actual), ..) => Err(format!("  client: {actual}")),
+            (Err(actual), ..) => Err(format!("  incident: {actual}")),
+        }
+    }
+}
+
+fn text_of(fields: &crate::notation::Fields) -> String {
+    let mut out = String::new();
+    write_fields(&mut out, fields).unwrap();
+    out
+}
+
+/// The reply as the client gets it; the client's cursor ids are the upstream's and one thousand.
+fn client(
+    scope: &Scope,
+    setting: &Setting,
+    rule: ReplyRule,
+    upstream: &str,
+) -> Result<String, String> {
+    let collection = proxy::collection(scope, &setting.indexes, setting.base_indexes);
+    let view = ReplyView {
+        scope,
+        rule,
+        collection: &collection,
+    };
+    let bytes = encode(&read_document(upstream));
+    let reply = Document::parse(&bytes).unwrap();
+    let mut w = Writer::default();
+    let mark = w.begin();
+    view.write(&mut w, reply, &mut |id| id + 1000)
+        .map_err(|incident| format!("{incident:?}"))?;
+    w.end(mark);
+    let bytes = w.into_bytes();
+    Ok(text_of(&fields(Document::parse(&bytes).unwrap())))
+}
+
+/// What an app says of an index is what it is shown, on every version and through the physical definition.
+#[test]
+fn indexes_come_back_as_they_were_said() {
+    let definitions = [
+        r#"{v: 2, key: {x: 1}, name: "x_1"}"#,
+        r#"{v: 2, key: {x: 1, y: -1}, name: "x_1_y_-1", unique: true}"#,
+        r#"{v: 2, key: {x: 1}, name: "dotted.name", sparse: true}"#,
+        r#"{v: 2, key: {x: 1, y: 1}, name: "two", sparse: true}"#,
+        r#"{v: 2, key: {x: 1}, name: "part", partialFilterExpression: {y: {$gt: 1}}}"#,
+        r#"{v: 2, key: {x: 1}, name: "empty", partialFilterExpression: {}}"#,
+        r#"{v: 2, key: {x: 1}, name: "and", partialFilterExpression: {$and: [{x: 1}]}}"#,
+        r#"{v: 2, key: {d: 1}, name: "ttl", expireAfterSeconds: 60}"#,
+        r#"{v: 2, key: {loc: "2d"}, name: "flat"}"#,
+        r#"{v: 2, key: {loc: "2dsphere", x: 1}, name: "sphere", 2dsphereIndexVersion: 3}"#,
+        r#"{v: 2, key: {h: "hashed"}, name: "h"}"#,
+        r#"{v: 2, key: {$**: 1}, name: "wild"}"#,
+        r#"{v: 2, key: {$**: 1}, name: "wildp", wildcardProjection: {a: 1}}"#,
+        r#"{v: 2, key: {$**: 1}, name: "wildx", wildcardProjection: {a: 0}}"#,
+        r#"{v: 2, key: {x: 1}, name: "coll", collation: {locale: "en"}, hidden: true}"#,
+    ];
+    let scope = proxy::hidden();
+    let none = mdb_scope::CollectionFacts::default();
+    for (definition, wire_version) in definitions.iter().flat_map(|d| [(d, 9), (d, 17)]) {
+        let facts = Facts {
+            wire_version,
+            ..proxy::facts(&none)
+        };
+        let command = format!(r#"{{createIndexes: "c", indexes: [{definition}], $db: "d"}}"#);
+        let message = proxy::message(&read_text(&command).message());
+        let outcome = proxy::run(scope, &facts, None, &message);
+        let Ok(Outcome::Forwarded(mut scoped, _)) = outcome else {
+            panic!("{definition}: {outcome:?}");
+        };
+        let body = proxy::upstream(&mut scoped).body;
+        let Some((_, crate::notation::Value::Array(physical))) = body.get(1) else {
+            panic!("no indexes: {body:?}");
+        };
+        let crate::notation::Value::Document(physical) = &physical[0] else {
+            panic!("no index: {physical:?}");
+        };
+        let bytes = encode(physical);
+        let document = Document::parse(&bytes).unwrap();
+        let own = scope.own_index(document).unwrap();
+        let shown = fields(Document::parse(&own.definition).unwrap());
+        let sorted = |mut fields: crate::notation::Fields| {
+            fields.sort_by(|a, b| a.0.cmp(&b.0));
+            fields
+        };
+        assert_eq!(
+            sorted(shown),
+            sorted(read_document(definition)),
+            "{definition} at {wire_version}"
+        );
+        let other = mdb_scope::AppId::parse("sho").unwrap();
+        let field = mdb_scope::FieldName::parse(FIELD).unwrap();
+        let other = Scope::new(other, field, true, [1; 16]);
+        assert_eq!(other.own_index(document), None, "{definition}");
+    }
+}
