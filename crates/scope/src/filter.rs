@@ -18,9 +18,8 @@ pub(crate) fn write(sight: Sight<'_>, w: &mut Writer, filter: Document<'_>) -> R
         if element.key.first() == Some(&b'$') {
             top_level(sight, w, &element)?;
         } else if sight.is_reserved(element.key) {
-            // Removed, not kept: an upsert would meet the path twice (code 54). A path below the field never holds.
-            let is_field = element.key == sight.scope().field().as_str().as_bytes();
-            if !is_field || !sight.scope().is_own_predicate(&element) {
+            // Removed, not kept: an upsert would meet the path twice (code 54).
+            if !is_own_condition(sight, &element) {
                 return Err(sight.scope().reserved());
             }
         } else {
@@ -29,6 +28,12 @@ pub(crate) fn write(sight: Sight<'_>, w: &mut Writer, filter: Document<'_>) -> R
         }
     }
     Ok(())
+}
+
+/// Whether a predicate on the scope field holds for every document of the app. One on a path below the field never does.
+fn is_own_condition(sight: Sight<'_>, element: &Element<'_>) -> bool {
+    element.key == sight.scope().field().as_str().as_bytes()
+        && sight.scope().is_own_predicate(element)
 }
 
 fn top_level(sight: Sight<'_>, w: &mut Writer, element: &Element<'_>) -> Result<(), Refusal> {
@@ -194,7 +199,8 @@ pub(crate) fn is_plain(sight: Sight<'_>, filter: Document<'_>) -> bool {
             .flat_map(Document::elements)
             .all(|branch| branch.as_document().is_none_or(|d| is_plain(sight, d))),
         b"$expr" | b"$jsonSchema" => false,
-        key => !sight.names_scope_field(key),
+        // The own condition, too, is taken out wherever it stands.
+        key => !sight.names_scope_field(key) || is_own_condition(sight, &element),
     })
 }
 

@@ -217,25 +217,22 @@ impl<'a> Document<'a> {
     /// The first field name that stands twice, if one does. Server parsers disagree about repeated names, so
     /// nothing that has one may be forwarded where its meaning matters.
     pub fn repeated_key(self) -> Option<&'a [u8]> {
-        let mut seen: Vec<&[u8]> = Vec::new();
-        let mut many: std::collections::HashSet<&[u8]> = std::collections::HashSet::new();
-        for element in self.elements() {
-            let repeated = if many.is_empty() {
-                seen.contains(&element.key)
-            } else {
-                !many.insert(element.key)
-            };
-            if repeated {
+        let mut seen: [&[u8]; REPEATED_KEY_SCAN_MAX] = [&[]; REPEATED_KEY_SCAN_MAX];
+        let mut elements = self.elements();
+        for (count, element) in elements.by_ref().take(REPEATED_KEY_SCAN_MAX).enumerate() {
+            if seen.iter().take(count).any(|key| *key == element.key) {
                 return Some(element.key);
             }
-            if many.is_empty() {
-                seen.push(element.key);
-                if seen.len() > REPEATED_KEY_SCAN_MAX {
-                    many.extend(seen.drain(..));
-                }
+            if let Some(place) = seen.get_mut(count) {
+                *place = element.key;
             }
         }
-        None
+        let first = elements.next()?;
+        let mut many: std::collections::HashSet<&[u8]> = seen.into_iter().collect();
+        std::iter::once(first)
+            .chain(elements)
+            .find(|element| !many.insert(element.key))
+            .map(|element| element.key)
     }
 }
 
