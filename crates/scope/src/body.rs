@@ -182,16 +182,7 @@ impl<'a, 'f> Body<'a, 'f> {
                 update::array_filters(element)?;
                 w.element(element);
             }
-            Take::Key => {
-                if sight.sees_hidden_field()
-                    && element.as_string().is_some_and(|k| sight.is_reserved(k))
-                {
-                    // The app has no such field: a path below the scope field, which is always a string, has no values.
-                    w.string(element.key, &format!("{}.~", self.scope.field().as_str()));
-                } else {
-                    w.element(element);
-                }
-            }
+            Take::Key => self.distinct_key(w, element),
             Take::Own if element.key == b"explain" && element.as_flag() == Some(true) => {
                 w.element(element);
             }
@@ -215,6 +206,18 @@ impl<'a, 'f> Body<'a, 'f> {
             }
         }
         Ok(None)
+    }
+
+    /// An app that does not see the scope field has no such field: a path below it, which is always a string, has no values.
+    fn distinct_key(&self, w: &mut Writer, element: &Element<'_>) {
+        let sight = self.sight();
+        let is_hidden = sight.sees_hidden_field()
+            && element.as_string().is_some_and(|key| sight.is_reserved(key));
+        if is_hidden {
+            w.string(element.key, &format!("{}.~", self.scope.field().as_str()));
+        } else {
+            w.element(element);
+        }
     }
 
     pub(crate) fn filter(
