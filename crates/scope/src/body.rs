@@ -212,7 +212,9 @@ impl<'a, 'f> Body<'a, 'f> {
     fn distinct_key(&self, w: &mut Writer, element: &Element<'_>) {
         let sight = self.sight();
         let is_hidden = sight.sees_hidden_field()
-            && element.as_string().is_some_and(|key| sight.is_reserved(key));
+            && element
+                .as_string()
+                .is_some_and(|key| sight.is_reserved(key));
         if is_hidden {
             w.string(element.key, &format!("{}.~", self.scope.field().as_str()));
         } else {
