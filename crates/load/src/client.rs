@@ -92,7 +92,7 @@ impl Client {
         }
     }
 
-    /// Sends a message made by [`encode`] and reads the reply to it.
+    /// Sends a message made beforehand and reads the reply to it.
     pub async fn exchange(&mut self, message: &mut [u8]) -> anyhow::Result<Message> {
         self.request_id = self.request_id.wrapping_add(1);
         message
