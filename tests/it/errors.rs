@@ -140,6 +140,7 @@ async fn replies_have_the_fields_of_a_mongos() {
                 "numIndexesBefore",
                 "numIndexesAfter",
                 "createdCollectionAutomatically",
+                "commitQuorum",
                 "ok",
             ],
         ),
