@@ -150,8 +150,6 @@ pub enum Denial {
     Policy,
     /// 59, as a server that does not have the command.
     Unknown,
-    /// 20: not on shared collections.
-    Shared,
     /// 31082: no search here.
     Search,
     /// 76: what a server without replication says; shells then show a plain prompt.
@@ -239,7 +237,7 @@ mod tests {
         assert_eq!(name("eval").unwrap_err().code, 59);
         assert_eq!(name("applyOps").unwrap_err().code, 13);
         assert_eq!(name("_internalAnything").unwrap_err().code, 13);
-        assert_eq!(name("renameCollection").unwrap_err().code, 20);
+        assert_eq!(name("renameCollection").unwrap_err().code, 13);
     }
 
     #[test]

@@ -37,8 +37,6 @@ refusals! {
     overflow = 15 "Overflow";
     /// Too many statements, or a batch without any.
     invalid_length = 16 "InvalidLength";
-    /// Not available in shared mode.
-    illegal_operation = 20 "IllegalOperation";
     /// No such collection.
     namespace_not_found = 26 "NamespaceNotFound";
     /// No such index.

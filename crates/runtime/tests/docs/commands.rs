@@ -122,7 +122,6 @@ fn denial_code(denial: Denial) -> i32 {
     match denial {
         Denial::Policy => 13,
         Denial::Unknown => 59,
-        Denial::Shared => 20,
         Denial::Search => 31082,
         Denial::NoReplication => 76,
     }

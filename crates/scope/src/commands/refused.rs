@@ -28,9 +28,6 @@ impl RefusedGroup {
         match self.denial {
             Denial::Policy => Refusal::unauthorized(not_authorized()),
             Denial::Unknown => Refusal::command_not_found(format!("no such command: '{name}'")),
-            Denial::Shared => {
-                Refusal::illegal_operation(format!("{name} is not available: {advice}"))
-            }
             Denial::Search => {
                 Refusal::search_not_enabled(format!("{name} is not available: {advice}"))
             }
@@ -93,7 +90,7 @@ pub static REFUSED: &[RefusedGroup] = &[
     },
     RefusedGroup {
         title: "Renaming",
-        denial: Denial::Shared,
+        denial: Denial::Policy,
         advice: "the collection is shared with other apps; write the documents to another one and drop this one",
         names: &["renameCollection"],
         prefixes: &[],
