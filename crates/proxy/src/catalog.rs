@@ -85,14 +85,24 @@ impl<'a> Journey<'a> {
 
     /// The app's collections in the database: those of the catalog, and those that hold a document of the app.
     async fn own_collections(&self, database: &str) -> Result<Vec<String>, Error> {
-        let app = self.scope.app();
         let entries = self
-            .driver(self.control().entries(app, Some(database)))
+            .driver(self.control().entries(self.scope.app(), Some(database)))
             .await?;
+        self.collections_of(database, &entries).await
+    }
+
+    /// The same, with the entries of this and perhaps other databases at hand.
+    async fn collections_of(
+        &self,
+        database: &str,
+        entries: &[Entry],
+    ) -> Result<Vec<String>, Error> {
         let physical = self.driver(physical_collections(self, database)).await?;
         let mut own = Vec::new();
         for collection in physical {
-            let entry = entries.iter().find(|e| e.collection == collection);
+            let entry = entries
+                .iter()
+                .find(|e| e.database == database && e.collection == collection);
             let is_sure = entry.is_some_and(|e| !e.is_provisional);
             if is_sure
                 || self
@@ -150,12 +160,15 @@ impl<'a> Journey<'a> {
 
     async fn own_databases(&self) -> Result<Vec<String>, Error> {
         let client = self.shared.upstream.control();
+        let entries = self
+            .driver(self.control().entries(self.scope.app(), None))
+            .await?;
         let physical = async { client.list_database_names().await };
         let mut own = Vec::new();
         for database in self.driver(physical).await? {
             let is_served = !["admin", "local", "config"].contains(&database.as_str())
                 && database != self.control_database();
-            if is_served && !self.own_collections(&database).await?.is_empty() {
+            if is_served && !self.collections_of(&database, &entries).await?.is_empty() {
                 own.push(database);
             }
         }

@@ -78,7 +78,13 @@ fn admit(connection: &Connection, call: &Call<'_>) -> Result<(), Refusal> {
     match connection.identity() {
         None if call.spec.before_authentication => Ok(()),
         None => Err(requires_authentication(call)),
-        Some(identity) if identity.grants.allows(call.spec.action) => Ok(()),
+        Some(identity)
+            if identity
+                .grants
+                .allows(required_action(call.spec, &call.command)) =>
+        {
+            Ok(())
+        }
         Some(_) => Err(not_allowed(call.spec, &call.command)),
     }
 }
@@ -106,7 +112,7 @@ fn requires_authentication(call: &Call<'_>) -> Refusal {
 }
 
 /// What the roles of the credential do not allow: the action and where.
-pub(crate) fn not_allowed(spec: &'static CommandSpec, command: &Command<'_>) -> Refusal {
+fn not_allowed(spec: &'static CommandSpec, command: &Command<'_>) -> Refusal {
     let action = required_action(spec, command).name();
     let database = command.database;
     let namespace = match command.target.as_str() {

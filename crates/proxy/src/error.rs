@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use mdb_auth::AuthError;
-use mdb_scope::{Refusal, STATE_CHANGE_CODES};
+use mdb_scope::{DATABASE_CASE, Refusal, STATE_CHANGE_CODES};
 use mdb_telemetry::CommandOutcome;
 use mdb_upstream::{ExchangeError, UpstreamError};
 use mdb_wire::{CommandError, DecodeError};
@@ -291,10 +291,7 @@ impl Error {
     pub(crate) fn control(error: Option<mongodb::error::Error>, labels: Labels) -> Self {
         match error.as_ref().and_then(server_code) {
             // Another app has the name, or nobody has; which is not for this one to know.
-            Some(13297) => Refusal::database_differs_in_case(
-                "db already exists with different case; choose a name that differs in more than case",
-            )
-            .into(),
+            Some(13297) => Refusal::database_differs_in_case(DATABASE_CASE).into(),
             Some(code) if !STATE_CHANGE_CODES.contains(&code) => {
                 Self::Unprivileged(error.map(|e| e.to_string()).unwrap_or_default())
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use mdb_scope::{
     AppId, CollectionFacts, CommandSpec, CursorFacts, Duty, Facts, FieldName, Glance, Incident,
     Refusal, ReplyRule, ReplyView, Rule, Scope, Scoped, check_namespace, collection_of,
-    cursor_not_found, glance, required_action,
+    cursor_not_found, glance,
 };
 use mdb_upstream::{Lease, Sent, ServerHello};
 use mdb_wire::frame::HEADER_BYTES;
@@ -20,7 +20,6 @@ use crate::catalog;
 use crate::cluster_time::ClusterTime;
 use crate::control::{Control, KEY_BYTES};
 use crate::cursors::Cursor;
-use crate::dispatch::not_allowed;
 use crate::error::Error;
 use crate::identity::Identity;
 use crate::labels::when_lost;
@@ -77,9 +76,6 @@ impl Forward {
         command: &Command<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), Error> {
-        if !identity.grants.allows(required_action(spec, command)) {
-            return Err(not_allowed(spec, command).into());
-        }
         let deadline = Instant::now() + wait_max(command);
         let scope = self.scope(shared, identity, deadline, command).await?;
         let hello = shared.upstream.hello().borrow().clone();
@@ -446,7 +442,7 @@ impl<'a> Journey<'a> {
                 rule: scoped.rule(),
                 collection,
             };
-            write_reply(&view, reply, &lease, out, map_cursor)?;
+            write_reply(&view, reply, &seen, &lease, out, map_cursor)?;
             return Ok(seen);
         }
     }
@@ -456,6 +452,7 @@ impl<'a> Journey<'a> {
 fn write_reply(
     view: &ReplyView<'_>,
     reply: Document<'_>,
+    seen: &Glance,
     lease: &Lease,
     out: &mut Vec<u8>,
     map_cursor: &mut (dyn FnMut(&Lease, ReplyRule, i64) -> Result<i64, Error> + Send),
@@ -464,7 +461,7 @@ fn write_reply(
     let mut w = Writer::new(std::mem::take(out));
     let mark = w.begin();
     let mut failure = None;
-    let written = view.write(&mut w, reply, &mut |upstream_id| {
+    let written = view.write(&mut w, reply, seen, &mut |upstream_id| {
         map_cursor(lease, view.rule, upstream_id).unwrap_or_else(|error| {
             failure = Some(error);
             0

@@ -5,7 +5,9 @@ use std::hint::black_box;
 
 use bson::{Bson, Document as Doc, doc, oid::ObjectId};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use mdb_scope::{AppId, CollectionFacts, Facts, FieldName, ReplyRule, ReplyView, Scope, look_up};
+use mdb_scope::{
+    AppId, CollectionFacts, Facts, FieldName, ReplyRule, ReplyView, Scope, glance, look_up,
+};
 use mdb_wire::{Command, Document, Limits, Message, Writer, next_frame};
 
 fn scope() -> Scope {
@@ -157,7 +159,7 @@ fn strip(criterion: &mut Criterion) {
                 let reply = Document::parse_shallow(black_box(&bytes)).expect("a reply");
                 let mut w = Writer::new(out);
                 let mark = w.begin();
-                view.write(&mut w, reply, &mut |id| id)
+                view.write(&mut w, reply, &glance(reply), &mut |id| id)
                     .expect("no incident");
                 w.end(mark);
                 w.into_bytes()

@@ -11,7 +11,7 @@ use crate::generic;
 use crate::namespace;
 use crate::pipeline::Strip;
 use crate::refusal::Refusal;
-use crate::scope::{Scope, no_repeats};
+use crate::scope::Scope;
 use crate::scoped::{ReplyRule, Retry, Routing, Scoped, ServerAddress};
 use crate::statements;
 
@@ -71,15 +71,13 @@ impl Scope {
         w.string(b"collection", &cursor.collection);
         body.fields(&mut w, false)?;
         w.end(mark);
-        let outcome = Outcome {
-            routing: Routing::Member(cursor.server.clone()),
-            retry: Retry::GetMore,
-            rule: ReplyRule::Cursor {
+        let outcome = Outcome::new(
+            Routing::Member(cursor.server.clone()),
+            Retry::GetMore,
+            ReplyRule::Cursor {
                 strips: cursor.strips,
             },
-            is_upsert_by_id: false,
-            hints_base: false,
-        };
+        );
         seal(w, facts, outcome)
     }
 
@@ -102,13 +100,7 @@ impl Scope {
         w.end(array);
         w.string(b"$db", database);
         w.end(mark);
-        let outcome = Outcome {
-            routing: Routing::Member(server),
-            retry: Retry::GetMore,
-            rule: ReplyRule::Plain,
-            is_upsert_by_id: false,
-            hints_base: false,
-        };
+        let outcome = Outcome::new(Routing::Member(server), Retry::GetMore, ReplyRule::Plain);
         seal(w, facts, outcome)
     }
 
@@ -203,13 +195,11 @@ impl Scope {
         w.end(array);
         body.fields(w, false)?;
         w.end(mark);
-        Ok(Outcome {
-            routing: Routing::Primary,
-            retry: Retry::Read,
-            rule: ReplyRule::Plain,
-            is_upsert_by_id: false,
-            hints_base: false,
-        })
+        Ok(Outcome::new(
+            Routing::Primary,
+            Retry::Read,
+            ReplyRule::Plain,
+        ))
     }
 
     fn transaction_end(
@@ -231,13 +221,11 @@ impl Scope {
         w.int32(spec.name.as_bytes(), 1);
         body.fields(w, false)?;
         w.end(mark);
-        Ok(Outcome {
-            routing: Routing::Primary,
-            retry: Retry::TransactionEnd,
-            rule: ReplyRule::Plain,
-            is_upsert_by_id: false,
-            hints_base: false,
-        })
+        Ok(Outcome::new(
+            Routing::Primary,
+            Retry::TransactionEnd,
+            ReplyRule::Plain,
+        ))
     }
 }
 
@@ -258,6 +246,19 @@ pub(crate) struct Outcome {
     pub(crate) rule: ReplyRule,
     pub(crate) is_upsert_by_id: bool,
     pub(crate) hints_base: bool,
+}
+
+impl Outcome {
+    /// Of a command that neither upserts by `_id` nor got a hint of the proxy.
+    pub(crate) fn new(routing: Routing, retry: Retry, rule: ReplyRule) -> Self {
+        Self {
+            routing,
+            retry,
+            rule,
+            is_upsert_by_id: false,
+            hints_base: false,
+        }
+    }
 }
 
 pub(crate) fn seal(w: Writer, facts: &Facts<'_>, outcome: Outcome) -> Result<Scoped, Refusal> {
@@ -495,7 +496,7 @@ pub fn cursor_ids(spec: &'static CommandSpec, command: &Command<'_>) -> Result<V
     ids.collect()
 }
 
-/// Checks the fields of a command that the proxy composes itself, and that none stands twice where it matters.
+/// Checks the fields of a command that the proxy composes itself.
 pub fn check_catalog_command(
     spec: &'static CommandSpec,
     command: &Command<'_>,
@@ -503,7 +504,6 @@ pub fn check_catalog_command(
 ) -> Result<(), Refusal> {
     body::check_fields(spec, command)?;
     check_sequences(spec, command)?;
-    no_repeats(command.body, spec.name)?;
     if spec.name == "listDatabases" || spec.name == "killCursors" {
         return Ok(());
     }

@@ -431,13 +431,7 @@ impl Scope {
 const KINDS: &[&str] = &["text", "2d", "2dsphere", "hashed"];
 
 fn definition_outcome() -> Outcome {
-    Outcome {
-        routing: Routing::Primary,
-        retry: Retry::Write,
-        rule: ReplyRule::Plain,
-        is_upsert_by_id: false,
-        hints_base: false,
-    }
+    Outcome::new(Routing::Primary, Retry::Write, ReplyRule::Plain)
 }
 
 fn treat_of(name: &[u8]) -> Option<Treat> {

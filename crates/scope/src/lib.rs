@@ -61,7 +61,7 @@ pub use facts::{
 };
 pub use index::dropped_indexes;
 pub use namespace::{NAMESPACE_BYTES_MAX, check_collection, check_namespace, collection_of};
-pub use refusal::{REFUSAL_CODES, Refusal};
+pub use refusal::{DATABASE_CASE, REFUSAL_CODES, Refusal};
 pub use reply::{Glance, Incident, ReplyView, STATE_CHANGE_CODES, glance};
 pub use scope::{FieldName, FieldNameError, Scope};
 pub use scoped::{

@@ -97,6 +97,11 @@ refusals! {
     bounds_without_hint = 51173 "Location51173";
 }
 
+/// In place of what the server says of a database whose name differs in case only: it names the other, which may be another
+/// app's.
+pub const DATABASE_CASE: &str =
+    "db already exists with different case; choose a name that differs in more than case";
+
 impl Refusal {
     /// A field of the wrong kind, in mongod's words.
     pub fn wrong_kind(path: &str, found: &str, expected: &str) -> Self {

@@ -156,7 +156,7 @@ pub struct ReplyView<'a> {
 impl ReplyView<'_> {
     /// Writes the elements of the reply for the client into a document that the caller has begun.
     ///
-    /// `cursor` gives the client's id for an upstream cursor id other than 0.
+    /// `glance` is that of the same reply; `cursor` gives the client's id for an upstream cursor id other than 0.
     ///
     /// # Errors
     /// An [`Incident`]; what was written then must be thrown away.
@@ -164,9 +164,9 @@ impl ReplyView<'_> {
         &self,
         w: &mut Writer,
         reply: Document<'_>,
+        glance: &Glance,
         cursor: &mut dyn FnMut(i64) -> i64,
     ) -> Result<(), Incident> {
-        let glance = glance(reply);
         if glance.code == Some(13) && !glance.is_ok {
             let text = reply.find("errmsg").and_then(|e| e.as_str());
             return Err(Incident::UpstreamUnauthorized(

@@ -214,7 +214,6 @@ pub(crate) fn write_plain(
             }
         },
         StageDuty::Expressions => {
-            expression_stage(body)?;
             let written = expression::write(sight, w, body.key, body);
             match spec.name {
                 "$project" => written.map_err(projection::in_projection)?,
@@ -230,13 +229,6 @@ pub(crate) fn write_plain(
     }
     w.end(stage);
     Ok(())
-}
-
-/// `$unset` and `$densify` hold plain paths, which the walk of expressions takes as they are; a stage's own members are checked
-/// by the server.
-fn expression_stage(body: &Element<'_>) -> Result<(), Refusal> {
-    body.as_document()
-        .map_or(Ok(()), |document| no_repeats(document, "a stage"))
 }
 
 /// Writes a stage of an update's pipeline and gives its name.

@@ -3,6 +3,7 @@
 use mdb_wire::Element;
 
 use crate::facts::{CollectionFacts, base_id_index_name};
+use crate::refusal::DATABASE_CASE;
 use crate::scope::Scope;
 
 /// In place of "not primary" and "node is recovering".
@@ -11,10 +12,6 @@ pub(crate) const UPSTREAM_CHANGED: &str =
 
 /// In place of a text that would still speak of what is behind the proxy.
 const WITHHELD: &str = "the server's message speaks of the proxy's own field and is withheld";
-
-/// In place of the name of a database that differs in case only.
-const DATABASE_CASE: &str =
-    "db already exists with different case; choose a name that differs in more than case";
 
 /// What the server says before the name of the one text index of a collection, which may be another app's.
 const FOUND_TEXT_INDEX: &str = ", found existing text index ";

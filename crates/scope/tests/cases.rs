@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use mdb_scope::{CursorFacts, Duty, Facts, ReplyRule, ReplyView, Routing, Scope, verify};
+use mdb_scope::{CursorFacts, Duty, Facts, ReplyRule, ReplyView, Routing, Scope, glance, verify};
 use mdb_wire::{Document, Writer};
 use serde::Deserialize;
 
@@ -275,7 +275,7 @@ fn client(
     let reply = Document::parse(&bytes).unwrap();
     let mut w = Writer::default();
     let mark = w.begin();
-    view.write(&mut w, reply, &mut |id| id + 1000)
+    view.write(&mut w, reply, &glance(reply), &mut |id| id + 1000)
         .map_err(|incident| format!("{incident:?}"))?;
     w.end(mark);
     let bytes = w.into_bytes();

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use mdb_scope::{CollectionFacts, Incident, Refusal, ReplyRule, ReplyView, verify};
+use mdb_scope::{CollectionFacts, Incident, Refusal, ReplyRule, ReplyView, glance, verify};
 use mdb_wire::{Document, Limits, Message, Writer, next_frame};
 use proptest::prelude::*;
 
@@ -233,7 +233,8 @@ fn client(reply: &Fields, rule: ReplyRule) -> Result<Fields, Incident> {
     let bytes = encode(reply);
     let mut w = Writer::default();
     let mark = w.begin();
-    view.write(&mut w, Document::parse(&bytes).unwrap(), &mut |id| id)?;
+    let reply = Document::parse(&bytes).unwrap();
+    view.write(&mut w, reply, &glance(reply), &mut |id| id)?;
     w.end(mark);
     let bytes = w.into_bytes();
     Ok(crate::notation::fields(Document::parse(&bytes).unwrap()))
