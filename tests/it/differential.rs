@@ -3,7 +3,7 @@
 use bson::{Bson, Document, doc};
 use mdb_testbed::Deployment;
 use mdb_tests::script::{Words, with};
-use mdb_tests::{RawClient, Section, TestProxy, shared};
+use mdb_tests::{ProxyBuilder, RawClient, Section, shared};
 use serde_yaml::Value;
 
 const SCRIPT: &str = include_str!("differential.yaml");
@@ -105,9 +105,20 @@ async fn disturb(client: &mut RawClient, db: &str) {
 }
 
 #[tokio::test]
-async fn an_app_believes_that_it_is_alone() {
+async fn an_app_believes_that_it_is_alone_in_shared_collections() {
+    compare("shared").await;
+}
+
+#[tokio::test]
+async fn an_app_believes_that_it_is_alone_in_dedicated_collections() {
+    compare("dedicated").await;
+}
+
+async fn compare(isolation: &str) {
     let private = Deployment::replica_set(1).start().await.unwrap();
-    let proxy = TestProxy::start(shared().await, &["alice", "bob"]).await;
+    let uri = shared().await.uri();
+    let builder = ProxyBuilder::new(&uri).app("alice").isolated(isolation);
+    let proxy = builder.app("bob").start().await;
     let db = proxy.database_name().to_owned();
     disturb(&mut proxy.raw("bob").await, &db).await;
     let mut through = Side {

@@ -8,6 +8,7 @@ mod catalog;
 mod collation;
 mod crud;
 mod cursors;
+mod dedicated;
 mod differential;
 mod drain;
 mod errors;

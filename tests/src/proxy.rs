@@ -43,6 +43,7 @@ struct App {
     name: String,
     slug: String,
     exposes_scope_field: bool,
+    isolation: String,
 }
 
 impl ProxyBuilder {
@@ -70,6 +71,7 @@ impl ProxyBuilder {
             name: name.to_owned(),
             slug: slug.to_owned(),
             exposes_scope_field: false,
+            isolation: "shared".to_owned(),
         });
         self
     }
@@ -78,6 +80,13 @@ impl ProxyBuilder {
     #[must_use]
     pub fn exposing(mut self) -> Self {
         self.apps.last_mut().unwrap().exposes_scope_field = true;
+        self
+    }
+
+    /// The last app's manifest says `isolation:` and this, in one line.
+    #[must_use]
+    pub fn isolated(mut self, isolation: &str) -> Self {
+        isolation.clone_into(&mut self.apps.last_mut().unwrap().isolation);
         self
     }
 
@@ -147,10 +156,12 @@ fn manifest(app: &App) -> String {
     let App {
         slug,
         exposes_scope_field,
+        isolation,
         ..
     } = app;
     let mut text = format!(
-        "version: \"3.0\"\nslug: {slug}\nexpose_scope_field: {exposes_scope_field}\ncredentials:\n"
+        "version: \"3.0\"\nslug: {slug}\nexpose_scope_field: {exposes_scope_field}\n\
+         isolation: {isolation}\ncredentials:\n"
     );
     let all = "[readWrite, dbAdmin]";
     for (suffix, roles) in [

@@ -1,6 +1,6 @@
 //! The manifest of one app.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use mdb_auth::Secret;
@@ -27,8 +27,10 @@ pub struct AppManifest {
     pub description: String,
     /// Who may log in. Empty when nobody can, which was warned about.
     pub credentials: Vec<Credential>,
-    /// Where the app's documents are.
+    /// Where the app's documents are, but for the collections below.
     pub isolation: Isolation,
+    /// Where the documents of single collections are, by the collection's name in any database.
+    pub collection_isolation: BTreeMap<String, Isolation>,
     /// Whether replies show the scope field.
     pub expose_scope_field: bool,
     /// Indexes the app asks for, in the order of the file.
@@ -79,6 +81,6 @@ pub enum Isolation {
     /// In the collections it names, beside other apps' documents. The default: it needs nothing of the deployment.
     #[default]
     Shared,
-    /// In collections of its own. Not available yet: a manifest that asks for it is not loaded.
+    /// In collections of its own, which nothing else is in.
     Dedicated,
 }

@@ -1,11 +1,10 @@
 //! Commands about collections, databases and indexes: composed by the proxy, in the app's own terms.
 
-use std::sync::Arc;
-
 use bson::doc;
 use futures_util::TryStreamExt;
 use mdb_scope::{
-    Catalog, CollectionFacts, Refusal, check_catalog_command, collection_of, dropped_indexes,
+    Catalog, CollectionFacts, Isolation, Refusal, check_catalog_command, collection_of,
+    dropped_indexes,
 };
 use mdb_wire::{Document, Element, Writer};
 use mongodb::error::Error as DriverError;
@@ -14,7 +13,8 @@ use tokio::time::Instant;
 use crate::control::{Control, Entry};
 use crate::error::Error;
 use crate::forward::{Journey, within};
-use crate::listing::{self, ListFilter};
+use crate::ground::Ground;
+use crate::listing::{self, ListFilter, Listed};
 use crate::namespaces::{Known, Place, server_code};
 use crate::reply;
 
@@ -38,53 +38,21 @@ pub(crate) async fn answer(
     }
 }
 
-/// Options of `create` that make a collection one that cannot be shared, and why.
-const UNSHARED_OPTIONS: &[(&str, &str)] = &[
-    ("capped", "one app's documents would push out another's"),
-    ("size", "it belongs to capped collections"),
-    ("max", "it belongs to capped collections"),
-    (
-        "viewOn",
-        "views are not available yet; use the pipeline in aggregate",
-    ),
-    (
-        "pipeline",
-        "it belongs to views, which are not available yet",
-    ),
-    (
-        "collation",
-        "it would decide how apps are told apart; give the collation with each command",
-    ),
-    ("validator", "it would bind every app"),
-    ("validationLevel", "it would bind every app"),
-    ("validationAction", "it would bind every app"),
-    ("timeseries", "buckets would mix apps"),
-    (
-        "expireAfterSeconds",
-        "it belongs to time series; use a TTL index",
-    ),
-    ("clusteredIndex", "the order of records would be shared"),
-    ("storageEngine", "the storage is shared"),
-    ("indexOptionDefaults", "the storage is shared"),
-    ("encryptedFields", "it names collections of its own"),
-    ("flags", "it is internal to servers"),
-    ("temp", "it is internal to servers"),
-];
-
 impl<'a> Journey<'a> {
     fn control(&self) -> Control<'a> {
         Control::new(self.shared.upstream.control(), self.control_database())
     }
 
-    async fn driver<T>(
+    pub(crate) async fn driver<T>(
         &self,
         work: impl Future<Output = Result<T, DriverError>>,
     ) -> Result<T, Error> {
         within(self.deadline, self.command, work).await
     }
 
-    /// The app's collections in the database: those of the catalog, and those that hold a document of the app.
-    async fn own_collections(&self, database: &str) -> Result<Vec<String>, Error> {
+    /// The app's collections in the database: its own physical ones, those of the catalog, and those that hold a document of
+    /// the app.
+    pub(crate) async fn own_collections(&self, database: &str) -> Result<Vec<Listed>, Error> {
         let entries = self
             .driver(self.control().entries(self.scope.app(), Some(database)))
             .await?;
@@ -96,23 +64,31 @@ impl<'a> Journey<'a> {
         &self,
         database: &str,
         entries: &[Entry],
-    ) -> Result<Vec<String>, Error> {
+    ) -> Result<Vec<Listed>, Error> {
         let physical = self.driver(physical_collections(self, database)).await?;
-        let mut own = Vec::new();
-        for collection in physical {
+        let mut own: Vec<Listed> = physical
+            .iter()
+            .filter_map(|found| Listed::dedicated(self.scope, database, found, entries))
+            .collect();
+        for found in &physical {
+            let Some(shared) = Listed::shared(self.scope.app(), database, found) else {
+                continue;
+            };
             let entry = entries
                 .iter()
-                .find(|e| e.database == database && e.collection == collection);
+                .find(|e| e.database == database && e.collection == shared.name);
             let is_sure = entry.is_some_and(|e| !e.is_provisional);
-            if is_sure
-                || self
-                    .driver(holds_documents(self, database, &collection))
-                    .await?
+            let is_hidden = own.iter().any(|listed| listed.name == shared.name);
+            if !is_hidden
+                && (is_sure
+                    || self
+                        .driver(holds_documents(self, database, &shared.name))
+                        .await?)
             {
-                own.push(collection);
+                own.push(shared);
             }
         }
-        own.sort_unstable();
+        own.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(own)
     }
 
@@ -127,10 +103,9 @@ impl<'a> Journey<'a> {
             w.int64(b"id", 0);
             w.string(b"ns", &format!("{database}.$cmd.listCollections"));
             let batch = w.begin_array(b"firstBatch");
-            let shown = own.iter().filter(|name| filter.takes(name, "collection"));
-            for (index, name) in shown.enumerate() {
-                let uuid = listing::collection_uuid(self.scope.app(), database, name);
-                listing::collection(w, index, name, uuid, is_name_only);
+            let shown = own.iter().filter(|c| filter.takes(&c.name, &c.kind));
+            for (index, collection) in shown.enumerate() {
+                collection.write(w, index, is_name_only);
             }
             w.end(batch);
             w.end(cursor);
@@ -176,51 +151,17 @@ impl<'a> Journey<'a> {
         Ok(own)
     }
 
-    async fn create(&self, out: &mut Vec<u8>) -> Result<(), Error> {
-        let collection = collection_of(self.command)?;
-        for (option, why) in UNSHARED_OPTIONS {
-            let given = self.command.body.find(option);
-            if given.is_some_and(|e| e.as_flag() != Some(false)) {
-                return Err(Refusal::invalid_options(format!(
-                    "option '{option}' is not available on a shared collection: {why}"
-                ))
-                .into());
-            }
-        }
-        let place = self.place(collection);
-        let (_, is_new) = self
-            .namespace(self.forward.namespaces.ready(place, self.in_transaction()))
-            .await?;
-        if !is_new {
-            // It may be ready in this proxy and yet be new to the catalog, after a drop by another one.
-            let entry = self.entry(collection);
-            if !self
-                .driver(place.control().enter(self.scope.app(), &entry))
-                .await?
-            {
-                let text = format!(
-                    "Collection {}.{collection} already exists.",
-                    self.command.database
-                );
-                return Err(Refusal::namespace_exists(text).into());
-            }
-        }
-        reply::ok(out, |_| {});
-        Ok(())
-    }
-
-    fn entry(&self, collection: &str) -> Entry {
-        Entry {
-            database: self.command.database.to_owned(),
-            collection: collection.to_owned(),
-            is_provisional: self.in_transaction(),
-        }
-    }
-
     async fn drop_collection(&self, out: &mut Vec<u8>) -> Result<(), Error> {
         self.refuse_in_transaction()?;
         let collection = collection_of(self.command)?;
-        let dropped = self.remove(self.place(collection)).await?;
+        let place = self.place(collection);
+        let known = self
+            .namespace(self.forward.namespaces.refresh(place))
+            .await?;
+        if known.facts.is_dedicated() {
+            return self.drop_dedicated(place, &known, out).await;
+        }
+        let dropped = self.remove(place).await?;
         if dropped.is_none() && self.is_before_seven() {
             return Err(Refusal::namespace_not_found("ns not found").into());
         }
@@ -237,12 +178,16 @@ impl<'a> Journey<'a> {
         self.refuse_in_transaction()?;
         let database = self.command.database;
         let own = self.own_collections(database).await?;
-        for collection in &own {
+        for listed in &own {
             let place = Place {
-                collection,
+                collection: &listed.name,
                 ..self.place("")
             };
-            self.remove(place).await?;
+            if listed.isolation == Isolation::Dedicated {
+                self.remove_dedicated(place).await?;
+            } else {
+                self.remove(place).await?;
+            }
         }
         reply::ok(out, |w| {
             // 6.0 and later do not say it (6.0.5).
@@ -293,17 +238,21 @@ impl<'a> Journey<'a> {
     async fn create_indexes(&self, out: &mut Vec<u8>) -> Result<(), Error> {
         let collection = collection_of(self.command)?;
         let place = self.place(collection);
+        let namespaces = &self.forward.namespaces;
+        let known = self.namespace(namespaces.look_up(place)).await?;
+        if known.facts.is_dedicated() {
+            return self.dedicated(&known, out).await.map(|_| ());
+        }
         // Refused before anything is made.
         let none = CollectionFacts::default();
-        self.with_facts(&none, |facts| {
+        self.with_facts(Ground::of(&none), |facts| {
             self.scope.create_indexes(self.spec, self.command, facts)
         })?;
-        let namespaces = &self.forward.namespaces;
         let (_, is_new) = self
             .namespace(namespaces.ready(place, self.in_transaction()))
             .await?;
         let before = self.namespace(namespaces.refresh(place)).await?;
-        let scoped = self.with_facts(&before.facts, |facts| {
+        let scoped = self.with_facts(Ground::of(&before.facts), |facts| {
             self.scope.create_indexes(self.spec, self.command, facts)
         })?;
         let Some(mut scoped) = scoped else {
@@ -315,7 +264,8 @@ impl<'a> Journey<'a> {
             return Ok(());
         };
         let start = out.len();
-        let seen = self.exchange(&mut scoped, &before.facts, out).await?;
+        let ground = Ground::of(&before.facts);
+        let seen = self.exchange(&mut scoped, ground, out).await?;
         let after = self.namespace(namespaces.refresh(place)).await?;
         if seen.is_ok {
             patch_reply(out, start, &mut |w, element| match element.key {
@@ -334,6 +284,9 @@ impl<'a> Journey<'a> {
         let known = self
             .namespace(self.forward.namespaces.refresh(place))
             .await?;
+        if known.facts.is_dedicated() {
+            return self.dedicated(&known, out).await.map(|_| ());
+        }
         let database = self.command.database;
         if !self.has(place, &known).await? {
             let text = format!("ns does not exist: {database}.{collection}");
@@ -352,9 +305,9 @@ impl<'a> Journey<'a> {
     }
 
     /// Whether the app has the collection, if only an empty one.
-    async fn has(&self, place: Place<'_>, known: &Known) -> Result<bool, Error> {
-        if !known.exists {
-            return Ok(false);
+    pub(crate) async fn has(&self, place: Place<'_>, known: &Known) -> Result<bool, Error> {
+        if !known.exists || known.facts.is_dedicated() {
+            return Ok(known.exists);
         }
         let control = self.control();
         let entries = control.entries(self.scope.app(), Some(place.database));
@@ -374,6 +327,9 @@ impl<'a> Journey<'a> {
         let place = self.place(collection);
         let namespaces = &self.forward.namespaces;
         let known = self.namespace(namespaces.refresh(place)).await?;
+        if known.facts.is_dedicated() {
+            return self.dedicated(&known, out).await.map(|_| ());
+        }
         if !self.has(place, &known).await? {
             let text = format!("ns not found {}.{collection}", self.command.database);
             return Err(Refusal::namespace_not_found(text).into());
@@ -388,12 +344,13 @@ impl<'a> Journey<'a> {
             return Ok(());
         }
         let names: Vec<&str> = dropped.iter().map(|i| i.physical_name.as_str()).collect();
-        let mut scoped = self.with_facts(&known.facts, |facts| {
+        let ground = Ground::of(&known.facts);
+        let mut scoped = self.with_facts(ground, |facts| {
             self.scope
                 .drop_indexes(self.spec, self.command, facts, &names)
         })?;
         let start = out.len();
-        self.exchange(&mut scoped, &known.facts, out).await?;
+        self.exchange(&mut scoped, ground, out).await?;
         self.namespace(namespaces.refresh(place)).await?;
         let drops_all = self.command.body.find("index").and_then(|e| e.as_str()) == Some("*");
         patch_reply(out, start, &mut |w, element| match element.key {
@@ -419,17 +376,12 @@ impl<'a> Journey<'a> {
                 continue;
             };
             let none = CollectionFacts::default();
-            let mut scoped = self.with_facts(&none, |facts| {
-                self.scope.kill_cursors(
-                    facts,
-                    &cursor.database,
-                    &cursor.collection,
-                    &[cursor.upstream_id],
-                    Arc::clone(&cursor.server),
-                )
+            let ground = Ground::of(&none);
+            let mut scoped = self.with_facts(ground, |facts| {
+                self.scope.kill_cursors(facts, &cursor.facts())
             })?;
             let mut ignored = Vec::new();
-            match self.exchange(&mut scoped, &none, &mut ignored).await {
+            match self.exchange(&mut scoped, ground, &mut ignored).await {
                 Ok(_) => killed.push(id),
                 // Its member is gone, and the cursor with it.
                 Err(_) => unknown.push(id),
@@ -445,23 +397,16 @@ impl<'a> Journey<'a> {
     }
 }
 
-/// Names of the physical collections of a database that apps can have.
+/// The physical collections and views of a database.
 async fn physical_collections(
     journey: &Journey<'_>,
     database: &str,
-) -> Result<Vec<String>, DriverError> {
+) -> Result<Vec<bson::Document>, DriverError> {
     let database = journey.shared.upstream.control().database(database);
-    let command = doc! {"listCollections": 1, "nameOnly": true, "filter": {"type": "collection"}};
-    let mut cursor = database.run_cursor_command(command).await?;
-    let mut names = Vec::new();
-    while let Some(found) = cursor.try_next().await? {
-        if let Ok(name) = found.get_str("name")
-            && mdb_scope::check_collection(name).is_ok()
-        {
-            names.push(name.to_owned());
-        }
-    }
-    Ok(names)
+    let cursor = database
+        .run_cursor_command(doc! {"listCollections": 1})
+        .await?;
+    cursor.try_collect().await
 }
 
 /// Whether a collection holds a document of the app: one look at the base index.

@@ -1,10 +1,8 @@
 //! The control database: what several proxies share, kept upstream where no app can see it.
 
-use std::collections::BTreeSet;
-
 use bson::{Binary, Document, doc, spec::BinarySubtype};
 use futures_util::TryStreamExt;
-use mdb_scope::AppId;
+use mdb_scope::{AppId, Isolation};
 use mongodb::error::Error as DriverError;
 use mongodb::options::{
     CollectionOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
@@ -24,12 +22,44 @@ pub(crate) struct Control<'a> {
 }
 
 /// An entry of the catalog: a collection that an app has, also while it is empty.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Entry {
     pub(crate) database: String,
     pub(crate) collection: String,
     /// Made on behalf of a transaction that may have been aborted: it counts only with a document.
     pub(crate) is_provisional: bool,
+    /// Where its documents are. Of those that are the app's own only some are entered; the physical collection counts.
+    pub(crate) isolation: Isolation,
+    /// A view's definition as the app says it: `viewOn`, `pipeline`, `collation`.
+    pub(crate) view: Option<Document>,
+}
+
+impl Entry {
+    /// An entry that counts.
+    pub(crate) fn new(database: &str, collection: &str, isolation: Isolation) -> Self {
+        Self {
+            database: database.to_owned(),
+            collection: collection.to_owned(),
+            is_provisional: false,
+            isolation,
+            view: None,
+        }
+    }
+
+    fn read(found: &Document) -> Option<Self> {
+        let is_dedicated = found.get_bool("dedicated").unwrap_or(false);
+        Some(Self {
+            database: found.get_str("database").ok()?.to_owned(),
+            collection: found.get_str("collection").ok()?.to_owned(),
+            is_provisional: found.get_bool("provisional").unwrap_or(false),
+            isolation: if is_dedicated {
+                Isolation::Dedicated
+            } else {
+                Isolation::Shared
+            },
+            view: found.get_document("view").ok().cloned(),
+        })
+    }
 }
 
 impl<'a> Control<'a> {
@@ -83,28 +113,51 @@ impl<'a> Control<'a> {
         })
     }
 
-    /// Enters a collection; whether it was not there before.
-    pub(crate) async fn enter(&self, app: &AppId, entry: &Entry) -> Result<bool, DriverError> {
-        let on_insert = doc! {
+    /// Enters a collection. If it was entered before, that entry stays, and says where the documents are.
+    pub(crate) async fn enter(
+        &self,
+        app: &AppId,
+        entry: &Entry,
+    ) -> Result<Option<Isolation>, DriverError> {
+        let mut on_insert = doc! {
             "app": app.as_str(), "database": &entry.database, "collection": &entry.collection,
             "created_at": bson::DateTime::now(),
         };
+        if entry.isolation == Isolation::Dedicated {
+            on_insert.insert("dedicated", true);
+        }
+        if let Some(view) = &entry.view {
+            on_insert.insert("view", view);
+        }
         let update = if entry.is_provisional {
-            let mut on_insert = on_insert;
             on_insert.insert("provisional", true);
             doc! {"$setOnInsert": on_insert}
         } else {
             doc! {"$setOnInsert": on_insert, "$unset": {"provisional": ""}}
         };
-        let result = self
+        let before = self
             .collection(COLLECTIONS)
-            .update_one(
+            .find_one_and_update(
                 doc! {"_id": id(app, &entry.database, &entry.collection)},
                 update,
             )
             .upsert(true)
             .await?;
-        Ok(result.upserted_id.is_some())
+        Ok(before.and_then(|found| Some(Entry::read(&found)?.isolation)))
+    }
+
+    /// The entry of a collection.
+    pub(crate) async fn entry(
+        &self,
+        app: &AppId,
+        database: &str,
+        collection: &str,
+    ) -> Result<Option<Entry>, DriverError> {
+        let found = self
+            .collection(COLLECTIONS)
+            .find_one(doc! {"_id": id(app, database, collection)})
+            .await?;
+        Ok(found.as_ref().and_then(Entry::read))
     }
 
     /// Takes a collection out.
@@ -137,19 +190,11 @@ impl<'a> Control<'a> {
             .collection(COLLECTIONS)
             .find(doc! {"_id": {"$gte": prefix, "$lt": end}})
             .await?;
-        let mut entries = BTreeSet::new();
+        let mut entries = Vec::new();
         while let Some(found) = cursor.try_next().await? {
-            if let (Ok(database), Ok(collection)) =
-                (found.get_str("database"), found.get_str("collection"))
-            {
-                entries.insert(Entry {
-                    database: database.to_owned(),
-                    collection: collection.to_owned(),
-                    is_provisional: found.get_bool("provisional").unwrap_or(false),
-                });
-            }
+            entries.extend(Entry::read(&found));
         }
-        Ok(entries.into_iter().collect())
+        Ok(entries)
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry as Place;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mdb_scope::{AppId, ServerAddress};
+use mdb_scope::{AppId, CursorFacts, Isolation, ServerAddress};
 use mdb_telemetry::AppMeter;
 use tokio::time::Instant;
 
@@ -27,6 +27,8 @@ pub struct Cursor {
     pub database: Box<str>,
     /// Its collection, by the app's name.
     pub collection: Box<str>,
+    /// Where the documents of its collection are.
+    pub isolation: Isolation,
     /// The bytes of `lsid.id` of the command that opened it.
     pub lsid: Option<Box<[u8]>>,
     /// Whether its documents lose the scope field.
@@ -35,6 +37,21 @@ pub struct Cursor {
     pub command: &'static str,
     /// Whether the server keeps it however long it is idle.
     pub no_cursor_timeout: bool,
+}
+
+impl Cursor {
+    /// What rewriting needs to know of it.
+    pub(crate) fn facts(&self) -> CursorFacts {
+        CursorFacts {
+            upstream_id: self.upstream_id,
+            server: self.server.clone(),
+            database: self.database.to_string(),
+            collection: self.collection.to_string(),
+            session: self.lsid.as_deref().and_then(|id| id.try_into().ok()),
+            isolation: self.isolation,
+            strips: self.strip,
+        }
+    }
 }
 
 /// The open cursors of all apps by the ids that clients know.

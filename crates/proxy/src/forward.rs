@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mdb_scope::{
-    AppId, CollectionFacts, CommandSpec, CursorFacts, Duty, Facts, FieldName, Glance, Incident,
-    Refusal, ReplyRule, ReplyView, Rule, Scope, Scoped, check_namespace, collection_of,
-    cursor_not_found, glance,
+    AppId, CollectionFacts, CommandSpec, Duty, Facts, FieldName, Glance, Incident, Isolation,
+    Refusal, ReplyRule, ReplyView, Rule, Scope, Scoped, check_namespace, cursor_not_found, glance,
 };
 use mdb_upstream::{Lease, Sent, ServerHello};
 use mdb_wire::frame::HEADER_BYTES;
@@ -21,6 +20,7 @@ use crate::cluster_time::ClusterTime;
 use crate::control::{Control, KEY_BYTES};
 use crate::cursors::Cursor;
 use crate::error::Error;
+use crate::ground::{Ground, target};
 use crate::identity::Identity;
 use crate::labels::when_lost;
 use crate::namespaces::{Known, Namespaces, Place};
@@ -170,6 +170,7 @@ impl<'a> Journey<'a> {
             control_database: &self.forward.control_database,
             database: self.command.database,
             collection,
+            isolation: self.identity.app.isolation.of(collection),
         }
     }
 
@@ -184,7 +185,7 @@ impl<'a> Journey<'a> {
     /// Facts for rewriting, with the cluster time to send along.
     pub(crate) fn with_facts<T>(
         &self,
-        collection: &CollectionFacts,
+        ground: Ground<'_>,
         rewrite: impl FnOnce(&Facts<'_>) -> T,
     ) -> T {
         let newest = self.forward.cluster_time.newest();
@@ -208,30 +209,43 @@ impl<'a> Journey<'a> {
             cluster_time: newest,
             checks_cluster_time: self.shared.upstream.has_authentication(),
             control_database: &self.forward.control_database,
-            collection,
+            collection: ground.collection,
+            foreign: ground.foreign,
         })
     }
 
     /// A command that is rewritten by its row and sent.
     async fn travel(&self, out: &mut Vec<u8>) -> Result<(), Error> {
+        let foreign = self.foreign().await?;
         let Some(collection) = target(self.spec, self.command)? else {
             let none = CollectionFacts::default();
-            let mut scoped = self.rewrite(&none)?;
-            return self.exchange(&mut scoped, &none, out).await.map(|_| ());
+            let ground = Ground {
+                collection: &none,
+                foreign: &foreign,
+            };
+            let mut scoped = self.rewrite(ground)?;
+            return self.exchange(&mut scoped, ground, out).await.map(|_| ());
         };
-        check_namespace(self.command, collection, self.control_database())?;
+        check_namespace(
+            self.command,
+            self.command.database,
+            collection,
+            self.control_database(),
+        )?;
         let place = self.place(collection);
         let mut known = self
             .namespace(self.forward.namespaces.look_up(place))
             .await?;
         // What is refused must leave no trace: the collection is made after the command was rewritten.
-        let mut scoped = self.rewrite(&known.facts)?;
+        let mut scoped = self.rewrite(known.ground(&foreign))?;
         if let Some(made) = self.prepare(place, &known).await? {
-            scoped = self.rewrite(&made.facts)?;
+            scoped = self.rewrite(made.ground(&foreign))?;
             known = made;
         }
         let start = out.len();
-        let seen = self.exchange(&mut scoped, &known.facts, out).await?;
+        let seen = self
+            .exchange(&mut scoped, known.ground(&foreign), out)
+            .await?;
         if scoped.hints_base() && seen.is_hint_unknown {
             // Someone has dropped the collection behind the proxy: what is known of it is wrong.
             out.truncate(start);
@@ -239,14 +253,23 @@ impl<'a> Journey<'a> {
             let known = self
                 .namespace(self.forward.namespaces.look_up(place))
                 .await?;
-            let mut scoped = self.rewrite(&known.facts)?;
-            self.exchange(&mut scoped, &known.facts, out).await?;
+            let mut scoped = self.rewrite(known.ground(&foreign))?;
+            self.exchange(&mut scoped, known.ground(&foreign), out)
+                .await?;
         }
         Ok(())
     }
 
-    fn rewrite(&self, collection: &CollectionFacts) -> Result<Scoped, Refusal> {
-        self.with_facts(collection, |facts| {
+    /// The collection that the command names, if it names one.
+    fn collection_name(&self) -> Option<&'a str> {
+        match self.spec.name {
+            "getMore" => self.command.body.find("collection")?.as_str(),
+            _ => target(self.spec, self.command).ok()?,
+        }
+    }
+
+    fn rewrite(&self, ground: Ground<'_>) -> Result<Scoped, Refusal> {
+        self.with_facts(ground, |facts| {
             self.scope.apply(self.spec, self.command, facts)
         })
     }
@@ -302,6 +325,7 @@ impl<'a> Journey<'a> {
                 control_database: &control_database,
                 database: &database,
                 collection: &collection,
+                isolation: identity.app.isolation.of(&collection),
             };
             if let Err(error) = namespaces.refresh(place).await {
                 tracing::debug!(%error, "facts of a collection could not be read anew");
@@ -316,22 +340,19 @@ impl<'a> Journey<'a> {
         let Some(cursor) = cursor else {
             return Err(cursor_not_found(&self.command.target).into());
         };
-        let facts_of_cursor = CursorFacts {
-            upstream_id: cursor.upstream_id,
-            server: cursor.server.clone(),
-            database: cursor.database.to_string(),
-            collection: cursor.collection.to_string(),
-            session: cursor.lsid.as_deref().and_then(|id| id.try_into().ok()),
-            strips: cursor.strip,
+        let facts_of_cursor = cursor.facts();
+        let none = CollectionFacts {
+            isolation: cursor.isolation,
+            ..CollectionFacts::default()
         };
-        let none = CollectionFacts::default();
-        let mut scoped = self.with_facts(&none, |facts| {
+        let ground = Ground::of(&none);
+        let mut scoped = self.with_facts(ground, |facts| {
             self.scope
                 .get_more(self.spec, self.command, facts, &facts_of_cursor)
         })?;
         let mut is_over = false;
         let result = self
-            .exchange_with(&mut scoped, &none, out, &mut |_, _, upstream_id| {
+            .exchange_with(&mut scoped, ground, out, &mut |_, _, upstream_id| {
                 is_over = upstream_id == 0;
                 Ok(if upstream_id == 0 { 0 } else { id })
             })
@@ -350,15 +371,16 @@ impl<'a> Journey<'a> {
     pub(crate) async fn exchange(
         &self,
         scoped: &mut Scoped,
-        collection: &CollectionFacts,
+        ground: Ground<'_>,
         out: &mut Vec<u8>,
     ) -> Result<Glance, Error> {
+        let isolation = ground.collection.isolation;
         let result = self
-            .exchange_with(scoped, collection, out, &mut |lease, rule, upstream_id| {
+            .exchange_with(scoped, ground, out, &mut |lease, rule, upstream_id| {
                 if upstream_id == 0 {
                     Ok(0)
                 } else {
-                    self.open_cursor(lease, rule, upstream_id)
+                    self.open_cursor(lease, rule, isolation, upstream_id)
                 }
             })
             .await;
@@ -368,7 +390,13 @@ impl<'a> Journey<'a> {
         result
     }
 
-    fn open_cursor(&self, lease: &Lease, rule: ReplyRule, upstream_id: i64) -> Result<i64, Error> {
+    fn open_cursor(
+        &self,
+        lease: &Lease,
+        rule: ReplyRule,
+        isolation: Isolation,
+        upstream_id: i64,
+    ) -> Result<i64, Error> {
         let body = self.command.body;
         let lsid = body.find("lsid").and_then(|e| e.as_document()?.find("id"));
         let is_endless = body.find("noCursorTimeout").and_then(|e| e.as_flag()) == Some(true);
@@ -378,6 +406,7 @@ impl<'a> Journey<'a> {
             upstream_id,
             database: self.command.database.into(),
             collection: cursor_collection(self.command).into(),
+            isolation,
             lsid: lsid
                 .and_then(|id| id.as_binary())
                 .map(|(_, bytes)| bytes.into()),
@@ -395,7 +424,7 @@ impl<'a> Journey<'a> {
     async fn exchange_with(
         &self,
         scoped: &mut Scoped,
-        collection: &CollectionFacts,
+        ground: Ground<'_>,
         out: &mut Vec<u8>,
         map_cursor: &mut (dyn FnMut(&Lease, ReplyRule, i64) -> Result<i64, Error> + Send),
     ) -> Result<Glance, Error> {
@@ -437,10 +466,13 @@ impl<'a> Journey<'a> {
                 self.shared.metrics.retry();
                 continue;
             }
+            let dedicated = ground.dedicated(self.collection_name());
             let view = ReplyView {
                 scope: self.scope,
                 rule: scoped.rule(),
-                collection,
+                collection: ground.collection,
+                database: self.command.database,
+                dedicated: &dedicated,
             };
             write_reply(&view, reply, &seen, &lease, out, map_cursor)?;
             return Ok(seen);
@@ -476,19 +508,6 @@ fn write_reply(
         Incident::UpstreamUnauthorized(text) => Error::Unprivileged(text),
         _ => Error::incident(incident.to_string()),
     })
-}
-
-/// The collection that a command names, if it works on one.
-fn target<'a>(spec: &CommandSpec, command: &Command<'a>) -> Result<Option<&'a str>, Refusal> {
-    if spec.name == "explain" {
-        let inner = command.target.as_document().and_then(Document::first);
-        return Ok(inner.and_then(|first| first.as_str()));
-    }
-    let is_collectionless = spec.name == "aggregate" && command.target.as_integer() == Some(1);
-    if !spec.on_collection || is_collectionless {
-        return Ok(None);
-    }
-    collection_of(command).map(Some)
 }
 
 /// What `getMore` will name as the cursor's collection.

@@ -1,13 +1,33 @@
 //! Who a client is once it has proven itself.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use mdb_scope::{Action, AppId, COMMANDS, CommandSpec, Scope};
+use mdb_scope::{Action, AppId, COMMANDS, CommandSpec, Isolation, Scope};
 use mdb_telemetry::{AppMeter, CommandMeter, Metrics, OTHER_COMMAND};
 
 use tokio::sync::OnceCell;
 
 use crate::slots::Slots;
+
+/// Where the documents of an app's collections are put when a collection is made. One that exists stays where it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IsolationPolicy {
+    /// For collections that are not named.
+    pub default: Isolation,
+    /// By the name of a collection, in any database.
+    pub collections: BTreeMap<String, Isolation>,
+}
+
+impl IsolationPolicy {
+    /// Where the documents of a new collection are put.
+    pub fn of(&self, collection: &str) -> Isolation {
+        self.collections
+            .get(collection)
+            .copied()
+            .unwrap_or(self.default)
+    }
+}
 
 /// What the proxy keeps of one app for all of its clients. One per app and process.
 #[derive(Debug)]
@@ -16,6 +36,8 @@ pub struct App {
     pub id: AppId,
     /// Whether documents are returned with the scope field.
     pub expose_scope_field: bool,
+    /// Where the documents of its new collections are.
+    pub isolation: IsolationPolicy,
     /// Authenticated connections of the app.
     pub connections: Arc<Slots>,
     /// Open cursors of the app.
@@ -32,11 +54,17 @@ pub struct App {
 
 impl App {
     /// An app without connections and cursors.
-    pub fn new(id: AppId, expose_scope_field: bool, metrics: &Metrics) -> Self {
+    pub fn new(
+        id: AppId,
+        expose_scope_field: bool,
+        isolation: IsolationPolicy,
+        metrics: &Metrics,
+    ) -> Self {
         Self {
             meter: metrics.app_meter(id.as_str()),
             id,
             expose_scope_field,
+            isolation,
             connections: Arc::default(),
             cursors: Arc::default(),
             scope: OnceCell::new(),
@@ -174,7 +202,12 @@ mod tests {
     #[test]
     fn meters_are_one_per_command() {
         let metrics = Metrics::new();
-        let app = App::new(AppId::parse("shop").unwrap(), false, &metrics);
+        let app = App::new(
+            AppId::parse("shop").unwrap(),
+            false,
+            IsolationPolicy::default(),
+            &metrics,
+        );
         app.command_meter(Some(&COMMANDS[0]));
         app.command_meter(None);
         let text = metrics.render();

@@ -1,6 +1,8 @@
 //! What lists of collections, databases and indexes look like, and which of them a filter takes.
 
-use mdb_scope::{AppId, CollectionFacts, Refusal};
+use crate::control::Entry;
+use bson::doc;
+use mdb_scope::{AppId, CollectionFacts, Isolation, Refusal, Scope};
 use mdb_wire::writer::IndexKey;
 use mdb_wire::{Document, Element, Kind, Writer};
 use regex::{Regex, RegexBuilder};
@@ -196,26 +198,88 @@ pub(crate) fn collection_uuid(app: &AppId, database: &str, collection: &str) -> 
     uuid
 }
 
-/// One entry of `listCollections`.
-pub(crate) fn collection(
-    w: &mut Writer,
-    index: usize,
-    name: &str,
-    uuid: [u8; 16],
-    is_name_only: bool,
-) {
-    let entry = w.begin_document(IndexKey::new(index).as_bytes());
-    w.string(b"name", name);
-    w.string(b"type", "collection");
-    if !is_name_only {
-        w.document(b"options", Document::EMPTY);
-        let info = w.begin_document(b"info");
-        w.boolean(b"readOnly", false);
-        w.binary(b"uuid", 4, &uuid);
-        w.end(info);
-        id_index(w, b"idIndex");
+/// A collection or view of the app, as `listCollections` shows it.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    pub(crate) name: String,
+    /// `collection`, `view` or `timeseries`.
+    pub(crate) kind: String,
+    pub(crate) isolation: Isolation,
+    options: bson::Document,
+    info: bson::Document,
+    has_id_index: bool,
+}
+
+impl Listed {
+    /// A physical collection or view that is the app's own; `None` for any other.
+    pub(crate) fn dedicated(
+        scope: &Scope,
+        database: &str,
+        found: &bson::Document,
+        entries: &[Entry],
+    ) -> Option<Self> {
+        let name = scope.dedicated_name(found.get_str("name").ok()?)?;
+        if mdb_scope::check_collection(name).is_err() {
+            return None;
+        }
+        let part = |key: &str| found.get_document(key).cloned().unwrap_or_default();
+        let kind = found.get_str("type").unwrap_or("collection");
+        let options = if kind == "view" {
+            // The server's definition is the one that is bound to the app.
+            let entry = entries
+                .iter()
+                .find(|e| e.database == database && e.collection == name);
+            entry.and_then(|e| e.view.clone()).unwrap_or_default()
+        } else {
+            part("options")
+        };
+        Some(Self {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            isolation: Isolation::Dedicated,
+            options,
+            info: part("info"),
+            has_id_index: found.contains_key("idIndex"),
+        })
     }
-    w.end(entry);
+
+    /// A physical collection that apps share, as one of the app's; `None` for what no app can name.
+    pub(crate) fn shared(app: &AppId, database: &str, found: &bson::Document) -> Option<Self> {
+        let name = found.get_str("name").ok()?;
+        let is_collection = found.get_str("type").is_ok_and(|kind| kind == "collection");
+        if !is_collection || mdb_scope::check_collection(name).is_err() {
+            return None;
+        }
+        let uuid = bson::Uuid::from_bytes(collection_uuid(app, database, name));
+        Some(Self {
+            name: name.to_owned(),
+            kind: "collection".to_owned(),
+            isolation: Isolation::Shared,
+            options: doc! {},
+            info: doc! {"readOnly": false, "uuid": uuid},
+            has_id_index: true,
+        })
+    }
+
+    /// Writes the entry with this index.
+    pub(crate) fn write(&self, w: &mut Writer, index: usize, is_name_only: bool) {
+        let entry = w.begin_document(IndexKey::new(index).as_bytes());
+        w.string(b"name", &self.name);
+        w.string(b"type", &self.kind);
+        if !is_name_only {
+            document(w, b"options", &self.options);
+            document(w, b"info", &self.info);
+            if self.has_id_index {
+                id_index(w, b"idIndex");
+            }
+        }
+        w.end(entry);
+    }
+}
+
+fn document(w: &mut Writer, key: &[u8], value: &bson::Document) {
+    let bytes = value.to_vec().unwrap_or_default();
+    w.document(key, Document::parse(&bytes).unwrap_or(Document::EMPTY));
 }
 
 /// One entry of `listDatabases`. Sizes are those of files, which apps share.
@@ -261,7 +325,7 @@ pub(crate) fn ids(w: &mut Writer, key: &[u8], ids: &[i64]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bson::{Regex as BsonRegex, doc};
+    use bson::Regex as BsonRegex;
 
     fn takes(filter: bson::Document, name: &str) -> Result<bool, i32> {
         let bytes = bson::serialize_to_vec(&doc! {"filter": filter}).unwrap();

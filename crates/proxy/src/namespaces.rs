@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use bson::{RawDocumentBuf, doc};
 use futures_util::TryStreamExt;
-use mdb_scope::{AppId, CollectionFacts, Refusal, Scope, base_id_index_name, base_index_name};
+use mdb_scope::{
+    AppId, CollectionFacts, ForeignCollection, Isolation, Refusal, Scope, base_id_index_name,
+    base_index_name,
+};
 use mdb_wire::Document;
 use mongodb::Client;
 use mongodb::error::{Error as DriverError, ErrorKind};
@@ -18,6 +21,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::control::{Control, Entry};
+use crate::ground::Ground;
 
 /// Collections known at once. A client can name as many as it likes; each takes about a kilobyte.
 const KNOWN_MAX: usize = 20_000;
@@ -47,7 +51,8 @@ pub(crate) struct Known {
 impl Known {
     /// Whether a write, perhaps in a transaction, needs nothing to be made first.
     pub(crate) fn is_ready(&self, in_transaction: bool) -> bool {
-        self.readiness >= wanted(in_transaction)
+        // The server makes the app's own collections by itself, as a private one does.
+        self.facts.is_dedicated() || self.readiness >= wanted(in_transaction)
     }
 }
 
@@ -134,6 +139,8 @@ pub(crate) struct Place<'a> {
     pub(crate) control_database: &'a str,
     pub(crate) database: &'a str,
     pub(crate) collection: &'a str,
+    /// Where the documents are put if the collection is new.
+    pub(crate) isolation: Isolation,
 }
 
 impl<'a> Place<'a> {
@@ -201,23 +208,29 @@ impl Namespaces {
             return Ok((known, false));
         }
         let _alone = self.lock(place).lock().await;
+        let entry = Entry {
+            is_provisional: in_transaction,
+            ..Entry::new(place.database, place.collection, Isolation::Shared)
+        };
+        let found = place.control().enter(place.scope.app(), &entry).await?;
+        if found.is_some_and(|found| found == Isolation::Dedicated) {
+            // Another proxy has made it the app's own since it was last looked at.
+            let made = Arc::new(Known::own(read(place).await?));
+            self.known.insert(place.name().owned(), Arc::clone(&made));
+            return Ok((made, false));
+        }
         if !known.facts.has_base_indexes {
             make_base_indexes(place, &known).await?;
         }
-        let entry = Entry {
-            database: place.database.to_owned(),
-            collection: place.collection.to_owned(),
-            is_provisional: in_transaction,
-        };
-        let is_new = place.control().enter(place.scope.app(), &entry).await?;
-        Ok((self.remember(place, wanted(in_transaction)).await?, is_new))
+        let made = self.remember(place, wanted(in_transaction)).await?;
+        Ok((made, found.is_none()))
     }
 
     /// Makes the physical collection before a transaction first looks at it: once the transaction holds its lock, it could
     /// no longer be made for a write that follows.
     pub(crate) async fn exist(&self, place: Place<'_>) -> Result<Arc<Known>, NamespaceError> {
         let known = self.look_up(place).await?;
-        if known.exists {
+        if known.exists || known.facts.is_dedicated() {
             return Ok(known);
         }
         let _alone = self.lock(place).lock().await;
@@ -283,14 +296,32 @@ fn anywhere() -> SelectionCriteria {
     SelectionCriteria::ReadPreference(ReadPreference::PrimaryPreferred { options: None })
 }
 
+/// Where a collection is: a physical one of the app's own decides, whatever the manifest says; else the documents that
+/// the app has beside others'; else the manifest.
 async fn read(place: Place<'_>) -> Result<Known, DriverError> {
+    let own = place
+        .scope
+        .physical_collection(place.collection, Isolation::Dedicated);
     let mut cursor = place
         .client
         .database(place.database)
-        .run_cursor_command(doc! {"listCollections": 1, "filter": {"name": place.collection}})
+        .run_cursor_command(
+            doc! {"listCollections": 1, "filter": {"name": {"$in": [place.collection, &*own]}}},
+        )
         .selection_criteria(anywhere())
         .await?;
-    let found = cursor.try_next().await?;
+    let mut found = None;
+    while let Some(entry) = cursor.try_next().await? {
+        if entry.get_str("name").is_ok_and(|name| name == own) {
+            return Ok(Known::dedicated(true));
+        }
+        found = Some(entry);
+    }
+    let is_new = place.isolation == Isolation::Dedicated
+        && !(found.is_some() && has_shared_documents(place).await?);
+    if is_new {
+        return Ok(Known::dedicated(false));
+    }
     let indexes = if found.is_some() {
         read_indexes(place).await?
     } else {
@@ -308,6 +339,57 @@ async fn read(place: Place<'_>) -> Result<Known, DriverError> {
         loaded_at: Instant::now(),
         is_refreshing: AtomicBool::new(false),
     })
+}
+
+/// Whether the app has the collection beside other apps, if only an empty one.
+async fn has_shared_documents(place: Place<'_>) -> Result<bool, DriverError> {
+    let app = place.scope.app();
+    let is_entered = place
+        .control()
+        .entry(app, place.database, place.collection)
+        .await?
+        .is_some_and(|entry| entry.isolation == Isolation::Shared && !entry.is_provisional);
+    if is_entered {
+        return Ok(true);
+    }
+    let own = doc! {place.scope.field().as_str(): app.as_str()};
+    let found = place
+        .documents()
+        .find_one(own)
+        .projection(doc! {"_id": 1})
+        .selection_criteria(anywhere())
+        .await?;
+    Ok(found.is_some())
+}
+
+impl Known {
+    /// What rewriting needs to know, with the other collections of a command.
+    pub(crate) fn ground<'a>(&'a self, foreign: &'a [ForeignCollection]) -> Ground<'a> {
+        Ground {
+            collection: &self.facts,
+            foreign,
+        }
+    }
+
+    /// A collection or view of the app's own.
+    pub(crate) fn dedicated(exists: bool) -> Self {
+        Self {
+            facts: CollectionFacts::dedicated(),
+            unserved: None,
+            exists,
+            readiness: Readiness::Unknown,
+            loaded_at: Instant::now(),
+            is_refreshing: AtomicBool::new(false),
+        }
+    }
+
+    /// The same, where the catalog says that the collection is being made the app's own.
+    fn own(self) -> Self {
+        if self.facts.is_dedicated() {
+            return self;
+        }
+        Self::dedicated(false)
+    }
 }
 
 async fn read_indexes(place: Place<'_>) -> Result<Vec<RawDocumentBuf>, DriverError> {

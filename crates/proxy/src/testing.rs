@@ -14,7 +14,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{App, ClientLimits, Forward, Grants, Identity, Presentation, Shared, serve_client};
+use crate::{
+    App, ClientLimits, Forward, Grants, Identity, IsolationPolicy, Presentation, Shared,
+    serve_client,
+};
 
 pub(crate) const LIMITS: ClientLimits = ClientLimits {
     connections_max: 8,
@@ -81,7 +84,14 @@ impl Proxy {
 fn credentials(metrics: &Metrics) -> Credentials<Arc<Identity>> {
     let salts = Salts::new(b"key");
     let mut credentials = Credentials::new(salts.clone());
-    let app = |slug| Arc::new(App::new(AppId::parse(slug).unwrap(), false, metrics));
+    let app = |slug| {
+        Arc::new(App::new(
+            AppId::parse(slug).unwrap(),
+            false,
+            IsolationPolicy::default(),
+            metrics,
+        ))
+    };
     let (shop, notes) = (app("shop"), app("notes"));
     let all = Grants {
         read: true,

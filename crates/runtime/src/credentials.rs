@@ -6,8 +6,8 @@ use std::thread;
 
 use mdb_auth::{CredentialError, Credentials, Salts, Secret, Verifier};
 use mdb_manifest::{AppManifest, Credential, Problem, Report, Role, Severity};
-use mdb_proxy::{App, Grants, Identity};
-use mdb_scope::AppId;
+use mdb_proxy::{App, Grants, Identity, IsolationPolicy};
+use mdb_scope::{AppId, Isolation};
 use mdb_telemetry::Metrics;
 use sha2::{Digest, Sha256};
 
@@ -66,7 +66,22 @@ struct Entry<'m> {
 fn app(manifest: &AppManifest, metrics: &Metrics) -> Result<Arc<App>, Problem> {
     let id = AppId::parse(manifest.slug.as_str())
         .map_err(|error| problem(manifest, error.to_string()))?;
-    Ok(Arc::new(App::new(id, manifest.expose_scope_field, metrics)))
+    let collections = manifest.collection_isolation.iter();
+    let policy = IsolationPolicy {
+        default: isolation(manifest.isolation),
+        collections: collections
+            .map(|(name, wanted)| (name.clone(), isolation(*wanted)))
+            .collect(),
+    };
+    let exposes = manifest.expose_scope_field;
+    Ok(Arc::new(App::new(id, exposes, policy, metrics)))
+}
+
+fn isolation(wanted: mdb_manifest::Isolation) -> Isolation {
+    match wanted {
+        mdb_manifest::Isolation::Shared => Isolation::Shared,
+        mdb_manifest::Isolation::Dedicated => Isolation::Dedicated,
+    }
 }
 
 fn entries_of<'m>(manifest: &'m AppManifest, app: &Arc<App>) -> Vec<Entry<'m>> {

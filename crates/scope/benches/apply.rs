@@ -29,6 +29,7 @@ fn facts(collection: &CollectionFacts) -> Facts<'_> {
         checks_cluster_time: false,
         control_database: "mdb_runtime",
         collection,
+        foreign: &[],
     }
 }
 
@@ -149,6 +150,8 @@ fn strip(criterion: &mut Criterion) {
         scope: &scope,
         rule: ReplyRule::Cursor { strips: true },
         collection: &collection,
+        database: "d",
+        dedicated: &[],
     };
     let mut group = criterion.benchmark_group("reply");
     group.throughput(Throughput::Bytes(bytes.len() as u64));

@@ -7,13 +7,12 @@ use crate::arguments::Take;
 use crate::body::{self, Body};
 use crate::commands::{self, Action, CommandSpec, Duty, Rule};
 use crate::facts::{CursorFacts, Facts};
-use crate::generic;
-use crate::namespace;
 use crate::pipeline::Strip;
 use crate::refusal::Refusal;
 use crate::scope::Scope;
-use crate::scoped::{ReplyRule, Retry, Routing, Scoped, ServerAddress};
+use crate::scoped::{ReplyRule, Retry, Routing, Scoped};
 use crate::statements;
+use crate::{generic, namespace};
 
 /// Session ids of one `endSessions`: the server takes no more (6.0.5).
 const SESSIONS_MAX: usize = 10_000;
@@ -68,7 +67,8 @@ impl Scope {
         let mut w = begin(command);
         let mark = w.begin();
         w.int64(b"getMore", cursor.upstream_id);
-        w.string(b"collection", &cursor.collection);
+        let physical = self.physical_collection(&cursor.collection, cursor.isolation);
+        w.string(b"collection", &physical);
         body.fields(&mut w, false)?;
         w.end(mark);
         let outcome = Outcome::new(
@@ -81,26 +81,19 @@ impl Scope {
         seal(w, facts, outcome)
     }
 
-    /// A `killCursors` for cursors of the app on one member, by their ids there.
-    pub fn kill_cursors(
-        &self,
-        facts: &Facts<'_>,
-        database: &str,
-        collection: &str,
-        upstream_ids: &[i64],
-        server: ServerAddress,
-    ) -> Result<Scoped, Refusal> {
+    /// A `killCursors` for a cursor that was found to be the app's own.
+    pub fn kill_cursors(&self, facts: &Facts<'_>, cursor: &CursorFacts) -> Result<Scoped, Refusal> {
         let mut w = Writer::new(vec![0; MESSAGE_HEAD_BYTES]);
         let mark = w.begin();
-        w.string(b"killCursors", collection);
+        let physical = self.physical_collection(&cursor.collection, cursor.isolation);
+        w.string(b"killCursors", &physical);
         let array = w.begin_array(b"cursors");
-        for (index, id) in upstream_ids.iter().enumerate() {
-            w.int64(mdb_wire::writer::IndexKey::new(index).as_bytes(), *id);
-        }
+        w.int64(b"0", cursor.upstream_id);
         w.end(array);
-        w.string(b"$db", database);
+        w.string(b"$db", &cursor.database);
         w.end(mark);
-        let outcome = Outcome::new(Routing::Member(server), Retry::GetMore, ReplyRule::Plain);
+        let member = Routing::Member(cursor.server.clone());
+        let outcome = Outcome::new(member, Retry::GetMore, ReplyRule::Plain);
         seal(w, facts, outcome)
     }
 
@@ -115,7 +108,7 @@ impl Scope {
         check_sequences(spec, command)?;
         let body = Body::read(self, spec, command, facts)?;
         let mark = w.begin();
-        target(spec, command, w)?;
+        target(&body, w)?;
         let strip = body.fields(w, false)?;
         w.end(mark);
         body.sequence(w)?;
@@ -142,7 +135,7 @@ impl Scope {
         let body = Body::read(self, inner_spec, &inner, facts)?;
         let mark = w.begin();
         let explain = w.begin_document(b"explain");
-        target(inner_spec, &inner, w)?;
+        target(&body, w)?;
         body.fields(w, true)?;
         w.end(explain);
         outer.fields(w, false)?;
@@ -286,12 +279,18 @@ pub(crate) fn seal(w: Writer, facts: &Facts<'_>, outcome: Outcome) -> Result<Sco
 }
 
 /// Writes the first field: the command's name as the table spells it, and its collection.
-fn target(spec: &CommandSpec, command: &Command<'_>, w: &mut Writer) -> Result<(), Refusal> {
+pub(crate) fn target(body: &Body<'_, '_>, w: &mut Writer) -> Result<(), Refusal> {
+    let Body { spec, command, .. } = body;
     let is_collectionless = spec.name == "aggregate" && command.target.as_integer() == Some(1);
     if is_collectionless {
         w.int32(b"aggregate", 1);
     } else {
-        w.string(spec.name.as_bytes(), namespace::collection_of(command)?);
+        let name = namespace::collection_of(command)?;
+        let physical = body
+            .scope
+            .physical_collection(name, body.facts.collection.isolation);
+        namespace::check_length(command.database, &physical)?;
+        w.string(spec.name.as_bytes(), &physical);
     }
     Ok(())
 }
@@ -346,7 +345,7 @@ pub fn required_action(spec: &'static CommandSpec, command: &Command<'_>) -> Act
 }
 
 /// Sequences stand for the documents or statements of writes; on any other command they would travel past every rule.
-fn check_sequences(spec: &CommandSpec, command: &Command<'_>) -> Result<(), Refusal> {
+pub(crate) fn check_sequences(spec: &CommandSpec, command: &Command<'_>) -> Result<(), Refusal> {
     let expected = sequence_argument(spec).map(|(name, _)| name);
     for sequence in command.sequences() {
         if expected.is_none_or(|name| name.as_bytes() != sequence.name) {
@@ -368,7 +367,7 @@ fn sequence_argument(spec: &CommandSpec) -> Option<(&'static str, Take)> {
 }
 
 fn reply_rule(body: &Body<'_, '_>, strip: Strip) -> ReplyRule {
-    let hides = body.scope.is_hidden();
+    let hides = body.sight().sees_hidden_field();
     match body.spec.name {
         "find" => ReplyRule::Cursor { strips: hides },
         "aggregate" if body.prelude.explains => ReplyRule::Explain,
@@ -385,6 +384,10 @@ fn is_upsert_by_id(body: &Body<'_, '_>) -> bool {
             .and_then(|f| f.as_document())
             .is_some_and(|f| f.find("_id").is_some())
     };
+    if !body.is_shared() {
+        // The server does it by itself.
+        return false;
+    }
     match body.spec.name {
         "findAndModify" => body.prelude.is_upsert && names_id(body.command.body.find("query")),
         "update" => {

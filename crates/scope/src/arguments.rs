@@ -56,6 +56,8 @@ pub enum Take {
     QueryOptions,
     /// Read by the rule itself, which writes it.
     Own,
+    /// Copied where the collection is the app's own, refused on a shared one: why.
+    Unshared(&'static str),
     /// Never: why not.
     Refuse(&'static str),
 }
@@ -105,7 +107,7 @@ pub(crate) static FIND: &[Argument] = &[
     arg("returnKey", PASS),
     arg(
         "showRecordId",
-        Take::Refuse("record ids count the inserts of all apps"),
+        Take::Unshared("record ids count the inserts of all apps"),
     ),
     arg("tailable", PASS),
     arg("awaitData", PASS),

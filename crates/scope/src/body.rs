@@ -84,7 +84,16 @@ impl<'a, 'f> Body<'a, 'f> {
     }
 
     pub(crate) fn sight(&self) -> Sight<'a> {
-        Sight::raw(self.scope, self.facts.wire_version)
+        Sight::of(
+            self.scope,
+            self.facts.collection.isolation,
+            self.facts.wire_version,
+        )
+    }
+
+    /// Whether the command works on a collection that apps share.
+    pub(crate) fn is_shared(&self) -> bool {
+        !self.facts.collection.is_dedicated()
     }
 
     /// Writes every field but the first and `$db`. `is_inner` for the command inside an `explain`, whose generic fields
@@ -99,7 +108,9 @@ impl<'a, 'f> Body<'a, 'f> {
                 strip = found;
             }
         }
-        if let (false, Some(name)) = (has_filter, filter_argument(self.spec)) {
+        if let (false, Some(name)) = (has_filter, filter_argument(self.spec))
+            && self.is_shared()
+        {
             self.filter(w, name, None)?;
         }
         self.prelude.plan.write(self, w)?;
@@ -198,7 +209,8 @@ impl<'a, 'f> Body<'a, 'f> {
             | Take::Session
             | Take::ReadPreference
             | Take::QueryOptions => {}
-            Take::Refuse(why) => {
+            Take::Unshared(_) if !self.is_shared() => w.element(element),
+            Take::Refuse(why) | Take::Unshared(why) => {
                 return Err(Refusal::invalid_options(format!(
                     "option '{}' is not available: {why}",
                     argument.name
@@ -228,20 +240,29 @@ impl<'a, 'f> Body<'a, 'f> {
         key: &str,
         user: Option<Document<'_>>,
     ) -> Result<(), Refusal> {
-        let sight = self.sight();
-        self.scope.filter(
+        filter::bound(
+            self.sight(),
             w,
             key.as_bytes(),
             self.prelude.is_collated,
             user,
-            |w, document| filter::write(sight, w, document),
         )
     }
 
     fn pipeline(&self, w: &mut Writer, element: &Element<'_>) -> Result<Strip, Refusal> {
-        let around = Surroundings::new(self.sight(), self.prelude.is_collated);
+        let around = Surroundings {
+            sight: self.sight(),
+            is_collated: self.prelude.is_collated,
+            database: self.command.database,
+            foreign: self.facts.foreign,
+            depth: 0,
+        };
         let source = if self.command.target.kind == Kind::String {
-            Source::Collection
+            if self.is_shared() {
+                Source::Collection
+            } else {
+                Source::Stages
+            }
         } else if pipeline::begins_with_documents(element) {
             Source::Given
         } else {

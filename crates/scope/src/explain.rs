@@ -3,7 +3,7 @@
 use mdb_wire::{Document, Element, Kind, Writer};
 
 use crate::facts::{CollectionFacts, base_id_index_name, base_index_name};
-use crate::reply::Incident;
+use crate::reply::{Incident, ReplyView};
 use crate::scope::Scope;
 
 /// What is done with a field of a plan.
@@ -19,6 +19,8 @@ enum Treat {
     Key,
     /// A physical index name.
     Index,
+    /// A physical namespace.
+    Namespace,
 }
 
 /// Fields of plans; what is not here is removed. Counts of examined keys and documents are not: a scan counts those of
@@ -37,7 +39,7 @@ static FIELDS: &[(&str, Treat)] = &[
     ("nWouldModify", Treat::Pass),
     ("nWouldUpsert", Treat::Pass),
     ("nWouldDelete", Treat::Pass),
-    ("namespace", Treat::Pass),
+    ("namespace", Treat::Namespace),
     ("indexFilterSet", Treat::Pass),
     ("parsedQuery", Treat::Predicate),
     ("maxIndexedOrSolutionsReached", Treat::Pass),
@@ -74,24 +76,57 @@ static FIELDS: &[(&str, Treat)] = &[
     ("collation", Treat::Pass),
 ];
 
+/// What a plan on a collection of the app's own shows besides.
+static DEDICATED_FIELDS: &[(&str, Treat)] = &[
+    ("allPlansExecution", Treat::Descend),
+    ("totalKeysExamined", Treat::Pass),
+    ("totalDocsExamined", Treat::Pass),
+    ("executionTimeMillisEstimate", Treat::Pass),
+    ("works", Treat::Pass),
+    ("advanced", Treat::Pass),
+    ("needTime", Treat::Pass),
+    ("needYield", Treat::Pass),
+    ("saveState", Treat::Pass),
+    ("restoreState", Treat::Pass),
+    ("isEOF", Treat::Pass),
+    ("docsExamined", Treat::Pass),
+    ("keysExamined", Treat::Pass),
+    ("alreadyHasObj", Treat::Pass),
+    ("seeks", Treat::Pass),
+    ("dupsTested", Treat::Pass),
+    ("dupsDropped", Treat::Pass),
+    ("nCounted", Treat::Pass),
+    ("nSkipped", Treat::Pass),
+    ("nMatched", Treat::Pass),
+    ("totalDataSizeSorted", Treat::Pass),
+    ("usedDisk", Treat::Pass),
+];
+
 /// Writes a plan for the client.
 ///
 /// # Errors
 /// An [`Incident`] if the plan would still name the scope field.
 pub(crate) fn write(
-    scope: &Scope,
-    collection: &CollectionFacts,
+    view: &ReplyView<'_>,
     w: &mut Writer,
     reply: Document<'_>,
 ) -> Result<(), Incident> {
-    let plan = Plan { scope, collection };
+    let ReplyView {
+        scope, collection, ..
+    } = *view;
+    let plan = Plan {
+        view,
+        scope,
+        collection,
+    };
     let mut inner = Writer::default();
     let mark = inner.begin();
     plan.fields(&mut inner, reply);
     inner.end(mark);
     let bytes = inner.into_bytes();
     let document = Document::parse(&bytes).map_err(|_| Incident::Shape("plan"))?;
-    if scope.is_hidden() && mentions(document, scope.field().as_str().as_bytes()) {
+    let hides = scope.is_hidden() && !collection.is_dedicated();
+    if hides && mentions(document, scope.field().as_str().as_bytes()) {
         return Err(Incident::Shape("plan without the scope field"));
     }
     w.raw(document.inner_bytes());
@@ -99,6 +134,7 @@ pub(crate) fn write(
 }
 
 struct Plan<'a> {
+    view: &'a ReplyView<'a>,
     scope: &'a Scope,
     collection: &'a CollectionFacts,
 }
@@ -116,12 +152,25 @@ impl Plan<'_> {
             return;
         }
         for element in document.elements() {
-            if let Some((_, treat)) = FIELDS.iter().find(|(n, _)| n.as_bytes() == element.key) {
-                self.field(w, &element, *treat);
+            if let Some(treat) = self.treat(&element) {
+                self.field(w, &element, treat);
             } else if element.key.first() == Some(&b'$') {
                 self.stage(w, &element);
             }
         }
+    }
+
+    fn treat(&self, element: &Element<'_>) -> Option<Treat> {
+        let more: &[_] = if self.collection.is_dedicated() {
+            DEDICATED_FIELDS
+        } else {
+            &[]
+        };
+        let row = FIELDS
+            .iter()
+            .chain(more)
+            .find(|(n, _)| n.as_bytes() == element.key);
+        row.map(|(_, treat)| *treat)
     }
 
     /// A fetch by the base index alone is what a private server calls a scan of the collection.
@@ -129,6 +178,7 @@ impl Plan<'_> {
         let input = document.find("inputStage")?.as_document()?;
         let is_fetch = document.find("stage")?.as_str() == Some("FETCH");
         let base = base_index_name(self.scope.field().as_str());
+        let is_fetch = is_fetch && !self.collection.is_dedicated();
         (is_fetch && input.find("indexName")?.as_str() == Some(base.as_str())).then_some(input)
     }
 
@@ -145,6 +195,7 @@ impl Plan<'_> {
             }
             Treat::Key => self.key(w, element),
             Treat::Index => w.string(element.key, self.index_name(element)),
+            Treat::Namespace => self.view.namespace(w, element),
         }
     }
 
@@ -167,12 +218,16 @@ impl Plan<'_> {
 
     fn is_own_addition(&self, key: &[u8]) -> bool {
         self.scope.is_hidden()
+            && !self.collection.is_dedicated()
             && (key == self.scope.field().as_str().as_bytes() || key.first() == Some(&b'~'))
     }
 
     fn index_name<'e>(&'e self, element: &Element<'e>) -> &'e str {
         let name = element.as_str().unwrap_or_default();
         let field = self.scope.field().as_str();
+        if self.collection.is_dedicated() {
+            return name;
+        }
         if name == base_id_index_name(field) || name == base_index_name(field) {
             return "_id_";
         }
@@ -206,6 +261,7 @@ impl Plan<'_> {
     /// `{$project: {app_id: false, …}}`: what becomes of the stage that takes the field out.
     fn is_own_stage(&self, part: &Element<'_>) -> bool {
         let stage = part.as_document().and_then(Document::first);
+        let stage = stage.filter(|_| !self.collection.is_dedicated());
         stage
             .filter(|s| matches!(s.key, b"$project" | b"$unset"))
             .and_then(|s| s.as_document())
@@ -216,7 +272,10 @@ impl Plan<'_> {
     /// A stage of a pipeline: shown if it says nothing of the proxy's additions.
     fn stage(&self, w: &mut Writer, element: &Element<'_>) {
         let field = self.scope.field().as_str().as_bytes();
-        let shows = element.as_nested().is_none_or(|d| !mentions(d, field));
+        let suffix = self.scope.suffix().as_bytes();
+        let shows = element
+            .as_nested()
+            .is_none_or(|d| !mentions(d, field) && !names_physical(d, suffix));
         if shows {
             w.element(element);
         } else {
@@ -255,6 +314,16 @@ impl Plan<'_> {
             }
         }
     }
+}
+
+/// Whether a document holds the physical name of a collection of the app's own.
+fn names_physical(document: Document<'_>, suffix: &[u8]) -> bool {
+    document.elements().any(|element| {
+        element.as_string().is_some_and(|s| s.ends_with(suffix))
+            || element
+                .as_nested()
+                .is_some_and(|d| names_physical(d, suffix))
+    })
 }
 
 /// Whether a document has the field's name as a key, as the beginning of a path, or as a string anywhere.

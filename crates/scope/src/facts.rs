@@ -37,9 +37,46 @@ impl OwnIndex {
     }
 }
 
+/// Where the documents of one of the app's collections are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Isolation {
+    /// In a physical collection of the same name, beside other apps' documents, told apart by the scope field.
+    #[default]
+    Shared,
+    /// In a physical collection or view of the app's own, `NAME@SLUG`: nothing in it is another app's, and its documents
+    /// have no scope field.
+    Dedicated,
+}
+
+/// A collection that a stage names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignCollection {
+    /// Its database.
+    pub database: String,
+    /// Its name, as the app says it.
+    pub collection: String,
+    /// Where its documents are.
+    pub isolation: Isolation,
+}
+
+/// Where the documents of a collection are that a stage names. What was not looked up is taken for shared: then the app's
+/// condition is put in, and the worst is that nothing is found.
+pub(crate) fn isolation_of(
+    foreign: &[ForeignCollection],
+    database: &str,
+    collection: &str,
+) -> Isolation {
+    foreign
+        .iter()
+        .find(|f| f.collection == collection && f.database == database)
+        .map_or(Isolation::Shared, |f| f.isolation)
+}
+
 /// What is known of one physical collection, seen by one app. A stale fact may cost an order or an error, never isolation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CollectionFacts {
+    /// Where its documents are.
+    pub isolation: Isolation,
     /// Whether both base indexes stand.
     pub has_base_indexes: bool,
     /// The app's own indexes in the order of their creation, `_id_` not among them.
@@ -53,10 +90,24 @@ impl CollectionFacts {
     pub fn new(has_base_indexes: bool, indexes: Vec<OwnIndex>) -> Self {
         let leading_fields = indexes.iter().filter_map(OwnIndex::leading_field).collect();
         Self {
+            isolation: Isolation::Shared,
             has_base_indexes,
             indexes,
             leading_fields,
         }
+    }
+
+    /// Facts of a collection that is the app's own.
+    pub fn dedicated() -> Self {
+        Self {
+            isolation: Isolation::Dedicated,
+            ..Self::default()
+        }
+    }
+
+    /// Whether nothing in the collection is another app's.
+    pub fn is_dedicated(&self) -> bool {
+        self.isolation == Isolation::Dedicated
     }
 
     /// Whether a private server might use an index for a predicate or sort on `path`.
@@ -84,6 +135,8 @@ pub struct CursorFacts {
     pub collection: String,
     /// The client's session that opened it.
     pub session: Option<[u8; 16]>,
+    /// Where the documents of its collection are.
+    pub isolation: Isolation,
     /// Whether its documents carry the scope field.
     pub strips: bool,
 }
@@ -105,6 +158,8 @@ pub struct Facts<'a> {
     pub control_database: &'a str,
     /// The collection that the command names.
     pub collection: &'a CollectionFacts,
+    /// The collections that its stages name, see [`foreign_collections`](crate::foreign_collections).
+    pub foreign: &'a [ForeignCollection],
 }
 
 /// The time in a `$clusterTime`.

@@ -8,6 +8,27 @@ use crate::refusal::Refusal;
 use crate::scope::no_repeats;
 use crate::sight::Sight;
 
+/// Writes a whole filter under `key`: the client's, joined to the app's condition where apps share the collection.
+///
+/// # Errors
+/// As [`write`].
+pub(crate) fn bound(
+    sight: Sight<'_>,
+    w: &mut Writer,
+    key: &[u8],
+    is_collated: bool,
+    user: Option<Document<'_>>,
+) -> Result<(), Refusal> {
+    if sight.is_shared() {
+        let write_user = |w: &mut Writer, d: Document<'_>| write(sight, w, d);
+        return sight.scope().filter(w, key, is_collated, user, write_user);
+    }
+    let filter = w.begin_document(key);
+    write(sight, w, user.unwrap_or(Document::EMPTY))?;
+    w.end(filter);
+    Ok(())
+}
+
 /// Writes the elements of a client's filter, checked, into a document that the caller has begun.
 ///
 /// # Errors

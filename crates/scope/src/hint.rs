@@ -66,6 +66,9 @@ impl<'a> Plan<'a> {
     pub(crate) fn write(&self, body: &Body<'_, '_>, w: &mut Writer) -> Result<(), Refusal> {
         let sort = self.sort.as_ref().and_then(Element::as_document);
         let natural = sort.map_or(Natural::No, projection::natural);
+        if !body.is_shared() {
+            return self.write_as_said(body, w, natural);
+        }
         if let (Some(sort), Natural::No) = (sort, natural) {
             projection::sort(body.sight(), w, b"sort", sort)?;
         }
@@ -89,6 +92,30 @@ impl<'a> Plan<'a> {
                 Ok(())
             }
         }
+    }
+
+    /// The app's own collection has the app's own indexes and order.
+    fn write_as_said(
+        &self,
+        body: &Body<'_, '_>,
+        w: &mut Writer,
+        natural: Natural,
+    ) -> Result<(), Refusal> {
+        match (&self.sort, natural) {
+            (Some(sort), Natural::No) => {
+                let document = sort.as_document().unwrap_or(Document::EMPTY);
+                projection::sort(body.sight(), w, b"sort", document)?;
+            }
+            (Some(sort), _) => w.element(sort),
+            (None, _) => {}
+        }
+        for element in [&self.hint, &self.min, &self.max].into_iter().flatten() {
+            if let Some(document) = element.as_document() {
+                no_repeats(document, "a hint or an index bound")?;
+            }
+            w.element(element);
+        }
+        Ok(())
     }
 
     /// Whether a private server could only scan the collection, in the order of its records.

@@ -455,6 +455,27 @@ fn check_option(option: &Element<'_>) -> Result<(), Refusal> {
     }
 }
 
+/// Checks definitions for a collection that is the app's own: the server knows best, but code is never run for an app.
+///
+/// # Errors
+/// 72, 197 for options that are not available, 2 for a partial filter with an operator without a row.
+pub(crate) fn check_dedicated(indexes: &Element<'_>) -> Result<(), Refusal> {
+    let definitions = indexes.as_array().into_iter().flat_map(Document::elements);
+    for definition in definitions.filter_map(|d| d.as_document()) {
+        no_repeats(definition, "an index definition")?;
+        for option in definition.elements() {
+            let is_own_affair = matches!(option.key, b"clustered" | b"prepareUnique");
+            if !is_own_affair {
+                check_option(&option)?;
+            }
+            if let (b"partialFilterExpression", Some(filter)) = (option.key, option.as_document()) {
+                filter::relative(filter)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 fn layout_of(key: Document<'_>, definition: Document<'_>) -> Layout {
     let is_wildcard = key.elements().any(|f| f.key.ends_with(b"$**"));
     let is_flat = key.elements().any(|f| f.as_str() == Some("2d"));

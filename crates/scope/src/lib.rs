@@ -25,6 +25,7 @@ mod apply;
 mod arguments;
 mod body;
 mod commands;
+mod dedicated;
 mod explain;
 mod expression;
 mod facts;
@@ -56,11 +57,12 @@ pub use commands::{
     Action, COMMANDS, Catalog, CommandSpec, Denial, Duty, Local, REFUSED, Rule, look_up,
 };
 pub use facts::{
-    CollectionFacts, CursorFacts, Facts, OwnIndex, base_id_index_name, base_index_name,
-    cluster_time_of,
+    CollectionFacts, CursorFacts, Facts, ForeignCollection, Isolation, OwnIndex,
+    base_id_index_name, base_index_name, cluster_time_of,
 };
 pub use index::dropped_indexes;
 pub use namespace::{NAMESPACE_BYTES_MAX, check_collection, check_namespace, collection_of};
+pub use pipeline::foreign_collections;
 pub use refusal::{DATABASE_CASE, REFUSAL_CODES, Refusal};
 pub use reply::{Glance, Incident, ReplyView, STATE_CHANGE_CODES, glance};
 pub use scope::{FieldName, FieldNameError, Scope};

@@ -15,7 +15,14 @@ pub const NAMESPACE_BYTES_MAX: usize = 255;
 /// # Errors
 /// 13 for the databases of servers and for the proxy's own.
 pub(crate) fn check_database(command: &Command<'_>, control_database: &str) -> Result<(), Refusal> {
-    let database = command.database;
+    check_name(command, command.database, control_database)
+}
+
+fn check_name(
+    command: &Command<'_>,
+    database: &str,
+    control_database: &str,
+) -> Result<(), Refusal> {
     if SERVER_DATABASES.contains(&database) || database == control_database {
         return Err(Refusal::unauthorized(format!(
             "not authorized on {database} to execute command {{ {}: ... }}: the database does not belong to an app",
@@ -25,16 +32,17 @@ pub(crate) fn check_database(command: &Command<'_>, control_database: &str) -> R
     Ok(())
 }
 
-/// Checks that a command may look at a collection at all: its database and its name.
+/// Checks that a command may look at a collection at all: the database and the name.
 ///
 /// # Errors
 /// 13 and 73, as for the parts.
 pub fn check_namespace(
     command: &Command<'_>,
+    database: &str,
     collection: &str,
     control_database: &str,
 ) -> Result<(), Refusal> {
-    check_database(command, control_database)?;
+    check_name(command, database, control_database)?;
     check_collection(collection)
 }
 
@@ -76,18 +84,22 @@ pub fn collection_of<'a>(command: &Command<'a>) -> Result<&'a str, Refusal> {
         )));
     };
     check_collection(name)?;
-    let bytes = command
-        .database
-        .len()
-        .saturating_add(1)
-        .saturating_add(name.len());
+    check_length(command.database, name)?;
+    Ok(name)
+}
+
+/// Checks the length of a namespace.
+///
+/// # Errors
+/// 73 beyond [`NAMESPACE_BYTES_MAX`].
+pub(crate) fn check_length(database: &str, name: &str) -> Result<(), Refusal> {
+    let bytes = database.len().saturating_add(1).saturating_add(name.len());
     if bytes > NAMESPACE_BYTES_MAX {
         return Err(Refusal::invalid_namespace(format!(
-            "Fully qualified namespace is too long. Namespace: {}.{name} Max: {NAMESPACE_BYTES_MAX}",
-            command.database
+            "Fully qualified namespace is too long. Namespace: {database}.{name} Max: {NAMESPACE_BYTES_MAX}"
         )));
     }
-    Ok(name)
+    Ok(())
 }
 
 #[cfg(test)]

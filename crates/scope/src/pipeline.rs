@@ -3,12 +3,17 @@
 use mdb_wire::writer::IndexKey;
 use mdb_wire::{Document, Element, Kind, Writer};
 
+use crate::facts::ForeignCollection;
 use crate::refusal::Refusal;
 use crate::scope::no_repeats;
 use crate::sight::Sight;
 use crate::stages::{self, Hoist, StageDuty, StageSpec};
 use crate::update::unset;
 use crate::{expression, filter};
+
+mod foreign;
+
+pub use foreign::foreign_collections;
 
 /// How deep pipelines may stand in pipelines; the server stops at 20 views or lookups.
 const PIPELINES_NESTED_MAX: usize = 20;
@@ -33,18 +38,15 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) sight: Sight<'a>,
     /// Whether a collation other than `simple` is in effect; sub-pipelines inherit it.
     pub(crate) is_collated: bool,
-    depth: usize,
+    /// The database of the command.
+    pub(crate) database: &'a str,
+    /// What is known of the collections that stages name.
+    pub(crate) foreign: &'a [ForeignCollection],
+    /// How many pipelines stand around this one.
+    pub(crate) depth: usize,
 }
 
-impl<'a> Surroundings<'a> {
-    pub(crate) fn new(sight: Sight<'a>, is_collated: bool) -> Self {
-        Self {
-            sight,
-            is_collated,
-            depth: 0,
-        }
-    }
-
+impl Surroundings<'_> {
     fn deeper(self) -> Result<Self, Refusal> {
         let depth = self.depth.saturating_add(1);
         if depth > PIPELINES_NESTED_MAX {
@@ -74,15 +76,23 @@ impl Stages<'_> {
     }
 }
 
+/// `[]`.
+pub(crate) const EMPTY_ARRAY: Element<'static> = Element {
+    kind: Kind::Array,
+    key: b"pipeline",
+    value: &[5, 0, 0, 0, 0],
+    raw: b"\x04pipeline\0\x05\0\0\0\0",
+};
+
 /// Writes a pipeline under `key`.
 ///
 /// # Errors
 /// Those of its stages; 13 for a stage that is refused, 40324 for one without a row.
-pub(crate) fn write(
-    around: Surroundings<'_>,
+pub(crate) fn write<'a>(
+    around: Surroundings<'a>,
     w: &mut Writer,
     key: &[u8],
-    pipeline: &Element<'_>,
+    pipeline: &Element<'a>,
     source: Source,
 ) -> Result<Strip, Refusal> {
     let Some(stages) = pipeline.as_array() else {
@@ -103,10 +113,10 @@ pub(crate) fn write(
     Ok(strip)
 }
 
-fn scoped(
-    around: Surroundings<'_>,
+fn scoped<'a>(
+    around: Surroundings<'a>,
     out: &mut Stages<'_>,
-    pipeline: Document<'_>,
+    pipeline: Document<'a>,
     source: Source,
 ) -> Result<Strip, Refusal> {
     let mut stages = pipeline.elements().peekable();
@@ -159,11 +169,7 @@ fn condition<'a>(
     }
     let key = out.next();
     let stage = out.w.begin_document(key.as_bytes());
-    sight
-        .scope()
-        .filter(out.w, b"$match", around.is_collated, user, |w, d| {
-            filter::write(sight, w, d)
-        })?;
+    filter::bound(sight, out.w, b"$match", around.is_collated, user)?;
     out.w.end(stage);
     Ok(())
 }
@@ -205,7 +211,7 @@ fn is_inclusion(sight: Sight<'_>, body: &Element<'_>) -> bool {
 
 /// The stages behind: documents are clean.
 fn rest<'a>(
-    around: Surroundings<'_>,
+    around: Surroundings<'a>,
     out: &mut Stages<'_>,
     stages: impl Iterator<Item = Element<'a>>,
     mut documents_allowed: bool,
@@ -215,9 +221,9 @@ fn rest<'a>(
         let (spec, body) = stages::look_up(&stage)?;
         match spec.duty {
             StageDuty::Facet => facet(around, out, &body)?,
-            StageDuty::Lookup => lookup(around, out, &body)?,
-            StageDuty::GraphLookup => graph_lookup(around, out, &body)?,
-            StageDuty::UnionWith => union_with(around, out, &body)?,
+            StageDuty::Lookup => foreign::lookup(around, out, &body)?,
+            StageDuty::GraphLookup => foreign::graph_lookup(around, out, &body)?,
+            StageDuty::UnionWith => foreign::union_with(around, out, &body)?,
             StageDuty::Documents if documents_allowed => {
                 let key = out.next();
                 let document = out.w.begin_document(key.as_bytes());
@@ -250,10 +256,10 @@ fn specification<'a>(body: &Element<'a>, name: &str) -> Result<Document<'a>, Ref
     Ok(document)
 }
 
-fn facet(
-    around: Surroundings<'_>,
+fn facet<'a>(
+    around: Surroundings<'a>,
     out: &mut Stages<'_>,
-    body: &Element<'_>,
+    body: &Element<'a>,
 ) -> Result<(), Refusal> {
     let branches = specification(body, "$facet")?;
     let key = out.next();
@@ -263,209 +269,6 @@ fn facet(
         write(around.deeper()?, out.w, branch.key, &branch, Source::Stages)?;
     }
     out.w.end(facet);
-    out.w.end(stage);
-    Ok(())
-}
-
-/// A collection named by a stage: a plain name of the same database. The object form reads other databases, the oplog
-/// among them.
-fn foreign_collection<'a>(element: &Element<'a>, stage: &str) -> Result<&'a str, Refusal> {
-    let Some(name) = element.as_str() else {
-        return Err(Refusal::failed_to_parse(format!(
-            "{stage} '{}' must be a string, the name of a collection of the same database, but found {}",
-            element.name(),
-            element.kind.name()
-        )));
-    };
-    crate::namespace::check_collection(name)?;
-    Ok(name)
-}
-
-/// A stage that names no collection must bring its documents: its pipeline is not bound to the app.
-fn given_documents(stage: &str, pipeline: Option<&Element<'_>>) -> Result<(), Refusal> {
-    if pipeline.is_some_and(begins_with_documents) {
-        return Ok(());
-    }
-    Err(Refusal::failed_to_parse(format!(
-        "{stage} stage without explicit collection must have a pipeline with $documents as first stage"
-    )))
-}
-
-/// A path that a stage writes: it must not be the scope field.
-fn output_path(sight: Sight<'_>, element: &Element<'_>) -> Result<(), Refusal> {
-    let reserved = element
-        .as_string()
-        .is_some_and(|path| sight.names_scope_field(path));
-    if reserved {
-        return Err(sight.scope().reserved());
-    }
-    Ok(())
-}
-
-fn unknown_member(stage: &str, element: &Element<'_>) -> Refusal {
-    Refusal::failed_to_parse(format!("unknown argument to {stage}: {}", element.name()))
-}
-
-fn lookup(
-    around: Surroundings<'_>,
-    out: &mut Stages<'_>,
-    body: &Element<'_>,
-) -> Result<(), Refusal> {
-    let sight = around.sight;
-    let specification = specification(body, "$lookup")?;
-    let key = out.next();
-    let stage = out.w.begin_document(key.as_bytes());
-    let lookup = out.w.begin_document(b"$lookup");
-    let has_from = specification.find("from").is_some();
-    let source = if has_from {
-        Source::Foreign
-    } else {
-        Source::Given
-    };
-    if !has_from {
-        given_documents("$lookup", specification.find("pipeline").as_ref())?;
-    }
-    let mut has_pipeline = false;
-    for element in specification.elements() {
-        match element.key {
-            b"from" => {
-                let name = foreign_collection(&element, "$lookup")?;
-                out.w.string(b"from", name);
-            }
-            b"pipeline" => {
-                has_pipeline = true;
-                write(around.deeper()?, out.w, b"pipeline", &element, source)?;
-            }
-            b"let" => expression::bindings(sight.clean(), out.w, &element)?,
-            b"as" | b"localField" | b"foreignField" => {
-                output_path(sight, &element)?;
-                out.w.element(&element);
-            }
-            _ => return Err(unknown_member("$lookup", &element)),
-        }
-    }
-    if !has_pipeline {
-        // Together with localField and foreignField since 5.0.
-        if sight.wire_version() < 13 {
-            return Err(Refusal::invalid_options(
-                "$lookup with localField and foreignField alone is not available on a server before 5.0; give it a pipeline with let and $expr",
-            ));
-        }
-        write(
-            around.deeper()?,
-            out.w,
-            b"pipeline",
-            &EMPTY_ARRAY,
-            Source::Foreign,
-        )?;
-    }
-    out.w.end(lookup);
-    out.w.end(stage);
-    Ok(())
-}
-
-/// `[]`.
-const EMPTY_ARRAY: Element<'static> = Element {
-    kind: Kind::Array,
-    key: b"pipeline",
-    value: &[5, 0, 0, 0, 0],
-    raw: b"\x04pipeline\0\x05\0\0\0\0",
-};
-
-fn graph_lookup(
-    around: Surroundings<'_>,
-    out: &mut Stages<'_>,
-    body: &Element<'_>,
-) -> Result<(), Refusal> {
-    let sight = around.sight;
-    let specification = specification(body, "$graphLookup")?;
-    let key = out.next();
-    let stage = out.w.begin_document(key.as_bytes());
-    let lookup = out.w.begin_document(b"$graphLookup");
-    let mut restriction = None;
-    for element in specification.elements() {
-        match element.key {
-            b"from" => {
-                let name = foreign_collection(&element, "$graphLookup")?;
-                out.w.string(b"from", name);
-            }
-            b"startWith" => expression::write(sight.clean(), out.w, element.key, &element)?,
-            b"connectFromField" | b"connectToField" | b"as" | b"depthField" => {
-                output_path(sight, &element)?;
-                out.w.element(&element);
-            }
-            b"maxDepth" => out.w.element(&element),
-            b"restrictSearchWithMatch" => {
-                restriction = Some(crate::generic::document(
-                    &element,
-                    "$graphLookup.restrictSearchWithMatch",
-                )?);
-            }
-            _ => return Err(unknown_member("$graphLookup", &element)),
-        }
-    }
-    sight.scope().filter(
-        out.w,
-        b"restrictSearchWithMatch",
-        around.is_collated,
-        restriction,
-        |w, d| filter::write(sight, w, d),
-    )?;
-    out.w.end(lookup);
-    out.w.end(stage);
-    if let (true, Some(to)) = (sight.scope().is_hidden(), specification.find("as")) {
-        let path = format!(
-            "{}.{}",
-            to.as_str().unwrap_or_default(),
-            sight.scope().field().as_str()
-        );
-        let key = out.next();
-        unset(out.w, key.as_bytes(), &path);
-    }
-    Ok(())
-}
-
-fn union_with(
-    around: Surroundings<'_>,
-    out: &mut Stages<'_>,
-    body: &Element<'_>,
-) -> Result<(), Refusal> {
-    let key = out.next();
-    let stage = out.w.begin_document(key.as_bytes());
-    let union = out.w.begin_document(b"$unionWith");
-    if body.kind == Kind::String {
-        let name = foreign_collection(body, "$unionWith")?;
-        out.w.string(b"coll", name);
-        write(
-            around.deeper()?,
-            out.w,
-            b"pipeline",
-            &EMPTY_ARRAY,
-            Source::Foreign,
-        )?;
-    } else {
-        let specification = specification(body, "$unionWith")?;
-        let has_collection = specification.find("coll").is_some();
-        for element in specification.elements() {
-            match element.key {
-                b"coll" => {
-                    let name = foreign_collection(&element, "$unionWith")?;
-                    out.w.string(b"coll", name);
-                }
-                b"pipeline" => {}
-                _ => return Err(unknown_member("$unionWith", &element)),
-            }
-        }
-        let source = if has_collection {
-            Source::Foreign
-        } else {
-            given_documents("$unionWith", specification.find("pipeline").as_ref())?;
-            Source::Given
-        };
-        let pipeline = specification.find("pipeline").unwrap_or(EMPTY_ARRAY);
-        write(around.deeper()?, out.w, b"pipeline", &pipeline, source)?;
-    }
-    out.w.end(union);
     out.w.end(stage);
     Ok(())
 }

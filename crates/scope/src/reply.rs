@@ -109,6 +109,7 @@ enum Treat {
     Cursor,
     Value,
     Key,
+    Namespace,
 }
 
 /// Fields of replies. What is not here is removed: hosts, members, terms and whatever newer servers add.
@@ -140,6 +141,8 @@ static FIELDS: &[(&str, Treat)] = &[
     ("numIndexesAfter", Treat::Pass),
     ("commitQuorum", Treat::Pass),
     ("nIndexesWas", Treat::Pass),
+    ("ns", Treat::Namespace),
+    ("msg", Treat::Pass),
 ];
 
 /// How one reply is rewritten.
@@ -151,6 +154,10 @@ pub struct ReplyView<'a> {
     pub rule: ReplyRule,
     /// The app's indexes, for names in texts and plans.
     pub collection: &'a CollectionFacts,
+    /// The database of the command.
+    pub database: &'a str,
+    /// The collections of the command that are the app's own, by the app's names.
+    pub dedicated: &'a [&'a str],
 }
 
 impl ReplyView<'_> {
@@ -174,7 +181,7 @@ impl ReplyView<'_> {
             ));
         }
         if self.rule == ReplyRule::Explain && glance.is_ok {
-            return explain::write(self.scope, self.collection, w, reply);
+            return explain::write(self, w, reply);
         }
         for element in reply.elements() {
             let Some((_, treat)) = FIELDS.iter().find(|(n, _)| n.as_bytes() == element.key) else {
@@ -232,18 +239,27 @@ impl ReplyView<'_> {
             (Treat::Text, Some(_)) => w.string(element.key, text::UPSTREAM_CHANGED),
             (Treat::Text, None) => {
                 let message = element.as_str().unwrap_or_default();
-                w.string(
-                    element.key,
-                    &text::rewrite(self.scope, self.collection, message),
-                );
+                w.string(element.key, &text::rewrite(self, message));
             }
             (Treat::Key, _) => self.key(w, element),
+            (Treat::Namespace, _) => self.namespace(w, element),
             _ => w.element(element),
         }
     }
 
+    /// A namespace by the app's name.
+    pub(crate) fn namespace(&self, w: &mut Writer, element: &Element<'_>) {
+        let name = element.as_str().unwrap_or_default();
+        let logical = self.scope.dedicated_name(name).unwrap_or(name);
+        w.string(element.key, logical);
+    }
+
     /// `keyPattern` and `keyValue` of a duplicate: without the scope field and fillers.
     fn key(&self, w: &mut Writer, element: &Element<'_>) {
+        if self.collection.is_dedicated() {
+            w.element(element);
+            return;
+        }
         let field = self.scope.field().as_str().as_bytes();
         let document = w.begin_document(element.key);
         for member in element
@@ -274,11 +290,10 @@ impl ReplyView<'_> {
                     let id = member.as_integer().ok_or(Incident::Shape("cursor.id"))?;
                     w.int64(b"id", if id == 0 { 0 } else { map(id) });
                 }
-                b"firstBatch"
-                | b"nextBatch"
-                | b"ns"
-                | b"atClusterTime"
-                | b"partialResultsReturned" => w.element(&member),
+                b"ns" => self.namespace(w, &member),
+                b"firstBatch" | b"nextBatch" | b"atClusterTime" | b"partialResultsReturned" => {
+                    w.element(&member);
+                }
                 _ => {}
             }
         }

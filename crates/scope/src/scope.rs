@@ -1,10 +1,12 @@
 //! The right to see one app's documents, and the conditions that carry it.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use mdb_wire::{Document, Element, Kind, Writer};
 
 use crate::app::AppId;
+use crate::facts::Isolation;
 use crate::refusal::Refusal;
 use crate::session::SessionCipher;
 
@@ -60,6 +62,8 @@ pub struct Scope {
     element: Vec<u8>,
     /// `\ASLUG\z`: equality that no collation loosens.
     pattern: String,
+    /// `@SLUG`. No client can say a name with `@`, and no slug has one.
+    suffix: Box<str>,
 }
 
 impl fmt::Debug for Scope {
@@ -82,6 +86,7 @@ impl Scope {
             sessions: SessionCipher::new(session_key),
             element: writer.into_bytes(),
             pattern,
+            suffix: format!("@{}", app.as_str()).into(),
             is_hidden,
             field,
             app,
@@ -106,6 +111,24 @@ impl Scope {
     /// How session ids are mapped.
     pub fn sessions(&self) -> &SessionCipher {
         &self.sessions
+    }
+
+    /// The name upstream of one of the app's collections.
+    pub fn physical_collection<'n>(&self, name: &'n str, isolation: Isolation) -> Cow<'n, str> {
+        match isolation {
+            Isolation::Shared => Cow::Borrowed(name),
+            Isolation::Dedicated => Cow::Owned(format!("{name}{}", self.suffix)),
+        }
+    }
+
+    /// The app's name of a physical collection that is its own; `None` for any other.
+    pub fn dedicated_name<'n>(&self, physical: &'n str) -> Option<&'n str> {
+        physical.strip_suffix(&*self.suffix)
+    }
+
+    /// What the physical names of the app's own collections end with.
+    pub(crate) fn suffix(&self) -> &str {
+        &self.suffix
     }
 
     /// Bytes that stamping adds to a document.

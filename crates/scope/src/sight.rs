@@ -1,5 +1,6 @@
 //! What an expression or filter can see where it stands.
 
+use crate::facts::Isolation;
 use crate::scope::Scope;
 
 /// Whether the documents at some place still hold the scope field.
@@ -7,17 +8,30 @@ use crate::scope::Scope;
 pub(crate) struct Sight<'a> {
     scope: &'a Scope,
     is_raw: bool,
+    is_shared: bool,
     wire_version: i32,
 }
 
 impl<'a> Sight<'a> {
-    /// Documents as they are stored.
-    pub(crate) fn raw(scope: &'a Scope, wire_version: i32) -> Self {
+    /// Documents as they are stored in a collection.
+    pub(crate) fn of(scope: &'a Scope, isolation: Isolation, wire_version: i32) -> Self {
+        let is_shared = isolation == Isolation::Shared;
         Self {
             scope,
-            is_raw: true,
+            is_raw: is_shared,
+            is_shared,
             wire_version,
         }
+    }
+
+    /// The same for documents of another collection.
+    pub(crate) fn over(self, isolation: Isolation) -> Self {
+        Self::of(self.scope, isolation, self.wire_version)
+    }
+
+    /// Whether the documents come from a collection that apps share.
+    pub(crate) fn is_shared(self) -> bool {
+        self.is_shared
     }
 
     /// The same place behind the stage that takes the scope field out.
@@ -42,9 +56,9 @@ impl<'a> Sight<'a> {
         self.is_raw && self.scope.field().begins(path)
     }
 
-    /// Whether a path begins with the scope field's name, whatever stands there.
+    /// Whether a path begins with the scope field's name, also behind the stage that takes the field out.
     pub(crate) fn names_scope_field(self, path: &[u8]) -> bool {
-        self.scope.field().begins(path)
+        self.is_shared && self.scope.field().begins(path)
     }
 
     /// Whether a scope field that the app must not notice stands in these documents.

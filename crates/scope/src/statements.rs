@@ -34,8 +34,15 @@ pub(crate) fn one(
     document: Document<'_>,
 ) -> Result<(), Refusal> {
     match take {
-        Take::Documents => {
+        Take::Documents if body.is_shared() => {
             stamp::write(body.scope, w, key, document, body.facts.document_bytes_max)
+        }
+        Take::Documents => {
+            match key {
+                Some(key) => w.document(key, document),
+                None => w.raw(document.bytes()),
+            }
+            Ok(())
         }
         Take::Updates => statement(body, w, key, document, arguments::UPDATE_STATEMENT),
         _ => statement(body, w, key, document, arguments::DELETE_STATEMENT),
@@ -102,10 +109,7 @@ fn statement(
         match row(body, table, &element)?.take {
             Take::Filter => {
                 let user = nested(body, &element)?;
-                body.scope
-                    .filter(w, element.key, is_collated, Some(user), |w, d| {
-                        filter::write(sight, w, d)
-                    })?;
+                filter::bound(sight, w, element.key, is_collated, Some(user))?;
             }
             Take::Update => update::write(
                 sight,

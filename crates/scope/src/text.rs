@@ -2,8 +2,9 @@
 
 use mdb_wire::Element;
 
-use crate::facts::{CollectionFacts, base_id_index_name};
+use crate::facts::base_id_index_name;
 use crate::refusal::DATABASE_CASE;
+use crate::reply::ReplyView;
 use crate::scope::Scope;
 
 /// In place of "not primary" and "node is recovering".
@@ -16,13 +17,25 @@ const WITHHELD: &str = "the server's message speaks of the proxy's own field and
 /// What the server says before the name of the one text index of a collection, which may be another app's.
 const FOUND_TEXT_INDEX: &str = ", found existing text index ";
 
-/// The text for the client: index names and keys in the app's terms, without the app's condition.
-pub(crate) fn rewrite(scope: &Scope, collection: &CollectionFacts, message: &str) -> String {
-    let field = scope.field().as_str();
+/// The text for the client: names of collections and indexes and keys in the app's terms, without the app's condition.
+pub(crate) fn rewrite(view: &ReplyView<'_>, message: &str) -> String {
     if message.contains("different case") {
         // The server names the other database, which may be another app's.
         return DATABASE_CASE.to_owned();
     }
+    let logical = |text: String, name: &&str| logical_name(view, name, &text);
+    let message = view.dedicated.iter().fold(message.to_owned(), logical);
+    if view.collection.is_dedicated() {
+        return message;
+    }
+    of_shared(view, &message)
+}
+
+fn of_shared(view: &ReplyView<'_>, message: &str) -> String {
+    let ReplyView {
+        scope, collection, ..
+    } = *view;
+    let field = scope.field().as_str();
     let mut out = message.to_owned();
     // What the planner says begins with the whole query; its reason stands at the end.
     if out.starts_with("error processing query")
@@ -60,6 +73,25 @@ pub(crate) fn rewrite(scope: &Scope, collection: &CollectionFacts, message: &str
     if names(&out, field) {
         return WITHHELD.to_owned();
     }
+    out
+}
+
+/// `NAME@SLUG` as `NAME`, where it stands as a name: behind the database, or as a word.
+fn logical_name(view: &ReplyView<'_>, name: &str, message: &str) -> String {
+    let physical = format!("{name}{}", view.scope.suffix());
+    let mut out = String::with_capacity(message.len());
+    let mut rest = message;
+    while let Some((before, after)) = rest.split_once(&physical) {
+        out.push_str(before);
+        let stands_alone = out.is_empty() || out.ends_with([' ', '\'', '"', '`', '[', '(']);
+        let is_name = stands_alone
+            || out.ends_with(&format!("{}.", view.database))
+            || out.ends_with(&format!("{}.system.buckets.", view.database));
+        let ends = !after.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '-'));
+        out.push_str(if is_name && ends { name } else { &physical });
+        rest = after;
+    }
+    out.push_str(rest);
     out
 }
 
@@ -104,7 +136,9 @@ fn names(text: &str, field: &str) -> bool {
 mod tests {
     use super::*;
     use crate::app::AppId;
+    use crate::facts::CollectionFacts;
     use crate::scope::FieldName;
+    use crate::scoped::ReplyRule;
 
     fn scope() -> Scope {
         let app = AppId::parse("shop").unwrap();
@@ -145,10 +179,43 @@ mod tests {
             ),
         ];
         for (message, expected) in cases {
-            assert_eq!(
-                rewrite(&scope(), &CollectionFacts::default(), message),
-                expected
-            );
+            let (scope, none) = (scope(), CollectionFacts::default());
+            assert_eq!(rewrite(&view(&scope, &none), message), expected);
+        }
+    }
+
+    fn view<'a>(scope: &'a Scope, collection: &'a CollectionFacts) -> ReplyView<'a> {
+        ReplyView {
+            scope,
+            rule: ReplyRule::Plain,
+            collection,
+            database: "d",
+            dedicated: &["c"],
+        }
+    }
+
+    #[test]
+    fn names_of_own_collections() {
+        let cases = [
+            ("ns: d.c@shop exists", "ns: d.c exists"),
+            ("c@shop", "c"),
+            (
+                "Collection 'd.system.buckets.c@shop'",
+                "Collection 'd.system.buckets.c'",
+            ),
+            (
+                "dup key: { e: \"abc@shop\" }",
+                "dup key: { e: \"abc@shop\" }",
+            ),
+            ("d.c@shop2", "d.c@shop2"),
+            (
+                "app_id is a field like any other",
+                "app_id is a field like any other",
+            ),
+        ];
+        let (scope, own) = (scope(), CollectionFacts::dedicated());
+        for (message, expected) in cases {
+            assert_eq!(rewrite(&view(&scope, &own), message), expected);
         }
     }
 }

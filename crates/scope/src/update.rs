@@ -30,7 +30,10 @@ pub(crate) fn write(
                 .first()
                 .is_some_and(|f| f.key.first() == Some(&b'$'));
             if is_operators {
-                operators(sight.scope(), document)?;
+                operators(sight, document)?;
+                w.renamed(key, update);
+                Ok(())
+            } else if !sight.is_shared() {
                 w.renamed(key, update);
                 Ok(())
             } else {
@@ -44,7 +47,7 @@ pub(crate) fn write(
     }
 }
 
-fn operators(scope: &Scope, update: Document<'_>) -> Result<(), Refusal> {
+fn operators(sight: Sight<'_>, update: Document<'_>) -> Result<(), Refusal> {
     no_repeats(update, "an update")?;
     for operator in update.elements() {
         if !has(UPDATE_OPERATORS, operator.key) {
@@ -59,14 +62,15 @@ fn operators(scope: &Scope, update: Document<'_>) -> Result<(), Refusal> {
         };
         no_repeats(paths, "an update operator")?;
         for path in paths.elements() {
-            change(scope, operator.key, &path)?;
+            change(sight, operator.key, &path)?;
         }
     }
     Ok(())
 }
 
-fn change(scope: &Scope, operator: &[u8], path: &Element<'_>) -> Result<(), Refusal> {
-    if scope.field().begins(path.key) {
+fn change(sight: Sight<'_>, operator: &[u8], path: &Element<'_>) -> Result<(), Refusal> {
+    let scope = sight.scope();
+    if sight.names_scope_field(path.key) {
         // Setting the own value changes nothing. It is left in place: without it the update could become `{}`, a
         // replacement by nothing.
         let is_no_change = matches!(operator, b"$set" | b"$setOnInsert")
@@ -77,7 +81,11 @@ fn change(scope: &Scope, operator: &[u8], path: &Element<'_>) -> Result<(), Refu
         }
     }
     match operator {
-        b"$rename" if path.as_string().is_some_and(|to| scope.field().begins(to)) => {
+        b"$rename"
+            if path
+                .as_string()
+                .is_some_and(|to| sight.names_scope_field(to)) =>
+        {
             Err(scope.immutable())
         }
         // A condition on elements, or operators on the elements themselves.
@@ -110,13 +118,17 @@ fn pipeline(
         place = place.saturating_add(1);
         index
     };
-    unset(w, next().as_bytes(), field);
+    if sight.is_shared() {
+        unset(w, next().as_bytes(), field);
+    }
     let mut reshapes = false;
     for stage in update.as_array().into_iter().flat_map(Document::elements) {
         let name = stages::update_stage(sight.clean(), w, next().as_bytes(), &stage)?;
         reshapes |= !matches!(name, "$set" | "$addFields" | "$unset");
     }
-    if reshapes {
+    if !sight.is_shared() {
+        // Nothing was taken out.
+    } else if reshapes {
         // The field must come back to its place behind `_id`, so that an update that changes nothing is seen as one.
         unset(w, next().as_bytes(), field);
         replace_with_owner(scope, w, next().as_bytes());

@@ -54,10 +54,30 @@ struct Owner<'a> {
     slug: &'a [u8],
 }
 
+/// What a collection's name says of whose its documents are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ground {
+    /// A plain name: apps share it.
+    Shared,
+    /// `NAME@SLUG`: nothing in it is another app's.
+    Own,
+}
+
 impl Owner<'_> {
     /// `field: slug`, a string of exactly these bytes.
     fn is_stamp(self, element: &Element<'_>) -> bool {
         element.key == self.field && self.is_slug(element)
+    }
+
+    /// Whose collection a name is; `None` for one that no app may touch.
+    fn ground(self, name: &str) -> Option<Ground> {
+        let (plain, ground) = match name.split_once('@') {
+            None => (name, Ground::Shared),
+            Some((plain, slug)) if slug.as_bytes() == self.slug => (plain, Ground::Own),
+            Some(_) => return None,
+        };
+        let is_plain = !plain.is_empty() && !plain.starts_with("system.") && !plain.contains('$');
+        is_plain.then_some(ground)
     }
 
     fn is_slug(self, element: &Element<'_>) -> bool {
@@ -81,6 +101,8 @@ impl Owner<'_> {
 struct Place<'a> {
     owner: Owner<'a>,
     is_collated: bool,
+    /// Whose the documents are at this place.
+    ground: Ground,
 }
 
 const GENERIC: &[&str] = &[
@@ -275,8 +297,11 @@ fn command(
     let row = FIELDS.iter().find(|(name, _)| name.as_bytes() == first.key);
     let (name, fields) = row.ok_or_else(|| violation("message", "its command is not known"))?;
     once(body, name)?;
+    let ground = ground_of(owner, name, first)?;
     for element in body.elements().skip(1) {
-        let known = is_one_of(fields, element.key) || is_one_of(GENERIC, element.key);
+        let counts_records = ground == Ground::Own && element.key == b"showRecordId";
+        let known =
+            is_one_of(fields, element.key) || is_one_of(GENERIC, element.key) || counts_records;
         ensure(
             known,
             &inside(name, element.key),
@@ -305,8 +330,9 @@ fn command(
     let place = Place {
         owner,
         is_collated: is_collated(body),
+        ground,
     };
-    plan(owner, body, name)?;
+    plan(place, body, name)?;
     variables(body, name)?;
     match *name {
         "find" => {
@@ -316,7 +342,13 @@ fn command(
         "count" | "distinct" => filter_of(place, body, name, "query"),
         "findAndModify" => find_and_modify(place, body),
         "aggregate" => aggregate(place, first, body),
-        "insert" | "update" | "delete" => statements(owner, name, body, sequences),
+        "insert" | "update" | "delete" => statements(place, name, body, sequences),
+        "getMore" => {
+            let collection = body.find("collection").and_then(|c| c.as_str());
+            let is_own = collection
+                .is_some_and(|c| c.starts_with("$cmd.aggregate") || owner.ground(c).is_some());
+            ensure(is_own, name, "its collection is not the app's to name")
+        }
         "explain" => {
             ensure(
                 wrapping == Wrapping::Message,
@@ -328,6 +360,17 @@ fn command(
             command(owner, inner, &[], Wrapping::Explain)
         }
         _ => Ok(()),
+    }
+}
+
+/// Whose the collection is that a command names.
+fn ground_of(owner: Owner<'_>, name: &str, first: Element<'_>) -> Result<Ground, Violation> {
+    match (name, first.as_str()) {
+        ("killCursors", Some(collection)) if collection.starts_with("$cmd.") => Ok(Ground::Shared),
+        (_, Some(collection)) => owner
+            .ground(collection)
+            .ok_or_else(|| violation(name, "its collection is not the app's to name")),
+        _ => Ok(Ground::Shared),
     }
 }
 
@@ -377,7 +420,11 @@ fn is_collated(document: Document<'_>) -> bool {
 }
 
 /// Hints name the app's own indexes or the base indexes; bounds begin and end inside the app.
-fn plan(owner: Owner<'_>, document: Document<'_>, place: &str) -> Verdict {
+fn plan(around: Place<'_>, document: Document<'_>, place: &str) -> Verdict {
+    let owner = around.owner;
+    if around.ground == Ground::Own {
+        return Ok(());
+    }
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (field, slug) = (text(owner.field), text(owner.slug));
     if let Some(hint) = document.find("hint") {
@@ -428,6 +475,9 @@ fn variables(document: Document<'_>, place: &str) -> Verdict {
 fn filter_of(place: Place<'_>, body: Document<'_>, name: &str, field: &str) -> Verdict {
     let path = format!("{name}.{field}");
     let filter = body.find(field).and_then(|f| f.as_document());
+    if let (Ground::Own, None) = (place.ground, filter) {
+        return Ok(());
+    }
     guarded(
         place,
         filter.ok_or_else(|| violation(&path, "there is no filter"))?,
@@ -440,7 +490,7 @@ fn find_and_modify(place: Place<'_>, body: Document<'_>) -> Verdict {
     expressions(body.find("fields").as_ref(), "findAndModify.fields")?;
     array_filters(body, "findAndModify")?;
     match body.find("update") {
-        Some(element) => update(place.owner, &element, "findAndModify.update"),
+        Some(element) => update(place, &element, "findAndModify.update"),
         None => Ok(()),
     }
 }
@@ -456,16 +506,16 @@ fn array_filters(document: Document<'_>, place: &str) -> Verdict {
 fn aggregate(place: Place<'_>, target: Element<'_>, body: Document<'_>) -> Verdict {
     let stages = body.find("pipeline").and_then(|p| p.as_array());
     let stages = stages.ok_or_else(|| violation("aggregate", "there is no pipeline"))?;
-    let origin = if target.kind == Kind::String {
-        Origin::Collection
-    } else {
-        Origin::Given
+    let origin = match (target.kind, place.ground) {
+        (Kind::String, Ground::Shared) => Origin::Collection,
+        (Kind::String, Ground::Own) => Origin::Stages,
+        _ => Origin::Given,
     };
     pipeline(place, stages, origin, "aggregate.pipeline")
 }
 
 fn statements(
-    owner: Owner<'_>,
+    around: Place<'_>,
     name: &str,
     body: Document<'_>,
     sequences: &[Sequence<'_>],
@@ -482,16 +532,16 @@ fn statements(
     let in_sequences = sequences.iter().flat_map(|(_, documents)| documents);
     for (index, document) in in_body.iter().chain(in_sequences).enumerate() {
         let place = format!("{name}.{field}.{index}");
-        if name == "insert" {
-            stamped(owner, *document, &place)?;
-        } else {
-            statement(owner, *document, &place, name == "update")?;
+        match (name, around.ground) {
+            ("insert", Ground::Shared) => stamped(around.owner, *document, &place)?,
+            ("insert", Ground::Own) => {}
+            _ => statement(around, *document, &place, name == "update")?,
         }
     }
     Ok(())
 }
 
-fn statement(owner: Owner<'_>, statement: Document<'_>, place: &str, is_update: bool) -> Verdict {
+fn statement(around: Place<'_>, statement: Document<'_>, place: &str, is_update: bool) -> Verdict {
     once(statement, place)?;
     let fields = if is_update {
         UPDATE_STATEMENT
@@ -505,16 +555,16 @@ fn statement(owner: Owner<'_>, statement: Document<'_>, place: &str, is_update: 
             "the field is not known",
         )?;
     }
-    plan(owner, statement, place)?;
+    plan(around, statement, place)?;
     variables(statement, place)?;
     array_filters(statement, place)?;
     let around = Place {
-        owner,
         is_collated: is_collated(statement),
+        ..around
     };
     filter_of(around, statement, place, "q")?;
     match statement.find("u") {
-        Some(element) => update(owner, &element, &inside(place, b"u")),
+        Some(element) => update(around, &element, &inside(place, b"u")),
         None => Ok(()),
     }
 }

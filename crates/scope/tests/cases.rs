@@ -4,7 +4,10 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use mdb_scope::{CursorFacts, Duty, Facts, ReplyRule, ReplyView, Routing, Scope, glance, verify};
+use mdb_scope::{
+    CollectionFacts, CursorFacts, Duty, Facts, ForeignCollection, Isolation, ReplyRule, ReplyView,
+    Routing, Scope, glance, verify,
+};
 use mdb_wire::{Document, Writer};
 use serde::Deserialize;
 
@@ -36,6 +39,10 @@ struct Setting {
     document_bytes_max: usize,
     message_bytes_max: usize,
     cursor: Option<Cursor>,
+    /// The command's collection is the app's own.
+    dedicated: bool,
+    /// Other collections of the database that are.
+    foreign: Vec<String>,
 }
 
 impl Default for Setting {
@@ -50,7 +57,28 @@ impl Default for Setting {
             document_bytes_max: 16_777_216,
             message_bytes_max: 48_000_000,
             cursor: None,
+            dedicated: false,
+            foreign: Vec::new(),
         }
+    }
+}
+
+impl Setting {
+    fn collection(&self, scope: &Scope) -> CollectionFacts {
+        if self.dedicated {
+            CollectionFacts::dedicated()
+        } else {
+            proxy::collection(scope, &self.indexes, self.base_indexes)
+        }
+    }
+
+    fn foreign(&self) -> Vec<ForeignCollection> {
+        let one = |name: &String| ForeignCollection {
+            database: "d".to_owned(),
+            collection: name.clone(),
+            isolation: Isolation::Dedicated,
+        };
+        self.foreign.iter().map(one).collect()
     }
 }
 
@@ -146,7 +174,8 @@ impl Case {
             text.body.push(("$db".to_owned(), database));
         }
         let scope = proxy::scope(setting.hidden);
-        let collection = proxy::collection(&scope, &setting.indexes, setting.base_indexes);
+        let collection = setting.collection(&scope);
+        let foreign = setting.foreign();
         let time = setting
             .cluster_time
             .as_ref()
@@ -157,9 +186,13 @@ impl Case {
             message_bytes_max: setting.message_bytes_max,
             cluster_time: time.as_ref().map(|bytes| Document::parse(bytes).unwrap()),
             checks_cluster_time: setting.checks_cluster_time,
+            foreign: &foreign,
             ..proxy::facts(&collection)
         };
-        let cursor = setting.cursor.as_ref().map(Cursor::facts);
+        let cursor = setting
+            .cursor
+            .as_ref()
+            .map(|cursor| cursor.facts(collection.isolation));
         let message = proxy::message(&text.message());
         match proxy::run(&scope, &facts, cursor.as_ref(), &message) {
             Err(refusal) => self.check_refusal(refusal.code, &refusal.text),
@@ -216,13 +249,14 @@ fn route(scoped: &mdb_scope::Scoped) -> String {
 }
 
 impl Cursor {
-    fn facts(&self) -> CursorFacts {
+    fn facts(&self, isolation: Isolation) -> CursorFacts {
         CursorFacts {
             upstream_id: self.upstream_id,
             server: "a:1".into(),
             database: "d".to_owned(),
             collection: self.collection.clone(),
             session: self.session.map(|byte| [byte; 16]),
+            isolation,
             strips: self.strips,
         }
     }
@@ -265,11 +299,16 @@ fn client(
     rule: ReplyRule,
     upstream: &str,
 ) -> Result<String, String> {
-    let collection = proxy::collection(scope, &setting.indexes, setting.base_indexes);
+    let collection = setting.collection(scope);
+    let foreign = setting.foreign.iter().map(String::as_str);
+    let own = setting.dedicated.then_some("c");
+    let dedicated: Vec<&str> = foreign.chain(own).collect();
     let view = ReplyView {
         scope,
         rule,
         collection: &collection,
+        database: "d",
+        dedicated: &dedicated,
     };
     let bytes = encode(&read_document(upstream));
     let reply = Document::parse(&bytes).unwrap();

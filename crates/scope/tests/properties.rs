@@ -229,6 +229,8 @@ fn client(reply: &Fields, rule: ReplyRule) -> Result<Fields, Incident> {
         scope: proxy::hidden(),
         rule,
         collection: &collection,
+        database: "d",
+        dedicated: &[],
     };
     let bytes = encode(reply);
     let mut w = Writer::default();

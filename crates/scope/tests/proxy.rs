@@ -37,6 +37,7 @@ pub(crate) fn facts(collection: &CollectionFacts) -> Facts<'_> {
         checks_cluster_time: false,
         control_database: "mdb_runtime",
         collection,
+        foreign: &[],
     }
 }
 
@@ -90,6 +91,9 @@ pub(crate) fn run(
         (Duty::Catalog(_), _) => {
             mdb_scope::check_catalog_command(spec, &command, facts.control_database)?;
             match spec.name {
+                "createIndexes" | "dropIndexes" if facts.collection.is_dedicated() => {
+                    forwarded(scope.dedicated(spec, &command, facts)?)
+                }
                 "createIndexes" => match scope.create_indexes(spec, &command, facts)? {
                     Some(scoped) => forwarded(scoped),
                     None => Ok(Outcome::Local),
@@ -101,8 +105,19 @@ pub(crate) fn run(
                 }
                 "killCursors" => {
                     let ids = mdb_scope::cursor_ids(spec, &command)?;
-                    let server = "a:1".into();
-                    forwarded(scope.kill_cursors(facts, command.database, "c", &ids, server)?)
+                    let cursor = CursorFacts {
+                        upstream_id: ids[0],
+                        server: "a:1".into(),
+                        database: command.database.to_owned(),
+                        collection: "c".to_owned(),
+                        session: None,
+                        isolation: facts.collection.isolation,
+                        strips: false,
+                    };
+                    forwarded(scope.kill_cursors(facts, &cursor)?)
+                }
+                "create" | "drop" | "listIndexes" if facts.collection.is_dedicated() => {
+                    forwarded(scope.dedicated(spec, &command, facts)?)
                 }
                 _ => Ok(Outcome::Local),
             }

@@ -1,6 +1,6 @@
 //! From the tree of a manifest to [`AppManifest`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::migration::{self, KEYS_WITHOUT_EFFECT, OLD_KEYS, Policy};
 use super::{AppManifest, Credential, Isolation, Role};
@@ -57,7 +57,7 @@ pub(crate) fn read(root: &Node, sheet: &Sheet, secrets: &Secrets<'_>) -> AppRead
     check_status(&section);
     let name = text(&section, "name");
     let description = text(&section, "description").unwrap_or_default();
-    let isolation = isolation(&section);
+    let (isolation, collection_isolation) = isolation(&section);
     let expose_scope_field = section
         .field("expose_scope_field")
         .and_then(|field| field.boolean())
@@ -73,6 +73,7 @@ pub(crate) fn read(root: &Node, sheet: &Sheet, secrets: &Secrets<'_>) -> AppRead
             description,
             credentials,
             isolation,
+            collection_isolation,
             expose_scope_field,
             managed_indexes,
             app_roles: policy.app_roles,
@@ -152,19 +153,40 @@ fn check_status(section: &Section<'_>) {
     }
 }
 
-fn isolation(section: &Section<'_>) -> Isolation {
+/// A word for all collections, or `default` and words for single ones.
+fn isolation(section: &Section<'_>) -> (Isolation, BTreeMap<String, Isolation>) {
+    let mut single = BTreeMap::new();
     let Some(field) = section.field("isolation") else {
-        return Isolation::default();
+        return (Isolation::default(), single);
     };
+    if !matches!(field.kind(), Kind::Mapping(_)) {
+        return (isolation_word(&field), single);
+    }
+    let Some(section) = field.mapping(&[&["default", "collections"]]) else {
+        return (Isolation::default(), single);
+    };
+    let default = section.field("default");
+    let default = default.map_or(Isolation::default(), |field| isolation_word(&field));
+    let collections = section
+        .field("collections")
+        .and_then(|field| field.open_mapping());
+    for field in collections.iter().flat_map(Section::fields) {
+        if field.key().is_empty() || field.key().contains(['@', '$', '\0']) {
+            field.error(
+                "not the name of a collection: it is empty, or holds '@', '$' or a zero byte",
+            );
+        }
+        single.insert(field.key().to_owned(), isolation_word(&field));
+    }
+    (default, single)
+}
+
+fn isolation_word(field: &Field<'_>) -> Isolation {
     let choices = [
         ("shared", Isolation::Shared),
         ("dedicated", Isolation::Dedicated),
     ];
-    let isolation = field.choice(&choices).unwrap_or_default();
-    if isolation == Isolation::Dedicated {
-        field.error("`dedicated` is not available yet; write `shared` or leave the key out");
-    }
-    isolation
+    field.choice(&choices).unwrap_or_default()
 }
 
 fn credentials(

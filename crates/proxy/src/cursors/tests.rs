@@ -1,8 +1,14 @@
 use super::*;
+use crate::identity::IsolationPolicy;
 use mdb_telemetry::Metrics;
 
 fn app(slug: &str, metrics: &Metrics) -> App {
-    App::new(AppId::parse(slug).unwrap(), false, metrics)
+    App::new(
+        AppId::parse(slug).unwrap(),
+        false,
+        IsolationPolicy::default(),
+        metrics,
+    )
 }
 
 fn cursor(app: &App, server: &str) -> Cursor {
@@ -12,6 +18,7 @@ fn cursor(app: &App, server: &str) -> Cursor {
         upstream_id: 7,
         database: "db".into(),
         collection: "c".into(),
+        isolation: Isolation::Shared,
         lsid: None,
         strip: true,
         command: "find",

@@ -158,6 +158,11 @@ fn take(take: Take) -> String {
         Take::ReadPreference => "read by the proxy to choose a member",
         Take::QueryOptions => "as `$readPreference`, the way old drivers put it",
         Take::Own => "read by the proxy",
+        Take::Unshared(why) => {
+            return format!(
+                "passed on for a dedicated collection; refused with 72 on a shared one: {why}"
+            );
+        }
         Take::Refuse(why) => return format!("refused with 72: {why}"),
     };
     text.to_owned()

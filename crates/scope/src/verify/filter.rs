@@ -3,11 +3,14 @@
 use mdb_wire::{Document, Element};
 
 use super::expression::expressions;
-use super::{Place, Verdict, ensure, inside, once, violation};
+use super::{Ground, Place, Verdict, ensure, inside, once, violation};
 
 /// A filter whose top-level conjuncts hold the app's condition.
 pub(super) fn guarded(place: Place<'_>, filter: Document<'_>, path: &str) -> Verdict {
     let owner = place.owner;
+    if place.ground == Ground::Own {
+        return conditions(filter, path);
+    }
     let is_bound = conjunct(filter, &|e| owner.is_stamp(e));
     ensure(is_bound, path, "the filter is not bound to the app")?;
     let is_exact = !place.is_collated || conjunct(filter, &|e| owner.is_pattern(e));

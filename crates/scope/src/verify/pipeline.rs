@@ -4,7 +4,7 @@ use mdb_wire::{Document, Element};
 
 use super::expression::expressions;
 use super::filter::{conditions, guarded};
-use super::{Place, Verdict, ensure, inside, is_one_of, once, violation};
+use super::{Ground, Place, Verdict, ensure, inside, is_one_of, once, violation};
 
 /// Where a pipeline's documents come from.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -133,15 +133,22 @@ fn specification<'a>(
     Ok(fields)
 }
 
-/// A collection of the same database, by its plain name.
-fn collection(element: Option<Element<'_>>, path: &str) -> Result<Origin, super::Violation> {
+/// A collection of the same database, by its plain name: where its documents come from, and whose they are.
+fn collection<'a>(
+    place: Place<'a>,
+    element: Option<Element<'_>>,
+    path: &str,
+) -> Result<(Place<'a>, Origin), super::Violation> {
     let Some(element) = element else {
-        return Ok(Origin::Given);
+        return Ok((place, Origin::Given));
     };
-    let name = element.as_str().unwrap_or_default();
-    let is_plain = !name.is_empty() && !name.starts_with("system.") && !name.contains(['$', '@']);
-    ensure(is_plain, path, "it reads no plain collection")?;
-    Ok(Origin::Collection)
+    let ground = place.owner.ground(element.as_str().unwrap_or_default());
+    let ground = ground.ok_or_else(|| violation(path, "it reads no plain collection"))?;
+    let origin = match ground {
+        Ground::Shared => Origin::Collection,
+        Ground::Own => Origin::Stages,
+    };
+    Ok((Place { ground, ..place }, origin))
 }
 
 fn output(place: Place<'_>, fields: Document<'_>, names: &[&str], path: &str) -> Verdict {
@@ -149,7 +156,7 @@ fn output(place: Place<'_>, fields: Document<'_>, names: &[&str], path: &str) ->
         let target = fields.find(name);
         let is_field = target
             .and_then(|e| e.as_string())
-            .is_some_and(|target| place.owner.begins(target));
+            .is_some_and(|target| place.ground == Ground::Shared && place.owner.begins(target));
         ensure(
             !is_field,
             &inside(path, name.as_bytes()),
@@ -169,10 +176,14 @@ fn lookup(place: Place<'_>, body: &Element<'_>, path: &str) -> Verdict {
         "as",
     ];
     let fields = specification(body, &known, path)?;
-    let origin = collection(fields.find("from"), path)?;
-    output(place, fields, &["as", "foreignField"], path)?;
+    let (foreign, origin) = collection(place, fields.find("from"), path)?;
+    output(place, fields, &["as"], path)?;
+    output(foreign, fields, &["foreignField"], path)?;
     super::variables(fields, path)?;
-    nested(place, fields.find("pipeline"), origin, path)
+    match (fields.find("pipeline"), origin) {
+        (None, Origin::Stages) => Ok(()),
+        (stages, _) => nested(foreign, stages, origin, path),
+    }
 }
 
 fn graph_lookup(place: Place<'_>, body: &Element<'_>, path: &str) -> Verdict {
@@ -187,18 +198,22 @@ fn graph_lookup(place: Place<'_>, body: &Element<'_>, path: &str) -> Verdict {
         "restrictSearchWithMatch",
     ];
     let fields = specification(body, &known, path)?;
-    collection(fields.find("from"), path)?;
+    let (foreign, _) = collection(place, fields.find("from"), path)?;
+    output(place, fields, &["as"], path)?;
     output(
-        place,
+        foreign,
         fields,
-        &["as", "connectToField", "connectFromField"],
+        &["connectToField", "connectFromField"],
         path,
     )?;
     expressions(fields.find("startWith").as_ref(), path)?;
     let filter = fields.find("restrictSearchWithMatch");
     let filter = filter.and_then(|f| f.as_document());
+    if foreign.ground == Ground::Own && filter.is_none() {
+        return Ok(());
+    }
     guarded(
-        place,
+        foreign,
         filter.ok_or_else(|| violation(path, "the search is not bound to the app"))?,
         path,
     )
@@ -206,6 +221,6 @@ fn graph_lookup(place: Place<'_>, body: &Element<'_>, path: &str) -> Verdict {
 
 fn union_with(place: Place<'_>, body: &Element<'_>, path: &str) -> Verdict {
     let fields = specification(body, &["coll", "pipeline"], path)?;
-    let origin = collection(fields.find("coll"), path)?;
-    nested(place, fields.find("pipeline"), origin, path)
+    let (foreign, origin) = collection(place, fields.find("coll"), path)?;
+    nested(foreign, fields.find("pipeline"), origin, path)
 }

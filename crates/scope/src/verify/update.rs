@@ -5,7 +5,7 @@ use mdb_wire::{Document, Element};
 use super::expression::expressions;
 use super::filter::conditions;
 use super::pipeline::stage_of;
-use super::{Owner, Verdict, ensure, inside, is_one_of, once, violation};
+use super::{Ground, Owner, Place, Verdict, Violation, ensure, inside, is_one_of, once, violation};
 
 /// A document that carries the app, once.
 pub(super) fn stamped(owner: Owner<'_>, document: Document<'_>, path: &str) -> Verdict {
@@ -16,9 +16,15 @@ pub(super) fn stamped(owner: Owner<'_>, document: Document<'_>, path: &str) -> V
 }
 
 /// An update in any of its three forms.
-pub(super) fn update(owner: Owner<'_>, element: &Element<'_>, path: &str) -> Verdict {
+pub(super) fn update(place: Place<'_>, element: &Element<'_>, path: &str) -> Verdict {
+    let owner = place.owner;
+    let is_own = place.ground == Ground::Own;
     if let Some(stages) = element.as_array() {
-        return stages_keep_owner(owner, stages, path);
+        return if is_own {
+            stages_are_known(stages, path).map(|_| ())
+        } else {
+            stages_keep_owner(owner, stages, path)
+        };
     }
     let document = element.as_document();
     let document = document.ok_or_else(|| violation(path, "the update is no document"))?;
@@ -26,7 +32,9 @@ pub(super) fn update(owner: Owner<'_>, element: &Element<'_>, path: &str) -> Ver
         .first()
         .is_some_and(|first| first.key.first() == Some(&b'$'));
     if is_operators {
-        operators(owner, document, path)
+        operators(place, document, path)
+    } else if is_own {
+        Ok(())
     } else {
         stamped(owner, document, path)
     }
@@ -50,7 +58,9 @@ const OPERATORS: &[&str] = &[
     "$bit",
 ];
 
-fn operators(owner: Owner<'_>, update: Document<'_>, path: &str) -> Verdict {
+fn operators(place: Place<'_>, update: Document<'_>, path: &str) -> Verdict {
+    let owner = place.owner;
+    let is_own = place.ground == Ground::Own;
     once(update, path)?;
     for operator in update.elements() {
         let path = &inside(path, operator.key);
@@ -65,13 +75,13 @@ fn operators(owner: Owner<'_>, update: Document<'_>, path: &str) -> Verdict {
             let sets = matches!(operator.key, b"$set" | b"$setOnInsert");
             let keeps = sets && owner.is_stamp(&target);
             ensure(
-                keeps || !owner.begins(target.key),
+                keeps || is_own || !owner.begins(target.key),
                 path,
                 "it changes the owner",
             )?;
             let renamed =
                 operator.key == b"$rename" && target.as_string().is_some_and(|to| owner.begins(to));
-            ensure(!renamed, path, "it changes the owner")?;
+            ensure(is_own || !renamed, path, "it changes the owner")?;
             if operator.key == b"$pull" {
                 conditions(target.as_document().unwrap_or(Document::EMPTY), path)?;
             }
@@ -90,7 +100,7 @@ const STAGES: &[&str] = &[
     "$replaceWith",
 ];
 
-fn stages_keep_owner(owner: Owner<'_>, stages: Document<'_>, path: &str) -> Verdict {
+fn stages_are_known<'a>(stages: Document<'a>, path: &str) -> Result<Vec<Element<'a>>, Violation> {
     let mut bodies = Vec::new();
     for stage in stages.elements() {
         let body = stage_of(&stage, path)?;
@@ -98,6 +108,11 @@ fn stages_keep_owner(owner: Owner<'_>, stages: Document<'_>, path: &str) -> Verd
         expressions(Some(&body), path)?;
         bodies.push(body);
     }
+    Ok(bodies)
+}
+
+fn stages_keep_owner(owner: Owner<'_>, stages: Document<'_>, path: &str) -> Verdict {
+    let bodies = stages_are_known(stages, path)?;
     let field = Some(owner.field);
     let takes_out = |e: &Element<'_>| e.key == b"$unset" && e.as_string() == field;
     let is_clean = bodies.first().is_some_and(takes_out);

@@ -1,0 +1,133 @@
+//! Commands on the definition of a collection that is the app's own: as the app says them, with the physical name.
+
+use mdb_wire::{Command, Element, Writer};
+
+use crate::apply::{Outcome, begin, check_sequences, seal, target};
+use crate::arguments::{self, Take};
+use crate::body::Body;
+use crate::commands::CommandSpec;
+use crate::facts::{Facts, Isolation, isolation_of};
+use crate::namespace::check_collection;
+use crate::pipeline::{self, EMPTY_ARRAY, Source, Surroundings};
+use crate::refusal::Refusal;
+use crate::scope::{Scope, no_repeats};
+use crate::scoped::{ReplyRule, Retry, Routing, Scoped};
+use crate::{filter, generic, index};
+
+impl Scope {
+    /// A command of the catalog on a collection that is the app's own: as the app says it, with the physical name.
+    ///
+    /// # Errors
+    /// Those of its fields; 13 where the collection is shared.
+    pub fn dedicated(
+        &self,
+        spec: &'static CommandSpec,
+        command: &Command<'_>,
+        facts: &Facts<'_>,
+    ) -> Result<Scoped, Refusal> {
+        if !facts.collection.is_dedicated() {
+            return Err(Refusal::unauthorized(format!(
+                "{} concerns a collection that apps share",
+                spec.name
+            )));
+        }
+        check_sequences(spec, command)?;
+        let body = Body::read(self, spec, command, facts)?;
+        let mut w = begin(command);
+        let mark = w.begin();
+        target(&body, &mut w)?;
+        let view = View::read(&body)?;
+        if let Some(view) = &view {
+            view.write(&body, &mut w)?;
+        }
+        for element in command.body.elements().skip(1) {
+            let is_of_view = view.is_some() && matches!(element.key, b"viewOn" | b"pipeline");
+            if is_of_view {
+                continue;
+            }
+            let argument = arguments::look_up(spec.arguments, element.key);
+            if argument.is_some_and(|a| a.take == Take::Own) {
+                definition(&body, &mut w, &element)?;
+            }
+        }
+        body.fields(&mut w, false)?;
+        w.end(mark);
+        let rule = match spec.name {
+            "listIndexes" => ReplyRule::Cursor { strips: false },
+            _ => ReplyRule::Plain,
+        };
+        let retry = match spec.name {
+            "listIndexes" => Retry::Read,
+            _ => Retry::Write,
+        };
+        seal(w, facts, Outcome::new(Routing::Primary, retry, rule))
+    }
+}
+
+/// What a view shows: frozen when it is defined, bound to the app as if it were read.
+struct View<'a> {
+    on: &'a str,
+    pipeline: Option<Element<'a>>,
+}
+
+impl<'a> View<'a> {
+    fn read(body: &Body<'a, '_>) -> Result<Option<Self>, Refusal> {
+        let Some(on) = body.command.body.find("viewOn") else {
+            return Ok(None);
+        };
+        let Some(name) = on.as_str() else {
+            let path = format!("{}.viewOn", body.spec.name);
+            return Err(Refusal::wrong_kind(&path, on.kind.name(), "string"));
+        };
+        check_collection(name)?;
+        Ok(Some(Self {
+            on: name,
+            pipeline: body.command.body.find("pipeline"),
+        }))
+    }
+
+    fn write(&self, body: &Body<'_, '_>, w: &mut Writer) -> Result<(), Refusal> {
+        let facts = body.facts;
+        let database = body.command.database;
+        let isolation = isolation_of(facts.foreign, database, self.on);
+        let physical = body.scope.physical_collection(self.on, isolation);
+        w.string(b"viewOn", &physical);
+        let collation = body.command.body.find("collation");
+        let is_collated = collation.map_or(Ok(false), |c| generic::collation(&c))?;
+        let around = Surroundings {
+            sight: body.sight().over(isolation),
+            is_collated,
+            database,
+            foreign: facts.foreign,
+            depth: 0,
+        };
+        let source = match isolation {
+            Isolation::Shared => Source::Foreign,
+            Isolation::Dedicated => Source::Stages,
+        };
+        let pipeline = self.pipeline.unwrap_or(EMPTY_ARRAY);
+        pipeline::write(around, w, b"pipeline", &pipeline, source).map(|_| ())
+    }
+}
+
+/// Writes a field of a definition. What the server would run for every write must be of the tables as well.
+fn definition(body: &Body<'_, '_>, w: &mut Writer, element: &Element<'_>) -> Result<(), Refusal> {
+    if let Some(document) = element.as_document() {
+        no_repeats(document, "a definition")?;
+    }
+    match element.key {
+        b"validator" => {
+            let document = generic::document_or_null(element, "validator")?;
+            filter::bound(body.sight(), w, element.key, false, Some(document))
+        }
+        b"indexes" => {
+            index::check_dedicated(element)?;
+            w.element(element);
+            Ok(())
+        }
+        _ => {
+            w.element(element);
+            Ok(())
+        }
+    }
+}

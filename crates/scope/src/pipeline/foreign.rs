@@ -1,0 +1,288 @@
+//! Stages that name other collections: each is bound to the app by itself, as it says where the collection is.
+
+use std::borrow::Cow;
+
+use mdb_wire::{Command, Document, Element, Kind};
+
+use super::{
+    EMPTY_ARRAY, PIPELINES_NESTED_MAX, Source, Stages, Surroundings, begins_with_documents,
+    specification, write,
+};
+use crate::facts::isolation_of;
+use crate::refusal::Refusal;
+use crate::sight::Sight;
+use crate::update::unset;
+use crate::{expression, filter};
+
+/// A collection that a stage names: its name upstream, and how its documents are seen.
+struct Foreign<'a> {
+    physical: Cow<'a, str>,
+    around: Surroundings<'a>,
+    source: Source,
+}
+
+/// A collection named by a stage: a plain name of the same database. The object form reads other databases, the oplog
+/// among them.
+fn foreign_collection<'a>(
+    around: Surroundings<'a>,
+    element: &Element<'a>,
+    stage: &str,
+) -> Result<Foreign<'a>, Refusal> {
+    let Some(name) = element.as_str() else {
+        return Err(Refusal::failed_to_parse(format!(
+            "{stage} '{}' must be a string, the name of a collection of the same database, but found {}",
+            element.name(),
+            element.kind.name()
+        )));
+    };
+    crate::namespace::check_collection(name)?;
+    let isolation = isolation_of(around.foreign, around.database, name);
+    let sight = around.sight.over(isolation);
+    Ok(Foreign {
+        physical: sight.scope().physical_collection(name, isolation),
+        source: if sight.is_shared() {
+            Source::Foreign
+        } else {
+            Source::Stages
+        },
+        around: Surroundings { sight, ..around },
+    })
+}
+
+/// A stage that names no collection must bring its documents: its pipeline is not bound to the app.
+fn given_documents(stage: &str, pipeline: Option<&Element<'_>>) -> Result<(), Refusal> {
+    if pipeline.is_some_and(begins_with_documents) {
+        return Ok(());
+    }
+    Err(Refusal::failed_to_parse(format!(
+        "{stage} stage without explicit collection must have a pipeline with $documents as first stage"
+    )))
+}
+
+/// A path that a stage writes: it must not be the scope field.
+fn output_path(sight: Sight<'_>, element: &Element<'_>) -> Result<(), Refusal> {
+    let reserved = element
+        .as_string()
+        .is_some_and(|path| sight.names_scope_field(path));
+    if reserved {
+        return Err(sight.scope().reserved());
+    }
+    Ok(())
+}
+
+fn unknown_member(stage: &str, element: &Element<'_>) -> Refusal {
+    Refusal::failed_to_parse(format!("unknown argument to {stage}: {}", element.name()))
+}
+
+pub(super) fn lookup<'a>(
+    around: Surroundings<'a>,
+    out: &mut Stages<'_>,
+    body: &Element<'a>,
+) -> Result<(), Refusal> {
+    let sight = around.sight;
+    let specification = specification(body, "$lookup")?;
+    let key = out.next();
+    let stage = out.w.begin_document(key.as_bytes());
+    let lookup = out.w.begin_document(b"$lookup");
+    let from = specification.find("from");
+    let from = from.map(|from| foreign_collection(around, &from, "$lookup"));
+    let from = from.transpose()?;
+    let (inner, source) = match &from {
+        Some(from) => (from.around.deeper()?, from.source),
+        None => (around.deeper()?, Source::Given),
+    };
+    if from.is_none() {
+        given_documents("$lookup", specification.find("pipeline").as_ref())?;
+    }
+    let mut has_pipeline = false;
+    for element in specification.elements() {
+        match element.key {
+            b"from" => {
+                let physical = from.as_ref().map_or("", |from| &*from.physical);
+                out.w.string(b"from", physical);
+            }
+            b"pipeline" => {
+                has_pipeline = true;
+                write(inner, out.w, b"pipeline", &element, source)?;
+            }
+            b"let" => expression::bindings(sight.clean(), out.w, &element)?,
+            b"as" | b"localField" => {
+                output_path(sight, &element)?;
+                out.w.element(&element);
+            }
+            b"foreignField" => {
+                output_path(inner.sight, &element)?;
+                out.w.element(&element);
+            }
+            _ => return Err(unknown_member("$lookup", &element)),
+        }
+    }
+    if !has_pipeline && source == Source::Foreign {
+        // Together with localField and foreignField since 5.0.
+        if sight.wire_version() < 13 {
+            return Err(Refusal::invalid_options(
+                "$lookup with localField and foreignField alone is not available on a server before 5.0; give it a pipeline with let and $expr",
+            ));
+        }
+        write(inner, out.w, b"pipeline", &EMPTY_ARRAY, source)?;
+    }
+    out.w.end(lookup);
+    out.w.end(stage);
+    Ok(())
+}
+
+pub(super) fn graph_lookup<'a>(
+    around: Surroundings<'a>,
+    out: &mut Stages<'_>,
+    body: &Element<'a>,
+) -> Result<(), Refusal> {
+    let sight = around.sight;
+    let specification = specification(body, "$graphLookup")?;
+    // Without `from` the server says what is missing; until then nothing is read.
+    let from = specification.find("from");
+    let from = from.map(|from| foreign_collection(around, &from, "$graphLookup"));
+    let from = from.transpose()?;
+    let searched = from.as_ref().map_or(sight, |from| from.around.sight);
+    let key = out.next();
+    let stage = out.w.begin_document(key.as_bytes());
+    let lookup = out.w.begin_document(b"$graphLookup");
+    let mut restriction = None;
+    for element in specification.elements() {
+        match element.key {
+            b"from" => {
+                let physical = from.as_ref().map_or("", |from| &*from.physical);
+                out.w.string(b"from", physical);
+            }
+            b"startWith" => expression::write(sight.clean(), out.w, element.key, &element)?,
+            b"as" => {
+                output_path(sight, &element)?;
+                out.w.element(&element);
+            }
+            b"connectFromField" | b"connectToField" | b"depthField" => {
+                output_path(searched, &element)?;
+                out.w.element(&element);
+            }
+            b"maxDepth" => out.w.element(&element),
+            b"restrictSearchWithMatch" => {
+                restriction = Some(crate::generic::document(
+                    &element,
+                    "$graphLookup.restrictSearchWithMatch",
+                )?);
+            }
+            _ => return Err(unknown_member("$graphLookup", &element)),
+        }
+    }
+    if searched.is_shared() || restriction.is_some() {
+        let key = b"restrictSearchWithMatch";
+        filter::bound(searched, out.w, key, around.is_collated, restriction)?;
+    }
+    out.w.end(lookup);
+    out.w.end(stage);
+    if let (true, Some(to)) = (searched.sees_hidden_field(), specification.find("as")) {
+        let path = format!(
+            "{}.{}",
+            to.as_str().unwrap_or_default(),
+            sight.scope().field().as_str()
+        );
+        let key = out.next();
+        unset(out.w, key.as_bytes(), &path);
+    }
+    Ok(())
+}
+
+pub(super) fn union_with<'a>(
+    around: Surroundings<'a>,
+    out: &mut Stages<'_>,
+    body: &Element<'a>,
+) -> Result<(), Refusal> {
+    let key = out.next();
+    let stage = out.w.begin_document(key.as_bytes());
+    let union = out.w.begin_document(b"$unionWith");
+    if body.kind == Kind::String {
+        let from = foreign_collection(around, body, "$unionWith")?;
+        out.w.string(b"coll", &from.physical);
+        let inner = from.around.deeper()?;
+        write(inner, out.w, b"pipeline", &EMPTY_ARRAY, from.source)?;
+    } else {
+        let specification = specification(body, "$unionWith")?;
+        let mut from = None;
+        for element in specification.elements() {
+            match element.key {
+                b"coll" => {
+                    let found = foreign_collection(around, &element, "$unionWith")?;
+                    out.w.string(b"coll", &found.physical);
+                    from = Some(found);
+                }
+                b"pipeline" => {}
+                _ => return Err(unknown_member("$unionWith", &element)),
+            }
+        }
+        let (inner, source) = if let Some(from) = from {
+            (from.around, from.source)
+        } else {
+            given_documents("$unionWith", specification.find("pipeline").as_ref())?;
+            (around, Source::Given)
+        };
+        let pipeline = specification.find("pipeline").unwrap_or(EMPTY_ARRAY);
+        write(inner.deeper()?, out.w, b"pipeline", &pipeline, source)?;
+    }
+    out.w.end(union);
+    out.w.end(stage);
+    Ok(())
+}
+
+/// The collections that stages of a command name, besides its own: database and collection, as the app says them.
+///
+/// Only what is well-formed is found; what is not is refused by [`Scope::apply`](crate::Scope::apply).
+pub fn foreign_collections<'a>(command: &Command<'a>) -> Vec<(&'a str, &'a str)> {
+    let mut found = Vec::new();
+    let inner = command.target.as_document();
+    let body = inner
+        .filter(|_| command.name == b"explain")
+        .unwrap_or(command.body);
+    if let Some(on) = body.find("viewOn").and_then(|on| on.as_str()) {
+        found.push((command.database, on));
+    }
+    if let Some(pipeline) = body.find("pipeline") {
+        named(&pipeline, command.database, 0, &mut found);
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+fn named<'a>(
+    pipeline: &Element<'a>,
+    database: &'a str,
+    depth: usize,
+    found: &mut Vec<(&'a str, &'a str)>,
+) {
+    if depth > PIPELINES_NESTED_MAX {
+        return;
+    }
+    let stages = pipeline.as_array().into_iter().flat_map(Document::elements);
+    for stage in stages.filter_map(|stage| stage.as_document()?.first()) {
+        let body = stage.as_document().unwrap_or(Document::EMPTY);
+        let name = match stage.key {
+            b"$lookup" | b"$graphLookup" => body.find("from"),
+            b"$unionWith" if stage.kind == Kind::String => Some(stage),
+            b"$unionWith" => body.find("coll"),
+            _ => None,
+        };
+        if let Some(name) = name.and_then(|name| name.as_str()) {
+            found.push((database, name));
+        }
+        let deeper = depth.saturating_add(1);
+        match stage.key {
+            b"$lookup" | b"$unionWith" => {
+                if let Some(inner) = body.find("pipeline") {
+                    named(&inner, database, deeper, found);
+                }
+            }
+            b"$facet" => body
+                .elements()
+                .for_each(|branch| named(&branch, database, deeper, found)),
+            _ => {}
+        }
+    }
+}
