@@ -31,6 +31,8 @@ pub struct AppManifest {
     pub isolation: Isolation,
     /// Where the documents of single collections are, by the collection's name in any database.
     pub collection_isolation: BTreeMap<String, Isolation>,
+    /// Which `_id` values the app may bring into shared collections.
+    pub id_policy: IdPolicy,
     /// Whether replies show the scope field.
     pub expose_scope_field: bool,
     /// Indexes the app asks for, in the order of the file.
@@ -73,6 +75,16 @@ impl Role {
             Self::DbAdmin => "dbAdmin",
         }
     }
+}
+
+/// Which `_id` values an app may bring into shared collections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IdPolicy {
+    /// Any.
+    #[default]
+    Any,
+    /// ObjectIds and UUIDs, which do not collide with another app's.
+    RandomOnly,
 }
 
 /// Where an app's documents are.

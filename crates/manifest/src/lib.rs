@@ -24,7 +24,7 @@ pub mod units;
 mod yaml;
 
 pub use address::Address;
-pub use app::{AppManifest, Credential, Isolation, Role};
+pub use app::{AppManifest, Credential, IdPolicy, Isolation, Role};
 pub use config::{
     Admin, Config, IndexMode, Indexes, Limits, Listener, Log, LogFormat, LogLevel, Pool, Upstream,
 };

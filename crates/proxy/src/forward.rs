@@ -117,6 +117,7 @@ impl Forward {
                 let session_key = app_key(key, &app.id);
                 let is_hidden = !app.expose_scope_field;
                 Scope::new(app.id.clone(), self.field.clone(), is_hidden, session_key)
+                    .with_id_policy(app.id_policy)
             })
             .await;
         Ok(made)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use mdb_scope::{Action, AppId, COMMANDS, CommandSpec, Isolation, Scope};
+use mdb_scope::{Action, AppId, COMMANDS, CommandSpec, IdPolicy, Isolation, Scope};
 use mdb_telemetry::{AppMeter, CommandMeter, Metrics, OTHER_COMMAND};
 
 use tokio::sync::OnceCell;
@@ -38,6 +38,8 @@ pub struct App {
     pub expose_scope_field: bool,
     /// Where the documents of its new collections are.
     pub isolation: IsolationPolicy,
+    /// Which `_id` values it may bring into shared collections.
+    pub id_policy: IdPolicy,
     /// Authenticated connections of the app.
     pub connections: Arc<Slots>,
     /// Open cursors of the app.
@@ -65,6 +67,7 @@ impl App {
             id,
             expose_scope_field,
             isolation,
+            id_policy: IdPolicy::default(),
             connections: Arc::default(),
             cursors: Arc::default(),
             scope: OnceCell::new(),

@@ -7,7 +7,7 @@ use std::thread;
 use mdb_auth::{CredentialError, Credentials, Salts, Secret, Verifier};
 use mdb_manifest::{AppManifest, Credential, Problem, Report, Role, Severity};
 use mdb_proxy::{App, Grants, Identity, IsolationPolicy};
-use mdb_scope::{AppId, Isolation};
+use mdb_scope::{AppId, IdPolicy, Isolation};
 use mdb_telemetry::Metrics;
 use sha2::{Digest, Sha256};
 
@@ -74,7 +74,12 @@ fn app(manifest: &AppManifest, metrics: &Metrics) -> Result<Arc<App>, Problem> {
             .collect(),
     };
     let exposes = manifest.expose_scope_field;
-    Ok(Arc::new(App::new(id, exposes, policy, metrics)))
+    let mut app = App::new(id, exposes, policy, metrics);
+    app.id_policy = match manifest.id_policy {
+        mdb_manifest::IdPolicy::Any => IdPolicy::Any,
+        mdb_manifest::IdPolicy::RandomOnly => IdPolicy::RandomOnly,
+    };
+    Ok(Arc::new(app))
 }
 
 fn isolation(wanted: mdb_manifest::Isolation) -> Isolation {

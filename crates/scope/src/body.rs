@@ -12,7 +12,7 @@ use crate::refusal::Refusal;
 use crate::scope::Scope;
 use crate::scoped::ReadPreference;
 use crate::sight::Sight;
-use crate::{expression, filter, generic, hint, projection, statements, update};
+use crate::{expression, filter, generic, hint, identifier, projection, statements, update};
 
 /// What one field says about how others are written; read before anything is written.
 #[allow(
@@ -99,6 +99,10 @@ impl<'a, 'f> Body<'a, 'f> {
     /// Writes every field but the first and `$db`. `is_inner` for the command inside an `explain`, whose generic fields
     /// stand outside.
     pub(crate) fn fields(&self, w: &mut Writer, is_inner: bool) -> Result<Strip, Refusal> {
+        if self.prelude.is_upsert && self.is_shared() {
+            let find = |name: &str| self.command.body.find(name);
+            identifier::check_upsert(self.scope, find("query"), find("update"))?;
+        }
         let mut strip = Strip(false);
         let mut has_filter = false;
         for element in self.command.body.elements().skip(1) {

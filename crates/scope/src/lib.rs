@@ -32,6 +32,7 @@ mod facts;
 mod filter;
 mod generic;
 mod hint;
+mod identifier;
 mod index;
 mod namespace;
 mod operators;
@@ -65,7 +66,7 @@ pub use namespace::{NAMESPACE_BYTES_MAX, check_collection, check_namespace, coll
 pub use pipeline::foreign_collections;
 pub use refusal::{DATABASE_CASE, REFUSAL_CODES, Refusal};
 pub use reply::{Glance, Incident, ReplyView, STATE_CHANGE_CODES, glance};
-pub use scope::{FieldName, FieldNameError, Scope};
+pub use scope::{FieldName, FieldNameError, IdPolicy, Scope};
 pub use scoped::{
     ReadMode, ReadPreference, ReplyRule, Retry, Routing, Scoped, ServerAddress, TagSet,
 };

@@ -51,12 +51,23 @@ impl FieldName {
     }
 }
 
+/// Which `_id` values an app may bring into shared collections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IdPolicy {
+    /// Any. Guessable ones may be another app's already, which 11000 then tells.
+    #[default]
+    Any,
+    /// ObjectIds and UUIDs, which do not collide.
+    RandomOnly,
+}
+
 /// The right to see the documents of one app. Everything that is forwarded for the app goes through
 /// [`Scope::apply`](crate::Scope::apply).
 pub struct Scope {
     app: AppId,
     field: FieldName,
     is_hidden: bool,
+    id_policy: IdPolicy,
     sessions: SessionCipher,
     /// The element `app_id: SLUG`.
     element: Vec<u8>,
@@ -88,9 +99,21 @@ impl Scope {
             pattern,
             suffix: format!("@{}", app.as_str()).into(),
             is_hidden,
+            id_policy: IdPolicy::default(),
             field,
             app,
         }
+    }
+
+    /// The same with a policy for `_id` values.
+    #[must_use]
+    pub fn with_id_policy(self, id_policy: IdPolicy) -> Self {
+        Self { id_policy, ..self }
+    }
+
+    /// Which `_id` values the app may bring into shared collections.
+    pub fn id_policy(&self) -> IdPolicy {
+        self.id_policy
     }
 
     /// Whose documents.

@@ -7,7 +7,7 @@ use crate::body::Body;
 use crate::hint::{Order, Plan};
 use crate::refusal::Refusal;
 use crate::scope::no_repeats;
-use crate::{expression, filter, generic, stamp, update};
+use crate::{expression, filter, generic, identifier, stamp, update};
 
 /// Writes a command's documents or statements as an array: only inside an `explain`, where no sequence can stand.
 pub(crate) fn array(
@@ -35,6 +35,7 @@ pub(crate) fn one(
 ) -> Result<(), Refusal> {
     match take {
         Take::Documents if body.is_shared() => {
+            identifier::check(body.scope, document)?;
             stamp::write(body.scope, w, key, document, body.facts.document_bytes_max)
         }
         Take::Documents => {
@@ -95,6 +96,10 @@ fn statement(
             "BSON field '{}.q' is missing but a required field",
             body.spec.name
         )));
+    }
+    let upserts = document.find("upsert").and_then(|u| u.as_flag()) == Some(true);
+    if upserts && body.is_shared() {
+        identifier::check_upsert(body.scope, document.find("q"), document.find("u"))?;
     }
     // Were one statement of several refused for a stale hint, the others could not be sent again.
     if body.is_single() {

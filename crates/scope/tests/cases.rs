@@ -27,6 +27,7 @@ struct Area {
 }
 
 /// What holds around a command.
+#[allow(clippy::struct_excessive_bools, reason = "each is a setting by itself")]
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Setting {
@@ -39,6 +40,7 @@ struct Setting {
     document_bytes_max: usize,
     message_bytes_max: usize,
     cursor: Option<Cursor>,
+    random_ids: bool,
     /// The command's collection is the app's own.
     dedicated: bool,
     /// Other collections of the database that are.
@@ -57,6 +59,7 @@ impl Default for Setting {
             document_bytes_max: 16_777_216,
             message_bytes_max: 48_000_000,
             cursor: None,
+            random_ids: false,
             dedicated: false,
             foreign: Vec::new(),
         }
@@ -173,7 +176,11 @@ impl Case {
             let database = crate::notation::Value::string("d");
             text.body.push(("$db".to_owned(), database));
         }
-        let scope = proxy::scope(setting.hidden);
+        let scope = if setting.random_ids {
+            proxy::scope_of_random_ids(setting.hidden)
+        } else {
+            proxy::scope(setting.hidden)
+        };
         let collection = setting.collection(&scope);
         let foreign = setting.foreign();
         let time = setting

@@ -21,6 +21,11 @@ pub(crate) fn scope(is_hidden: bool) -> Scope {
     Scope::new(app, FieldName::parse(FIELD).unwrap(), is_hidden, [7; 16])
 }
 
+/// The same where `_id` must be random.
+pub(crate) fn scope_of_random_ids(is_hidden: bool) -> Scope {
+    scope(is_hidden).with_id_policy(mdb_scope::IdPolicy::RandomOnly)
+}
+
 /// The scope of an app whose replies hide the field.
 pub(crate) fn hidden() -> &'static Scope {
     static SCOPE: OnceLock<Scope> = OnceLock::new();
@@ -91,7 +96,9 @@ pub(crate) fn run(
         (Duty::Catalog(_), _) => {
             mdb_scope::check_catalog_command(spec, &command, facts.control_database)?;
             match spec.name {
-                "createIndexes" | "dropIndexes" if facts.collection.is_dedicated() => {
+                "create" | "drop" | "createIndexes" | "dropIndexes" | "listIndexes"
+                    if facts.collection.is_dedicated() =>
+                {
                     forwarded(scope.dedicated(spec, &command, facts)?)
                 }
                 "createIndexes" => match scope.create_indexes(spec, &command, facts)? {
@@ -115,9 +122,6 @@ pub(crate) fn run(
                         strips: false,
                     };
                     forwarded(scope.kill_cursors(facts, &cursor)?)
-                }
-                "create" | "drop" | "listIndexes" if facts.collection.is_dedicated() => {
-                    forwarded(scope.dedicated(spec, &command, facts)?)
                 }
                 _ => Ok(Outcome::Local),
             }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::migration::{self, KEYS_WITHOUT_EFFECT, OLD_KEYS, Policy};
-use super::{AppManifest, Credential, Isolation, Role};
+use super::{AppManifest, Credential, IdPolicy, Isolation, Role};
 use crate::index;
 use crate::names::AppSlug;
 use crate::reader::{Field, Section, quoted};
@@ -58,6 +58,12 @@ pub(crate) fn read(root: &Node, sheet: &Sheet, secrets: &Secrets<'_>) -> AppRead
     let name = text(&section, "name");
     let description = text(&section, "description").unwrap_or_default();
     let (isolation, collection_isolation) = isolation(&section);
+    let id_policy = section.field("id_policy").and_then(|field| {
+        field.choice(&[
+            ("any", IdPolicy::Any),
+            ("random_only", IdPolicy::RandomOnly),
+        ])
+    });
     let expose_scope_field = section
         .field("expose_scope_field")
         .and_then(|field| field.boolean())
@@ -74,6 +80,7 @@ pub(crate) fn read(root: &Node, sheet: &Sheet, secrets: &Secrets<'_>) -> AppRead
             credentials,
             isolation,
             collection_isolation,
+            id_policy: id_policy.unwrap_or_default(),
             expose_scope_field,
             managed_indexes,
             app_roles: policy.app_roles,
@@ -263,6 +270,7 @@ const KEYS: &[&str] = &[
     "status",
     "credentials",
     "isolation",
+    "id_policy",
     "expose_scope_field",
     "managed_indexes",
 ];
