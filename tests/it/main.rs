@@ -4,6 +4,7 @@ mod aggregate;
 mod attacks;
 mod auth;
 mod bulk;
+mod canary;
 mod catalog;
 mod collation;
 mod crud;

@@ -35,6 +35,7 @@ pub struct ProxyBuilder {
     upstream_uri: String,
     apps: Vec<App>,
     limits: String,
+    canary: String,
     waits_for_upstream: bool,
 }
 
@@ -53,6 +54,7 @@ impl ProxyBuilder {
             upstream_uri: upstream_uri.to_owned(),
             apps: Vec::new(),
             limits: String::new(),
+            canary: String::new(),
             waits_for_upstream: true,
         }
     }
@@ -90,6 +92,13 @@ impl ProxyBuilder {
         self
     }
 
+    /// The last app is the configuration's `canary`.
+    #[must_use]
+    pub fn canary(mut self) -> Self {
+        self.canary = format!("canary: {}\n", self.apps.last().unwrap().slug);
+        self
+    }
+
     /// A line of the section `limits`, as in `shutdown_grace: 1s`.
     #[must_use]
     pub fn limit(mut self, line: &str) -> Self {
@@ -116,7 +125,8 @@ impl ProxyBuilder {
         let config = files.path().join("mdb-runtime.yaml");
         let text = format!(
             "version: 1\nlisten:\n  - address: 127.0.0.1:0\nupstream:\n  uri: {{ env: UPSTREAM }}\n\
-             admin:\n  address: 127.0.0.1:0\nindexes:\n  mode: off\n{limits}"
+             admin:\n  address: 127.0.0.1:0\nindexes:\n  mode: off\n{}{limits}",
+            self.canary
         );
         std::fs::write(&config, text).unwrap();
         for app in &self.apps {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use mdb_auth::Secret;
 
 use crate::address::Address;
-use crate::names::{DatabaseName, FieldName};
+use crate::names::{AppSlug, DatabaseName, FieldName};
 
 mod reading;
 
@@ -25,6 +25,8 @@ pub struct Config {
     pub control_database: DatabaseName,
     /// The field that carries the slug in every document.
     pub scope_field: FieldName,
+    /// The app whose marked documents are planted in every shared collection; one of the manifests.
+    pub canary: Option<AppSlug>,
     /// The HTTP face for those who run the proxy.
     pub admin: Admin,
     /// Limits of the client side.

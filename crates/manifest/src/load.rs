@@ -54,6 +54,12 @@ pub fn load(config: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Resu
     };
     let (apps, app_problems) = read_apps(&manifests, environment);
     problems.extend(app_problems);
+    let canary = reading.config.as_ref().and_then(|c| c.canary.as_ref());
+    if let Some(slug) = canary.filter(|slug| !apps.iter().any(|app| app.slug == **slug)) {
+        let sheet = Sheet::new(config);
+        sheet.error(None, format!("`canary`: no manifest has the slug `{slug}`"));
+        problems.extend(sheet.into_problems());
+    }
     match reading.config {
         Some(config) if !has_errors(&problems) => Ok(Loaded {
             config,

@@ -14,6 +14,9 @@ use crate::random;
 /// Bytes of the key from which session keys are derived.
 pub(crate) const KEY_BYTES: usize = 32;
 
+/// Random bytes in the mark of the canary.
+const CANARY_BYTES: usize = 12;
+
 /// The control database of one deployment.
 #[derive(Debug, Clone)]
 pub(crate) struct Control<'a> {
@@ -111,6 +114,20 @@ impl<'a> Control<'a> {
                 "the control database holds a session key that is not 32 bytes long",
             )
         })
+    }
+
+    /// The mark of the canary's documents: nothing that an app would write by itself.
+    pub(crate) async fn canary_mark(&self) -> Result<String, DriverError> {
+        let bytes: [u8; CANARY_BYTES] = random::bytes();
+        let mark = format!("canary-{}", bson::oid::ObjectId::from_bytes(bytes));
+        let keys = self.collection("keys");
+        let filter = doc! {"_id": "canary"};
+        keys.update_one(filter.clone(), doc! {"$setOnInsert": {"mark": mark}})
+            .upsert(true)
+            .await?;
+        let stored = keys.find_one(filter).await?;
+        let mark = stored.and_then(|found| found.get_str("mark").ok().map(str::to_owned));
+        mark.ok_or_else(|| DriverError::custom("the control database holds no mark of the canary"))
     }
 
     /// Enters a collection. If it was entered before, that entry stays, and says where the documents are.

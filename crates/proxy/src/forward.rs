@@ -15,6 +15,7 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use crate::attempt::Attempt;
+use crate::canary::Canary;
 use crate::catalog;
 use crate::cluster_time::ClusterTime;
 use crate::control::{Control, KEY_BYTES};
@@ -41,6 +42,7 @@ pub struct Forward {
     session_key: OnceCell<[u8; KEY_BYTES]>,
     pub(crate) cluster_time: ClusterTime,
     pub(crate) namespaces: Arc<Namespaces>,
+    canary: Option<Canary>,
 }
 
 /// One command on its way.
@@ -64,7 +66,15 @@ impl Forward {
             session_key: OnceCell::new(),
             cluster_time: ClusterTime::default(),
             namespaces: Arc::default(),
+            canary: None,
         }
+    }
+
+    /// The same with an app whose marked documents are planted in every shared collection.
+    #[must_use]
+    pub fn with_canary(self, app: AppId) -> Self {
+        let canary = Some(Canary::new(app));
+        Self { canary, ..self }
     }
 
     /// Appends the body of the reply to `out`, which holds the reply's header.
@@ -111,6 +121,9 @@ impl Forward {
         let control = Control::new(shared.upstream.control(), &self.control_database);
         let key = self.session_key.get_or_try_init(|| control.session_key());
         let key = within(deadline, command, key).await?;
+        if let Some(canary) = &self.canary {
+            within(deadline, command, canary.learn(&control)).await?;
+        }
         let made = app
             .scope
             .get_or_init(|| async {
@@ -288,6 +301,13 @@ impl<'a> Journey<'a> {
         if !known.exists && in_transaction {
             return self.namespace(namespaces.exist(place)).await.map(Some);
         }
+        if let Some(canary) = &self.forward.canary
+            && known.exists
+            && !known.facts.is_dedicated()
+        {
+            let field = self.scope.field().as_str();
+            canary.plant(place.client, field, place.database, place.collection);
+        }
         if Namespaces::wants_refresh(known) {
             self.refresh_behind(place.collection);
         }
@@ -453,6 +473,13 @@ impl<'a> Journey<'a> {
                 }
             };
             let body = frame.get(REPLY_BODY_AT..).unwrap_or_default();
+            if let Some(canary) = &self.forward.canary
+                && canary.sings(&self.identity.app.id, body)
+            {
+                return Err(Error::incident(
+                    "a document of the canary in a reply to another app",
+                ));
+            }
             let reply = Document::parse_shallow(body)
                 .map_err(|_| Error::incident("a reply that is no document"))?;
             self.forward.cluster_time.learn(reply);

@@ -10,6 +10,7 @@ mod announcement;
 mod api;
 mod attempt;
 mod authenticate;
+mod canary;
 mod catalog;
 mod cluster_time;
 mod codes;

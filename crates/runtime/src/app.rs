@@ -9,7 +9,7 @@ use axum::Router;
 use mdb_auth::Secret;
 use mdb_manifest::{Config, Limits, Loaded};
 use mdb_proxy::{ClientLimits, Forward, Presentation, Shared, Shutdown};
-use mdb_scope::FieldName;
+use mdb_scope::{AppId, FieldName};
 use mdb_telemetry::Metrics;
 use mdb_upstream::{Upstream, UpstreamOptions};
 use tokio::net::TcpListener;
@@ -143,10 +143,11 @@ pub(crate) fn upstream_options(upstream: &mdb_manifest::Upstream) -> UpstreamOpt
 /// Fails on a scope field that the rules of scoping do not take.
 pub(crate) fn forward(config: &Config) -> anyhow::Result<Forward> {
     let field = FieldName::parse(config.scope_field.as_str()).context("`scope_field`")?;
-    Ok(Forward::new(
-        field,
-        config.control_database.as_str().to_owned(),
-    ))
+    let forward = Forward::new(field, config.control_database.as_str().to_owned());
+    match &config.canary {
+        None => Ok(forward),
+        Some(slug) => Ok(forward.with_canary(AppId::parse(slug.as_str()).context("`canary`")?)),
+    }
 }
 
 fn client_limits(limits: &Limits) -> ClientLimits {

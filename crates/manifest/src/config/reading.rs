@@ -10,7 +10,7 @@ use super::{
     Admin, Config, IndexMode, Indexes, Limits, Listener, Log, LogFormat, LogLevel, Pool, Upstream,
 };
 use crate::address::Address;
-use crate::names::NameError;
+use crate::names::{AppSlug, NameError};
 use crate::reader::{Field, Section, quoted};
 use crate::report::Sheet;
 use crate::secret::{self, Secrets};
@@ -59,6 +59,12 @@ pub(crate) fn read(root: &Node, sheet: &Sheet, secrets: &Secrets<'_>) -> ConfigR
         crate::names::DatabaseName::parse,
     );
     let scope_field = name(&section, "scope_field", crate::names::FieldName::parse);
+    let canary = section.field("canary").and_then(|field| {
+        let text = field.text()?;
+        AppSlug::parse(text)
+            .map_err(|error| field.error(&format!("{}: {error}", quoted(text))))
+            .ok()
+    });
     let limits = part(&section, "limits", LIMITS_KEYS, limits);
     let indexes = part(&section, "indexes", &["mode"], indexes);
     let log = part(&section, "log", &["format", "level"], log);
@@ -69,6 +75,7 @@ pub(crate) fn read(root: &Node, sheet: &Sheet, secrets: &Secrets<'_>) -> ConfigR
             manifests: manifests.clone(),
             control_database,
             scope_field,
+            canary,
             admin,
             limits,
             indexes,
@@ -320,6 +327,7 @@ const KEYS: &[&str] = &[
     "manifests",
     "control_database",
     "scope_field",
+    "canary",
     "admin",
     "limits",
     "indexes",
