@@ -20,5 +20,6 @@ mod hello;
 mod indexes;
 mod roles;
 mod sessions;
+mod supervision;
 mod transactions;
 mod wire;

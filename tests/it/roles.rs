@@ -63,6 +63,11 @@ fn matrix() -> Vec<(Document, &'static str, [bool; 3])> {
         (doc! {"dropDatabase": 1}, "dropCollection", makers),
         (doc! {"listDatabases": 1}, "", everybody),
         (doc! {"killCursors": "c", "cursors": []}, "", everybody),
+        (
+            doc! {"killAllSessions": []},
+            "killAnySession",
+            [false, false, true],
+        ),
         (doc! {"startSession": 1}, "", everybody),
         (doc! {"endSessions": []}, "", everybody),
         (doc! {"refreshSessions": []}, "", everybody),
@@ -143,6 +148,8 @@ async fn the_matrix_is_whole() {
         "commitTransaction",
         "abortTransaction",
         "killSessions",
+        "currentOp",
+        "killOp",
     ];
     let matrix = matrix();
     for command in listed.get_document("commands").unwrap().keys() {

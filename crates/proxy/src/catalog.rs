@@ -11,8 +11,9 @@ use mongodb::error::Error as DriverError;
 use tokio::time::Instant;
 
 use crate::control::{Control, Entry};
+use crate::deadline::within;
 use crate::error::Error;
-use crate::forward::{Journey, within};
+use crate::forward::Journey;
 use crate::ground::Ground;
 use crate::listing::{self, ListFilter, Listed};
 use crate::namespaces::{Known, Place, server_code};
@@ -35,6 +36,9 @@ pub(crate) async fn answer(
         Catalog::ListIndexes => journey.list_indexes(out).await,
         Catalog::DropIndexes => journey.drop_indexes(out).await,
         Catalog::KillCursors => journey.kill_cursors(out).await,
+        Catalog::CurrentOp => journey.current_op(out),
+        Catalog::KillOp => journey.kill_op(out).await,
+        Catalog::KillAllSessions => journey.kill_all_sessions(out).await,
     }
 }
 

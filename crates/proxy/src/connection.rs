@@ -7,9 +7,12 @@ use mdb_wire::{Document, Limits};
 use tokio::time::Instant;
 
 use crate::authenticate::Authentication;
+use crate::dispatch::Call;
 use crate::identity::Identity;
+use crate::operations::{Registered, Running};
 use crate::shared::Shared;
 use crate::slots::Slot;
+use crate::supervision::session_of;
 
 /// The state of one client connection, apart from its bytes.
 #[derive(Debug)]
@@ -30,6 +33,8 @@ pub(crate) struct Connection {
     message_bytes_max: usize,
     /// Taken while its last command left a transaction open.
     transaction: Option<Slot>,
+    /// Where its operations are listed; from its first command that goes upstream.
+    operations: Option<Registered>,
 }
 
 /// What a driver says of itself, cut to what a log line may carry.
@@ -52,7 +57,24 @@ impl Connection {
             authentication: Authentication::default(),
             message_bytes_max: shared.hello.now().face.message_bytes_max(),
             transaction: None,
+            operations: None,
         }
+    }
+
+    /// The connection begins with a command of `identity` that goes upstream.
+    pub(crate) fn begin(
+        &mut self,
+        identity: &Arc<Identity>,
+        call: &Call<'_>,
+        shared: &Shared,
+    ) -> Running {
+        let slot = match self.operations.take() {
+            Some(slot) => slot,
+            None => shared.operations.slot(self),
+        };
+        let running = slot.begin(identity, call.spec, call.command.body);
+        self.operations = Some(slot);
+        running
     }
 
     /// Who it is, once it has proven it.
@@ -84,6 +106,10 @@ impl Connection {
             && body
                 .find("autocommit")
                 .is_some_and(|flag| flag.as_flag() == Some(false));
+        let open = self.identity().filter(|_| is_inside).map(Arc::clone);
+        if let Some(slot) = &self.operations {
+            slot.set_transaction(open.zip(session_of(body)));
+        }
         if !is_inside {
             self.transaction = None;
         } else if self.transaction.is_none() {

@@ -1,7 +1,7 @@
 //! Open cursors: what the client's cursor id stands for, and whose it is.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry as Place;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -130,6 +130,25 @@ impl Cursors {
             shard.remove(&id);
         }
         is_known
+    }
+
+    /// The sessions of an app that have a cursor open.
+    pub fn sessions(&self, app: &AppId) -> BTreeSet<[u8; 16]> {
+        let mut found = BTreeSet::new();
+        for shard in &self.shards {
+            let cursors = lock(shard);
+            let own = cursors.values().filter(|entry| entry.cursor.app == *app);
+            found.extend(own.filter_map(|entry| entry.cursor.facts().session));
+        }
+        found
+    }
+
+    /// Takes out the cursors of one of the app's sessions. Gives their number.
+    pub fn close_session(&self, app: &AppId, session: &[u8; 16]) -> usize {
+        self.retain(|entry| {
+            let is_of_it = entry.cursor.lsid.as_deref() == Some(session.as_slice());
+            entry.cursor.app != *app || !is_of_it
+        })
     }
 
     /// Takes out those that the server has closed by now because nobody used them. Gives their number.

@@ -1,5 +1,7 @@
 //! Who does a command: its row decides.
 
+use std::sync::Arc;
+
 use mdb_scope::{CommandSpec, Duty, Refusal, look_up, required_action};
 use mdb_wire::{Command, Message};
 
@@ -61,12 +63,14 @@ async fn forward(
 ) -> Result<(), Error> {
     let identity = connection
         .identity()
+        .map(Arc::clone)
         .ok_or_else(|| requires_authentication(call))?;
+    let operation = connection.begin(&identity, call, shared);
     let running = shared.running.take(usize::MAX);
     // On the heap, so that an idle client does not keep room for it.
     let command = shared
         .forward
-        .command(shared, identity, call.spec, &call.command, out);
+        .command(shared, &identity, call, &operation, out);
     let result = Box::pin(command).await;
     connection.follow_transaction(call.spec.name, call.command.body, shared);
     drop(running);

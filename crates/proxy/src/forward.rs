@@ -1,7 +1,6 @@
 //! The way of a command to the upstream and back.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use mdb_scope::{
     AppId, CollectionFacts, CommandSpec, Duty, Facts, FieldName, Glance, Incident, Isolation,
@@ -20,15 +19,16 @@ use crate::catalog;
 use crate::cluster_time::ClusterTime;
 use crate::control::{Control, KEY_BYTES};
 use crate::cursors::Cursor;
+use crate::deadline::{wait_max, within};
+use crate::dispatch::Call;
 use crate::error::Error;
 use crate::ground::{Ground, target};
 use crate::identity::Identity;
 use crate::labels::when_lost;
 use crate::namespaces::{Known, Namespaces, Place};
+use crate::operations::Running;
 use crate::shared::Shared;
 
-/// How long a command without `maxTimeMS` waits for a server and a connection together.
-const WAIT_MAX: Duration = Duration::from_secs(25);
 /// Flags and the kind of the one section, in front of a reply's body.
 const REPLY_BODY_AT: usize = HEADER_BYTES + 4 + 1;
 /// 4.4: what is assumed of an upstream that answered a command before its hello was seen.
@@ -55,6 +55,7 @@ pub(crate) struct Journey<'a> {
     pub(crate) command: &'a Command<'a>,
     pub(crate) hello: Option<Arc<ServerHello>>,
     pub(crate) deadline: Instant,
+    pub(crate) operation: &'a Running,
 }
 
 impl Forward {
@@ -78,14 +79,15 @@ impl Forward {
     }
 
     /// Appends the body of the reply to `out`, which holds the reply's header.
-    pub async fn command(
+    pub(crate) async fn command(
         &self,
         shared: &Shared,
         identity: &Arc<Identity>,
-        spec: &'static CommandSpec,
-        command: &Command<'_>,
+        call: &Call<'_>,
+        operation: &Running,
         out: &mut Vec<u8>,
     ) -> Result<(), Error> {
+        let Call { spec, command, .. } = call;
         let deadline = Instant::now() + wait_max(command);
         let scope = self.scope(shared, identity, deadline, command).await?;
         let hello = shared.upstream.hello().borrow().clone();
@@ -98,10 +100,14 @@ impl Forward {
             command,
             hello,
             deadline,
+            operation,
         };
         match spec.duty {
             Duty::Catalog(row) => Box::pin(catalog::answer(&journey, row, out)).await,
             Duty::Forward(Rule::GetMore) => journey.get_more(out).await,
+            Duty::Forward(Rule::Sessions) if journey.names_no_session() => {
+                journey.kill_all_sessions(out).await
+            }
             _ => journey.travel(out).await,
         }
     }
@@ -149,31 +155,6 @@ fn app_key(shared: &[u8; KEY_BYTES], app: &AppId) -> [u8; 16] {
         *place = byte;
     }
     key
-}
-
-/// How long the command may wait for the upstream. `maxTimeMS` of a `getMore` is how long it may wait for documents.
-fn wait_max(command: &Command<'_>) -> Duration {
-    let limit = command.body.find("maxTimeMS").and_then(|e| e.as_integer());
-    match limit {
-        Some(millis) if millis > 0 && command.name != b"getMore" => {
-            WAIT_MAX.min(Duration::from_millis(millis.unsigned_abs()))
-        }
-        _ => WAIT_MAX,
-    }
-}
-
-/// Awaits work of the proxy's own driver, no longer than the command may wait.
-pub(crate) async fn within<T>(
-    deadline: Instant,
-    command: &Command<'_>,
-    work: impl Future<Output = Result<T, mongodb::error::Error>>,
-) -> Result<T, Error> {
-    let labels = when_lost(command, true);
-    match tokio::time::timeout_at(deadline, work).await {
-        Ok(Ok(done)) => Ok(done),
-        Ok(Err(error)) => Err(Error::control(Some(error), labels)),
-        Err(_) => Err(Error::control(None, labels)),
-    }
 }
 
 impl<'a> Journey<'a> {
@@ -460,6 +441,9 @@ impl<'a> Journey<'a> {
                 error,
                 labels: when_lost(self.command, attempt.is_unbegun()),
             })?;
+            let local = lease.local_address();
+            self.operation
+                .at(local.map(|local| (lease.server().clone(), local)));
             let frame = match lease.exchange(scoped).await {
                 Ok(frame) => frame,
                 Err(error) if attempt.after_failure(scoped.retry(), error.sent) => {

@@ -126,6 +126,7 @@ impl Grants {
         match action {
             Action::None => true,
             Action::Find => read || write,
+            Action::KillAnySession => admin,
             Action::ListCollections | Action::ListIndexes => read || write || admin,
             Action::Insert | Action::Update | Action::Remove => write,
             Action::CreateCollection

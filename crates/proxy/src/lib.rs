@@ -18,6 +18,7 @@ mod collection;
 mod connection;
 mod control;
 mod cursors;
+mod deadline;
 mod dispatch;
 mod downstream;
 mod drain;
@@ -33,10 +34,12 @@ mod listing;
 mod local;
 mod namespaces;
 mod observe;
+mod operations;
 mod random;
 pub mod reply;
 mod shared;
 mod slots;
+mod supervision;
 #[cfg(test)]
 mod testing;
 

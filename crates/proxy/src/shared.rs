@@ -13,6 +13,7 @@ use crate::announcement::{HelloState, Presentation};
 use crate::cursors::Cursors;
 use crate::forward::Forward;
 use crate::identity::Identity;
+use crate::operations::Operations;
 use crate::slots::Slots;
 
 /// Limits of clients.
@@ -48,6 +49,8 @@ pub struct Shared {
     pub(crate) running: Arc<Slots>,
     /// Connections whose last command left a transaction open.
     pub(crate) transactions: Arc<Slots>,
+    /// What the clients of each app are doing.
+    pub(crate) operations: Arc<Operations>,
     pub(crate) started_at: Instant,
     connections_made: AtomicU32,
 }
@@ -73,6 +76,7 @@ impl Shared {
             connections: Arc::default(),
             running: Arc::default(),
             transactions: Arc::default(),
+            operations: Arc::default(),
             started_at: Instant::now(),
             connections_made: AtomicU32::new(0),
         }

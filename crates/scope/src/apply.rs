@@ -97,6 +97,27 @@ impl Scope {
         seal(w, facts, outcome)
     }
 
+    /// A `killSessions` for sessions of the app, by the client's ids.
+    pub fn kill_sessions(
+        &self,
+        facts: &Facts<'_>,
+        sessions: &[[u8; 16]],
+    ) -> Result<Scoped, Refusal> {
+        let mut w = Writer::new(vec![0; MESSAGE_HEAD_BYTES]);
+        let mark = w.begin();
+        let array = w.begin_array(b"killSessions");
+        for (index, session) in sessions.iter().enumerate() {
+            let document = w.begin_document(mdb_wire::writer::IndexKey::new(index).as_bytes());
+            w.binary(b"id", 4, &self.sessions().upstream_id(*session));
+            w.end(document);
+        }
+        w.end(array);
+        w.string(b"$db", "admin");
+        w.end(mark);
+        let outcome = Outcome::new(Routing::Primary, Retry::Read, ReplyRule::Plain);
+        seal(w, facts, outcome)
+    }
+
     fn body(
         &self,
         spec: &'static CommandSpec,
@@ -173,9 +194,8 @@ impl Scope {
             )));
         }
         if spec.name == "killSessions" && sessions.is_empty() {
-            return Err(Refusal::unauthorized(
-                "killSessions without sessions would end those of every app; name the app's own",
-            ));
+            // The server would end those of all apps.
+            return Err(Refusal::unauthorized("killSessions needs its sessions"));
         }
         let mark = w.begin();
         let array = w.begin_array(spec.name.as_bytes());
@@ -507,7 +527,7 @@ pub fn check_catalog_command(
 ) -> Result<(), Refusal> {
     body::check_fields(spec, command)?;
     check_sequences(spec, command)?;
-    if spec.name == "listDatabases" || spec.name == "killCursors" {
+    if !spec.on_collection && spec.name != "dropDatabase" {
         return Ok(());
     }
     namespace::check_database(command, control_database)

@@ -125,6 +125,16 @@ pub(crate) static GET_MORE: &[Argument] = &[arg("collection", Take::Own), arg("b
 /// `killCursors`.
 pub(crate) static KILL_CURSORS: &[Argument] = &[arg("cursors", Take::Own)];
 
+/// `currentOp`.
+pub(crate) static CURRENT_OP: &[Argument] = &[
+    arg("$all", Take::Drop),
+    arg("$ownOps", Take::Drop),
+    arg("$truncateOps", Take::Drop),
+];
+
+/// `killOp`.
+pub(crate) static KILL_OP: &[Argument] = &[arg("op", Take::Own)];
+
 /// `aggregate`.
 pub(crate) static AGGREGATE: &[Argument] = &[
     arg("pipeline", Take::Pipeline),

@@ -34,6 +34,8 @@ pub enum Action {
     CreateIndex,
     /// `readWrite` or `dbAdmin`.
     DropIndex,
+    /// `dbAdmin`.
+    KillAnySession,
 }
 
 impl Action {
@@ -51,6 +53,7 @@ impl Action {
             Self::DropCollection => "dropCollection",
             Self::CreateIndex => "createIndex",
             Self::DropIndex => "dropIndex",
+            Self::KillAnySession => "killAnySession",
         }
     }
 }
@@ -113,6 +116,12 @@ pub enum Catalog {
     DropIndexes,
     /// `killCursors`.
     KillCursors,
+    /// `currentOp`.
+    CurrentOp,
+    /// `killOp`.
+    KillOp,
+    /// `killAllSessions`.
+    KillAllSessions,
 }
 
 /// How a command that goes upstream is rewritten.

@@ -1,6 +1,7 @@
 //! One connection to one server: one message out, one reply back.
 
 use std::io;
+use std::net::SocketAddr;
 
 use bson::{Document, RawDocument};
 use bytes::{Bytes, BytesMut};
@@ -18,6 +19,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: Stream,
+    local_address: Option<SocketAddr>,
     buffer: BytesMut,
     request_id: i32,
     reply_bytes_max: usize,
@@ -32,6 +34,7 @@ impl Connection {
     /// Wraps a stream over which nothing was sent yet.
     pub(crate) fn new(stream: Stream) -> Self {
         Self {
+            local_address: stream.local_address(),
             stream,
             buffer: BytesMut::new(),
             request_id: 0,
@@ -40,6 +43,11 @@ impl Connection {
             interrupt: CancellationToken::new(),
             tally: None,
         }
+    }
+
+    /// The proxy's own end.
+    pub(crate) fn local_address(&self) -> Option<SocketAddr> {
+        self.local_address
     }
 
     /// Takes over the server's `maxMessageSizeBytes`.

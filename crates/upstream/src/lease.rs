@@ -1,6 +1,6 @@
 //! A connection in use by one command.
 
-use std::{io, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use mdb_scope::{Scoped, ServerAddress};
@@ -38,6 +38,11 @@ impl Lease {
     /// The server at the other end.
     pub fn server(&self) -> &ServerAddress {
         &self.home.address
+    }
+
+    /// The proxy's own end of the connection, by which the server knows it.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        self.connection.as_ref()?.local_address()
     }
 
     /// The generation of the pool that this connection belongs to, for [`crate::Upstream::report`].

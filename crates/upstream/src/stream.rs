@@ -1,6 +1,6 @@
 //! The bytes to and from one server, with TLS or without.
 
-use std::{io, mem::MaybeUninit, time::Duration};
+use std::{io, mem::MaybeUninit, net::SocketAddr, time::Duration};
 
 use bytes::BytesMut;
 use mdb_scope::ServerAddress;
@@ -49,6 +49,18 @@ impl Stream {
         Ok(Self::Tls(Box::new(stream)))
     }
 
+    /// The proxy's own end; `None` if the socket is broken.
+    pub(crate) fn local_address(&self) -> Option<SocketAddr> {
+        self.tcp().local_addr().ok()
+    }
+
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(tcp) => tcp,
+            Self::Tls(tls) => tls.get_ref().0,
+        }
+    }
+
     /// Writes some of `bytes`.
     pub(crate) async fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
@@ -82,10 +94,7 @@ impl Stream {
     /// Whether nothing was received and nothing closed. Costs no system call unless the reactor has
     /// seen something happen on the socket.
     pub(crate) fn is_quiet(&self) -> bool {
-        let tcp = match self {
-            Self::Plain(tcp) => tcp,
-            Self::Tls(tls) => tls.get_ref().0,
-        };
+        let tcp = self.tcp();
         let peeked = tcp.try_io(Interest::READABLE, || {
             SockRef::from(tcp).peek(&mut [MaybeUninit::uninit()])
         });

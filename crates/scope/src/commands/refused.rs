@@ -184,7 +184,7 @@ pub static REFUSED: &[RefusedGroup] = &[
         title: "Sessions of everybody",
         denial: Denial::Policy,
         advice: "it would reach sessions of other apps; name the app's own sessions in killSessions",
-        names: &["killAllSessions", "killAllSessionsByPattern"],
+        names: &["killAllSessionsByPattern"],
         prefixes: &[],
     },
     RefusedGroup {
@@ -192,8 +192,6 @@ pub static REFUSED: &[RefusedGroup] = &[
         denial: Denial::Policy,
         advice: "it concerns the server, which the app does not own",
         names: &[
-            "currentOp",
-            "killOp",
             "top",
             "profile",
             "setProfilingFilterGlobally",

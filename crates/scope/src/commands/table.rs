@@ -282,6 +282,27 @@ pub static COMMANDS: &[CommandSpec] = &[
         arguments::TRANSACTION,
         "As `commitTransaction`.",
     ),
+    off_collection(catalog(
+        "killAllSessions",
+        Catalog::KillAllSessions,
+        Action::KillAnySession,
+        &[],
+        "The app's own sessions that have a cursor, a transaction or an operation open at this proxy.",
+    )),
+    off_collection(catalog(
+        "currentOp",
+        Catalog::CurrentOp,
+        Action::None,
+        arguments::CURRENT_OP,
+        "Operations of the user at this proxy; with `dbAdmin` those of all users of the app.",
+    )),
+    off_collection(catalog(
+        "killOp",
+        Catalog::KillOp,
+        Action::None,
+        arguments::KILL_OP,
+        "Ends an operation that `currentOp` shows.",
+    )),
     local("startSession", Local::StartSession, "A new session id."),
     forward(
         "endSessions",
@@ -299,7 +320,7 @@ pub static COMMANDS: &[CommandSpec] = &[
         "killSessions",
         Rule::Sessions,
         &[],
-        "Session ids are mapped per app; an empty list is refused.",
+        "Session ids are mapped per app; an empty list stands for all of the app's, as in `killAllSessions`.",
     ),
     local(
         "getLog",

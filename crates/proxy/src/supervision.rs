@@ -1,0 +1,211 @@
+//! `currentOp`, `killOp`, `killAllSessions`: an app looks after its own operations and sessions.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bson::doc;
+use futures_util::TryStreamExt;
+use mdb_scope::{CollectionFacts, Refusal, ServerAddress};
+use mdb_wire::writer::IndexKey;
+use mdb_wire::{Document, Writer};
+use mongodb::error::Error as DriverError;
+use mongodb::options::SelectionCriteria;
+
+use crate::error::Error;
+use crate::forward::Journey;
+use crate::ground::Ground;
+use crate::operations::Listed;
+use crate::reply;
+
+impl Journey<'_> {
+    /// The operations that the client may see and end: those of its own user, with the role `dbAdmin` those of its app.
+    fn operations(&self) -> Vec<Listed> {
+        let user = (!self.identity.grants.admin).then_some(self.identity.username.as_str());
+        self.shared.operations.of(&self.identity.app.id, user)
+    }
+
+    /// `currentOp`.
+    pub(crate) fn current_op(&self, out: &mut Vec<u8>) -> Result<(), Error> {
+        self.only_on_admin()?;
+        reply::ok(out, |w| {
+            let array = w.begin_array(b"inprog");
+            for (index, listed) in self.operations().iter().enumerate() {
+                write(w, index, listed);
+            }
+            w.end(array);
+        });
+        Ok(())
+    }
+
+    /// `killOp`. The reply is the same whether there is such an operation or not, as on a server.
+    pub(crate) async fn kill_op(&self, out: &mut Vec<u8>) -> Result<(), Error> {
+        self.only_on_admin()?;
+        let op = self.command.body.find("op");
+        let Some(id) = op.and_then(|op| op.as_integer()) else {
+            return Err(Refusal::type_mismatch("Expected field \"op\" to be a number").into());
+        };
+        let found = self.operations();
+        let found = found.iter().find(|l| i64::from(l.operation.id) == id);
+        if let Some((server, local)) = found.and_then(|l| l.operation.place.clone()) {
+            self.driver(end_operation(self, server, local.to_string()))
+                .await?;
+        }
+        reply::ok(out, |w| w.string(b"info", "attempting to kill op"));
+        Ok(())
+    }
+
+    /// `killAllSessions`, and `killSessions` of none: every session of the app that has anything open here.
+    pub(crate) async fn kill_all_sessions(&self, out: &mut Vec<u8>) -> Result<(), Error> {
+        self.check_users()?;
+        if !self.identity.grants.admin {
+            let text = "killSessions without sessions means those of all users of the app, which takes the role dbAdmin; name sessions";
+            return Err(Refusal::unauthorized(text).into());
+        }
+        let app = &self.identity.app.id;
+        let mut sessions: BTreeSet<[u8; 16]> = self.shared.cursors.sessions(app);
+        sessions.extend(self.shared.operations.transactions_of(app));
+        let running = self.shared.operations.of(app, None);
+        let own = self.session();
+        let running = running
+            .iter()
+            .filter_map(|l| session_of(Document::parse(&l.operation.command).ok()?));
+        sessions.extend(running.filter(|session| Some(*session) != own));
+        let sessions: Vec<[u8; 16]> = sessions.into_iter().collect();
+        if sessions.is_empty() {
+            reply::ok(out, |_| ());
+            return Ok(());
+        }
+        let none = CollectionFacts::default();
+        let ground = Ground::of(&none);
+        let mut scoped =
+            self.with_facts(ground, |facts| self.scope.kill_sessions(facts, &sessions))?;
+        self.exchange(&mut scoped, ground, out).await?;
+        for session in sessions {
+            self.shared.cursors.close_session(app, &session);
+        }
+        Ok(())
+    }
+
+    /// Whether the command is a `killSessions` of an empty list, which means all.
+    pub(crate) fn names_no_session(&self) -> bool {
+        let sessions = self.command.target.as_array();
+        self.spec.name == "killSessions" && sessions.is_some_and(Document::is_empty)
+    }
+
+    fn session(&self) -> Option<[u8; 16]> {
+        session_of(self.command.body)
+    }
+
+    /// `killAllSessions` names users; others' than the app's own are nobody's.
+    fn check_users(&self) -> Result<(), Error> {
+        let users = self.command.target.as_array().unwrap_or(Document::EMPTY);
+        let is_own = |user: &Document<'_>| {
+            user.find("user").and_then(|u| u.as_str()) == Some(self.identity.username.as_str())
+        };
+        let mut users = users.elements().filter_map(|u| u.as_document());
+        if self.spec.name != "killAllSessions" || users.all(|user| is_own(&user)) {
+            return Ok(());
+        }
+        Err(Refusal::unauthorized("killAllSessions ends sessions of the calling user only").into())
+    }
+
+    fn only_on_admin(&self) -> Result<(), Error> {
+        if self.command.database == "admin" {
+            return Ok(());
+        }
+        let name = self.spec.name;
+        let text = format!("{name} may only be run against the admin database.");
+        Err(Refusal::unauthorized(text).into())
+    }
+}
+
+pub(crate) fn session_of(body: Document<'_>) -> Option<[u8; 16]> {
+    let id = body.find("lsid")?.as_document()?.find("id")?;
+    id.as_binary()?.1.try_into().ok()
+}
+
+/// Ends what runs on a member for the connection that the proxy holds there from `local`.
+async fn end_operation(
+    journey: &Journey<'_>,
+    server: ServerAddress,
+    local: String,
+) -> Result<(), DriverError> {
+    let admin = journey.shared.upstream.control().database("admin");
+    let there =
+        SelectionCriteria::Predicate(Arc::new(move |info| info.address().to_string() == *server));
+    let pipeline = vec![
+        doc! {"$currentOp": {"allUsers": false, "localOps": true}},
+        doc! {"$match": {"client": local, "active": true}},
+    ];
+    let mut found = admin
+        .aggregate(pipeline)
+        .selection_criteria(there.clone())
+        .await?;
+    while let Some(operation) = found.try_next().await? {
+        if let Some(id) = operation.get("opid") {
+            let kill = doc! {"killOp": 1, "op": id.clone()};
+            admin
+                .run_command(kill)
+                .selection_criteria(there.clone())
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+/// One entry of `inprog`, by the field names of 6.0.
+fn write(w: &mut Writer, index: usize, listed: &Listed) {
+    let operation = &listed.operation;
+    let command = Document::parse(&operation.command).unwrap_or(Document::EMPTY);
+    let entry = w.begin_document(IndexKey::new(index).as_bytes());
+    w.string(b"type", "op");
+    w.string(b"desc", &format!("conn{}", listed.connection));
+    w.int64(b"connectionId", i64::from(listed.connection));
+    w.string(b"client", &listed.peer.to_string());
+    if let Some(application) = &listed.application {
+        w.string(b"appName", application);
+    }
+    w.boolean(b"active", true);
+    let users = w.begin_array(b"effectiveUsers");
+    let user = w.begin_document(b"0");
+    w.string(b"user", &operation.identity.username);
+    w.end(user);
+    w.end(users);
+    w.int32(b"opid", operation.id);
+    if let Some(lsid) = command.find("lsid") {
+        w.element(&lsid);
+    }
+    let seconds = i64::try_from(listed.elapsed.as_secs()).unwrap_or(i64::MAX);
+    let micros = i64::try_from(listed.elapsed.as_micros()).unwrap_or(i64::MAX);
+    w.int64(b"secs_running", seconds);
+    w.int64(b"microsecs_running", micros);
+    w.string(b"op", kind(operation.spec.name));
+    w.string(b"ns", &namespace(command));
+    w.document(b"command", command);
+    w.end(entry);
+}
+
+/// What servers call the kind of an operation.
+fn kind(command: &str) -> &'static str {
+    match command {
+        "find" => "query",
+        "getMore" => "getmore",
+        "insert" => "insert",
+        "update" => "update",
+        "delete" => "remove",
+        _ => "command",
+    }
+}
+
+fn namespace(command: Document<'_>) -> String {
+    let database = command
+        .find("$db")
+        .and_then(|db| db.as_str())
+        .unwrap_or_default();
+    let collection = command
+        .find("collection")
+        .or(command.first())
+        .and_then(|first| first.as_str().map(str::to_owned))
+        .unwrap_or_else(|| "$cmd".to_owned());
+    format!("{database}.{collection}")
+}

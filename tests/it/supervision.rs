@@ -1,0 +1,135 @@
+//! An app looks after its own operations and sessions: `currentOp`, `killOp`, `killAllSessions`.
+
+use bson::{Document, Uuid, doc};
+use mdb_tests::{RawClient, TestProxy, cursor_id, eventually, shared};
+
+async fn world() -> TestProxy {
+    TestProxy::start(shared().await, &["alice", "bob"]).await
+}
+
+async fn in_progress(client: &mut RawClient) -> Vec<Document> {
+    let reply = client.ok(&doc! {"currentOp": 1, "$db": "admin"}).await;
+    let operations = reply.get_array("inprog").unwrap();
+    let operations = operations.iter().map(|o| o.as_document().unwrap().clone());
+    operations.collect()
+}
+
+/// A command of alice that waits for the lock of her open transaction, its `opid`, and the client that holds the lock.
+async fn waiting(
+    proxy: &TestProxy,
+    db: &str,
+) -> (tokio::task::JoinHandle<Document>, i32, RawClient) {
+    let mut holder = proxy.raw("alice").await;
+    holder
+        .ok(&doc! {"create": "log", "capped": true, "size": 4096, "$db": db})
+        .await;
+    let begin = doc! {
+        "find": "log", "lsid": lsid(9), "txnNumber": 1_i64, "autocommit": false, "startTransaction": true,
+        "$db": db,
+    };
+    holder.ok(&begin).await;
+    let mut alice = proxy.raw("alice").await;
+    let drop = doc! {"drop": "log", "$db": db};
+    let task = tokio::spawn(async move { alice.command(&drop).await });
+    let opid = eventually("the operation", async || {
+        let found = in_progress(&mut holder).await;
+        let shown = |o: &&Document| o.get_document("command").unwrap().contains_key("drop");
+        let found = found.iter().find(shown)?;
+        assert_eq!(found.get_str("ns").unwrap(), format!("{db}.log"));
+        Some(found.get_i32("opid").unwrap())
+    })
+    .await;
+    (task, opid, holder)
+}
+
+#[tokio::test]
+async fn operations_are_seen_and_ended_by_their_own_app_only() {
+    let proxy = world().await;
+    let (task, opid, _holder) = waiting(&proxy, proxy.database_name()).await;
+    let mut bob = proxy.raw("bob").await;
+    let kill = doc! {"killOp": 1, "op": opid, "$db": "admin"};
+    for client in [&mut bob, &mut proxy.raw("alice-read").await] {
+        let seen = in_progress(client).await;
+        assert_eq!(seen.len(), 1, "{seen:?}");
+        assert!(
+            seen[0]
+                .get_document("command")
+                .unwrap()
+                .contains_key("currentOp")
+        );
+        let reply = client.ok(&kill).await;
+        assert_eq!(reply.get_str("info").unwrap(), "attempting to kill op");
+    }
+    let mut alice = proxy.raw("alice").await;
+    let seen = in_progress(&mut alice).await;
+    assert!(
+        seen.iter().any(|o| o.get_i32("opid").unwrap() == opid),
+        "{seen:?}"
+    );
+    assert!(!task.is_finished());
+    // It may have been seen before it had reached the server.
+    let ended = eventually("the end", async || {
+        alice.ok(&kill).await;
+        task.is_finished().then_some(())
+    });
+    ended.await;
+    let reply = task.await.unwrap();
+    assert_eq!(reply.get_i32("code").unwrap(), 11601, "{reply}");
+    assert_eq!(
+        alice
+            .fails(&doc! {"killOp": 1, "op": opid, "$db": "test"})
+            .await,
+        13
+    );
+    assert_eq!(
+        alice
+            .fails(&doc! {"killOp": 1, "op": "x", "$db": "admin"})
+            .await,
+        14
+    );
+}
+
+fn lsid(byte: u8) -> Document {
+    doc! {"id": Uuid::from_bytes([byte; 16])}
+}
+
+#[tokio::test]
+async fn all_sessions_are_those_of_the_app() {
+    let proxy = world().await;
+    let db = proxy.database_name();
+    let (mut alice, mut bob) = (proxy.raw("alice").await, proxy.raw("bob").await);
+    let mut cursors = Vec::new();
+    for client in [&mut alice, &mut bob] {
+        let documents: Vec<Document> = (0..5).map(|_| doc! {"x": 1}).collect();
+        client
+            .ok(&doc! {"insert": "c", "documents": documents, "$db": db})
+            .await;
+        let find = doc! {"find": "c", "batchSize": 1, "lsid": lsid(1), "$db": db};
+        cursors.push(cursor_id(&client.ok(&find).await));
+        let begin = doc! {
+            "insert": "c", "documents": [{"x": 2}], "lsid": lsid(2), "txnNumber": 1_i64,
+            "autocommit": false, "startTransaction": true, "$db": db,
+        };
+        client.ok(&begin).await;
+    }
+    let mut other = proxy.raw("alice").await;
+    let kill =
+        doc! {"killAllSessions": [{"user": proxy.slug("bob"), "db": "admin"}], "$db": "admin"};
+    assert_eq!(other.fails(&kill).await, 13);
+    other
+        .ok(&doc! {"killAllSessions": [], "$db": "admin"})
+        .await;
+    let commit = doc! {
+        "commitTransaction": 1, "lsid": lsid(2), "txnNumber": 1_i64, "autocommit": false, "$db": "admin",
+    };
+    let more = |id: i64| doc! {"getMore": id, "collection": "c", "lsid": lsid(1), "$db": db};
+    assert_eq!(alice.fails(&more(cursors[0])).await, 43);
+    assert_eq!(alice.fails(&commit).await, 251);
+    bob.ok(&more(cursors[1])).await;
+    bob.ok(&commit).await;
+    let again = doc! {"find": "c", "batchSize": 1, "lsid": lsid(3), "$db": db};
+    let id = cursor_id(&alice.ok(&again).await);
+    other.ok(&doc! {"killSessions": [], "$db": "admin"}).await;
+    let more = doc! {"getMore": id, "collection": "c", "lsid": lsid(3), "$db": db};
+    assert_eq!(alice.fails(&more).await, 43);
+}
