@@ -7,6 +7,7 @@ mod bulk;
 mod canary;
 mod catalog;
 mod collation;
+mod coverage;
 mod crud;
 mod cursors;
 mod dedicated;

@@ -1,5 +1,11 @@
 //! The fields that commands and statements may have, and what is done with each. A field without a row is refused.
 
+use mdb_wire::Element;
+
+use crate::commands::CommandSpec;
+use crate::refusal::Refusal;
+use crate::versions::{FIRST_RELEASE, Release, V5_0, V6_0, V7_0, V8_0, V8_1, V8_2, Versions};
+
 /// One field of a command or statement.
 #[derive(Debug, Clone, Copy)]
 pub struct Argument {
@@ -7,6 +13,22 @@ pub struct Argument {
     pub name: &'static str,
     /// What is done with it.
     pub take: Take,
+    /// Servers that take it.
+    pub versions: Versions,
+    /// The release of this program since which the row is as it is.
+    pub since: &'static str,
+}
+
+impl Argument {
+    const fn from(mut self, first: Release) -> Self {
+        self.versions = Versions::from(first);
+        self
+    }
+
+    const fn until(mut self, last: Release) -> Self {
+        self.versions = self.versions.until(last);
+        self
+    }
 }
 
 /// What is done with a field.
@@ -56,17 +78,40 @@ pub enum Take {
     QueryOptions,
     /// Read by the rule itself, which writes it.
     Own,
-    /// Copied where the collection is the app's own, refused on a shared one: why.
+    /// Copied where the collection is the app's own, refused with 72 on a shared one: why.
     Unshared(&'static str),
-    /// Never: why not.
+    /// Never, with 72: why not.
     Refuse(&'static str),
+    /// Never, with 40415 as from a server that does not have it: why not.
+    Withhold(&'static str),
 }
 
 const fn arg(name: &'static str, take: Take) -> Argument {
-    Argument { name, take }
+    Argument {
+        name,
+        take,
+        versions: Versions::ALL,
+        since: FIRST_RELEASE,
+    }
+}
+
+const fn withhold(name: &'static str, why: &'static str) -> Argument {
+    arg(name, Take::Withhold(why))
 }
 
 const PASS: Take = Take::Pass;
+
+const BETWEEN_SERVERS: &str = "only servers say it to each other";
+const OTHER_USER: &str = "it speaks in another user's name";
+const CLOCK: &str = "it would move a clock of the whole deployment";
+const UUID: &str = "it names the physical collection, which is shared with other apps";
+const RECORDS: &str = "record ids count the inserts of all apps";
+const ENCRYPTION: &str = "it names physical collections; queryable encryption is not available";
+const BUCKETS: &str = "it reads or writes how a time-series collection is stored";
+const OPLOG: &str = "it is for reading the oplog";
+const STATISTICS: &str = "it asks for statistics of the server";
+const DEPRECATED: &str = "servers ignore it or took it out";
+const CONSTANTS: &str = "only servers set it; use let";
 
 /// Fields that every forwarded command may have.
 pub static GENERIC: &[Argument] = &[
@@ -87,9 +132,31 @@ pub static GENERIC: &[Argument] = &[
     arg("writeConcern", Take::WriteConcern),
     arg("maxTimeMS", PASS),
     arg("comment", PASS),
-    arg("apiVersion", PASS),
-    arg("apiStrict", PASS),
-    arg("apiDeprecationErrors", PASS),
+    arg("apiVersion", PASS).from(V5_0),
+    arg("apiStrict", PASS).from(V5_0),
+    arg("apiDeprecationErrors", PASS).from(V5_0),
+    withhold("$audit", OTHER_USER),
+    withhold("$tenant", OTHER_USER).from(V6_0),
+    withhold("$client", BETWEEN_SERVERS),
+    withhold("$configServerState", CLOCK),
+    withhold("$configTime", CLOCK).from(V5_0),
+    withhold("$topologyTime", CLOCK).from(V5_0),
+    withhold("$oplogQueryData", OPLOG),
+    withhold("$replData", BETWEEN_SERVERS),
+    withhold("shardVersion", BETWEEN_SERVERS),
+    withhold("databaseVersion", BETWEEN_SERVERS),
+    withhold("coordinator", BETWEEN_SERVERS),
+    withhold("txnRetryCounter", BETWEEN_SERVERS).from(V6_0),
+    withhold("clientOperationKey", BETWEEN_SERVERS).from(V5_0),
+    withhold("maxTimeMSOpOnly", BETWEEN_SERVERS).from(V5_0),
+    withhold("mayBypassWriteBlocking", BETWEEN_SERVERS).from(V6_0),
+    withhold("allowImplicitCollectionCreation", BETWEEN_SERVERS),
+    withhold("tracking_info", BETWEEN_SERVERS),
+    withhold("expectPrefix", BETWEEN_SERVERS).from(V7_0),
+    withhold("requestGossipRoutingCache", BETWEEN_SERVERS).from(V8_0),
+    withhold("versionContext", BETWEEN_SERVERS).from(V8_1),
+    withhold("$traceCtx", BETWEEN_SERVERS).from(V8_2),
+    withhold("rawData", BUCKETS).from(V8_1),
 ];
 
 /// `find`.
@@ -116,11 +183,34 @@ pub(crate) static FIND: &[Argument] = &[
     arg("allowDiskUse", PASS),
     arg("oplogReplay", Take::Drop),
     arg("collation", Take::Collation),
-    arg("let", Take::Let),
+    arg("let", Take::Let).from(V5_0),
+    withhold(
+        "ntoreturn",
+        "it belongs to the protocol before OP_MSG; use limit and batchSize",
+    ),
+    withhold("options", DEPRECATED).from(V5_0),
+    withhold("term", OPLOG),
+    withhold("readOnce", BETWEEN_SERVERS),
+    withhold("allowSpeculativeMajorityRead", OPLOG),
+    withhold("$_requestResumeToken", RECORDS),
+    withhold("$_resumeAfter", RECORDS),
+    withhold("$_startAt", RECORDS).from(V8_0),
+    withhold("runtimeConstants", CONSTANTS),
+    withhold("collectionUUID", UUID).from(V6_0),
+    withhold("encryptionInformation", ENCRYPTION).from(V6_0),
+    withhold("includeQueryStatsMetrics", STATISTICS).from(V8_0),
+    withhold("querySettings", "settings of queries are the server's").from(V8_0),
+    withhold("originalQueryShapeHash", BETWEEN_SERVERS).from(V8_2),
 ];
 
 /// `getMore`.
-pub(crate) static GET_MORE: &[Argument] = &[arg("collection", Take::Own), arg("batchSize", PASS)];
+pub(crate) static GET_MORE: &[Argument] = &[
+    arg("collection", Take::Own),
+    arg("batchSize", PASS),
+    withhold("term", OPLOG),
+    withhold("lastKnownCommittedOpTime", OPLOG),
+    withhold("includeQueryStatsMetrics", STATISTICS).from(V8_0),
+];
 
 /// `killCursors`.
 pub(crate) static KILL_CURSORS: &[Argument] = &[arg("cursors", Take::Own)];
@@ -143,8 +233,34 @@ pub(crate) static AGGREGATE: &[Argument] = &[
     arg("allowDiskUse", PASS),
     arg("hint", Take::Hint),
     arg("collation", Take::Collation),
-    arg("let", Take::Let),
+    arg("let", Take::Let).from(V5_0),
     arg("bypassDocumentValidation", Take::Drop),
+    withhold("needsMerge", BETWEEN_SERVERS),
+    withhold("fromMongos", BETWEEN_SERVERS),
+    withhold("fromRouter", BETWEEN_SERVERS).from(V8_1),
+    withhold("exchange", BETWEEN_SERVERS),
+    withhold("runtimeConstants", CONSTANTS),
+    withhold("isMapReduceCommand", BETWEEN_SERVERS),
+    withhold("use44SortKeys", BETWEEN_SERVERS).until(V5_0),
+    withhold("useNewUpsert", BETWEEN_SERVERS).until(V5_0),
+    withhold("collectionUUID", UUID).from(V6_0),
+    withhold("encryptionInformation", ENCRYPTION).from(V6_0),
+    withhold("$_requestReshardingResumeToken", OPLOG).from(V5_0),
+    withhold("$_passthroughToShard", BETWEEN_SERVERS).from(V6_0),
+    withhold("$_generateV2ResumeTokens", BETWEEN_SERVERS).from(V6_0),
+    withhold(
+        "$_externalDataSources",
+        "it reads files and pipes of the server",
+    )
+    .from(V7_0),
+    withhold("$_isClusterQueryWithoutShardKeyCmd", BETWEEN_SERVERS).from(V7_0),
+    withhold("$_requestResumeToken", RECORDS).from(V8_0),
+    withhold("$_resumeAfter", RECORDS).from(V8_0),
+    withhold("$_startAt", RECORDS).from(V8_0),
+    withhold("includeQueryStatsMetrics", STATISTICS).from(V8_0),
+    withhold("querySettings", "settings of queries are the server's").from(V8_0),
+    withhold("isHybridSearch", BETWEEN_SERVERS).from(V8_1),
+    withhold("originalQueryShapeHash", BETWEEN_SERVERS).from(V8_2),
 ];
 
 /// `count`.
@@ -155,14 +271,19 @@ pub(crate) static COUNT: &[Argument] = &[
     arg("hint", Take::Hint),
     arg("fields", Take::Drop),
     arg("collation", Take::Collation),
+    withhold("collectionUUID", UUID).from(V7_0),
+    withhold("encryptionInformation", ENCRYPTION).from(V6_0),
+    withhold("includeQueryStatsMetrics", STATISTICS).from(V8_1),
 ];
 
 /// `distinct`.
 pub(crate) static DISTINCT: &[Argument] = &[
     arg("key", Take::Key),
     arg("query", Take::Filter),
-    arg("hint", Take::Hint),
+    arg("hint", Take::Hint).from(V8_0),
     arg("collation", Take::Collation),
+    withhold("collectionUUID", UUID).from(V7_0),
+    withhold("includeQueryStatsMetrics", STATISTICS).from(V8_1),
 ];
 
 /// `insert`.
@@ -170,18 +291,29 @@ pub(crate) static INSERT: &[Argument] = &[
     arg("documents", Take::Documents),
     arg("ordered", PASS),
     arg("bypassDocumentValidation", Take::Drop),
+    arg("bypassEmptyTsReplacement", PASS).from(V8_0),
+    withhold("collectionUUID", UUID).from(V6_0),
+    withhold("encryptionInformation", ENCRYPTION).from(V6_0),
+    withhold("isTimeseriesNamespace", BUCKETS).from(V5_0),
 ];
 
 /// `update`.
 pub(crate) static UPDATE: &[Argument] = &[
     arg("updates", Take::Updates),
     arg("ordered", PASS),
-    arg("let", Take::Let),
+    arg("let", Take::Let).from(V5_0),
     arg("bypassDocumentValidation", Take::Drop),
+    arg("bypassEmptyTsReplacement", PASS).from(V8_0),
+    withhold("runtimeConstants", CONSTANTS),
+    withhold("collectionUUID", UUID).from(V6_0),
+    withhold("encryptionInformation", ENCRYPTION).from(V6_0),
+    withhold("isTimeseriesNamespace", BUCKETS).from(V5_0),
+    withhold("$_originalQuery", BETWEEN_SERVERS).from(V7_0),
+    withhold("$_originalCollation", BETWEEN_SERVERS).from(V7_0),
 ];
 
 /// A statement of `update`.
-pub(crate) static UPDATE_STATEMENT: &[Argument] = &[
+pub static UPDATE_STATEMENT: &[Argument] = &[
     arg("q", Take::Filter),
     arg("u", Take::Update),
     arg("c", Take::Let),
@@ -190,22 +322,42 @@ pub(crate) static UPDATE_STATEMENT: &[Argument] = &[
     arg("arrayFilters", Take::ArrayFilters),
     arg("collation", Take::Collation),
     arg("hint", Take::Hint),
-    arg("sort", Take::Sort),
+    arg("sort", Take::Sort).from(V8_0),
+    withhold(
+        "upsertSupplied",
+        "it writes a document past the proxy's stamp; use $setOnInsert",
+    ),
+    withhold("sampleId", BETWEEN_SERVERS).from(V7_0),
+    withhold(
+        "$_allowShardKeyUpdatesWithoutFullShardKeyInQuery",
+        BETWEEN_SERVERS,
+    )
+    .from(V7_0),
+    withhold("includeQueryStatsMetricsForOpIndex", STATISTICS).from(V8_2),
 ];
 
 /// `delete`.
 pub(crate) static DELETE: &[Argument] = &[
     arg("deletes", Take::Deletes),
     arg("ordered", PASS),
-    arg("let", Take::Let),
+    arg("let", Take::Let).from(V5_0),
+    arg("bypassDocumentValidation", Take::Drop),
+    withhold("runtimeConstants", CONSTANTS).from(V5_0),
+    withhold("collectionUUID", UUID).from(V6_0),
+    withhold("encryptionInformation", ENCRYPTION).from(V6_0),
+    withhold("isTimeseriesNamespace", BUCKETS).from(V5_0),
+    withhold("$_originalQuery", BETWEEN_SERVERS).from(V7_0),
+    withhold("$_originalCollation", BETWEEN_SERVERS).from(V7_0),
 ];
 
 /// A statement of `delete`.
-pub(crate) static DELETE_STATEMENT: &[Argument] = &[
+pub static DELETE_STATEMENT: &[Argument] = &[
     arg("q", Take::Filter),
     arg("limit", PASS),
     arg("collation", Take::Collation),
     arg("hint", Take::Hint),
+    withhold("sampleId", BETWEEN_SERVERS).from(V7_0),
+    withhold("includeQueryStatsMetricsForOpIndex", STATISTICS).from(V8_2),
 ];
 
 /// `findAndModify`.
@@ -220,15 +372,24 @@ pub(crate) static FIND_AND_MODIFY: &[Argument] = &[
     arg("arrayFilters", Take::ArrayFilters),
     arg("collation", Take::Collation),
     arg("hint", Take::Hint),
-    arg("let", Take::Let),
+    arg("let", Take::Let).from(V5_0),
     arg("bypassDocumentValidation", Take::Drop),
+    arg("bypassEmptyTsReplacement", PASS).from(V8_0),
+    withhold("runtimeConstants", CONSTANTS),
+    withhold("collectionUUID", UUID).from(V7_0),
+    withhold("encryptionInformation", ENCRYPTION).from(V6_0),
+    withhold("isTimeseriesNamespace", BUCKETS).from(V7_0),
+    withhold("sampleId", BETWEEN_SERVERS).from(V7_0),
 ];
 
 /// `explain`.
 pub(crate) static EXPLAIN: &[Argument] = &[arg("verbosity", PASS)];
 
-/// `commitTransaction` and `abortTransaction`.
-pub(crate) static TRANSACTION: &[Argument] = &[];
+/// `abortTransaction`.
+pub(crate) static ABORT_TRANSACTION: &[Argument] = &[];
+
+/// `commitTransaction`.
+pub(crate) static COMMIT_TRANSACTION: &[Argument] = &[withhold("commitTimestamp", BETWEEN_SERVERS)];
 
 /// `listCollections`.
 pub(crate) static LIST_COLLECTIONS: &[Argument] = &[
@@ -236,6 +397,7 @@ pub(crate) static LIST_COLLECTIONS: &[Argument] = &[
     arg("nameOnly", Take::Own),
     arg("authorizedCollections", Take::Drop),
     arg("cursor", Take::Drop),
+    withhold("includePendingDrops", "dropped collections are not kept"),
 ];
 
 /// `listDatabases`.
@@ -257,35 +419,88 @@ pub(crate) static CREATE: &[Argument] = &[
     arg("validator", Take::Own),
     arg("validationLevel", Take::Own),
     arg("validationAction", Take::Own),
-    arg("timeseries", Take::Own),
-    arg("expireAfterSeconds", Take::Own),
-    arg("clusteredIndex", Take::Own),
-    arg("changeStreamPreAndPostImages", Take::Own),
+    arg("timeseries", Take::Own).from(V5_0),
+    arg("expireAfterSeconds", Take::Own).from(V5_0),
+    arg("clusteredIndex", Take::Own).from(V6_0),
+    arg("changeStreamPreAndPostImages", Take::Own).from(V6_0),
     arg("storageEngine", Take::Own),
     arg("indexOptionDefaults", Take::Own),
     arg("idIndex", Take::Own),
-    arg("encryptedFields", Take::Own),
+    arg("encryptedFields", Take::Own).from(V6_0),
     arg("flags", Take::Own),
     arg("temp", Take::Own),
+    withhold("recordPreImages", "it binds every app of the collection").until(V6_0),
+    withhold(
+        "recordIdsReplicated",
+        "it binds every app of the collection",
+    )
+    .from(V8_0),
 ];
 
-/// `drop` and `dropDatabase`.
-pub(crate) static DROP: &[Argument] = &[];
+/// `drop`.
+pub(crate) static DROP: &[Argument] = &[withhold("collectionUUID", UUID).from(V6_0)];
+
+/// `dropDatabase`.
+pub(crate) static DROP_DATABASE: &[Argument] = &[];
 
 /// `createIndexes`.
 pub(crate) static CREATE_INDEXES: &[Argument] = &[
     arg("indexes", Take::Own),
     arg("commitQuorum", PASS),
     arg("ignoreUnknownIndexOptions", Take::Own),
+    withhold("collectionUUID", UUID).from(V6_0),
+    withhold("isTimeseriesNamespace", BUCKETS).from(V5_0),
 ];
 
 /// `listIndexes`.
-pub(crate) static LIST_INDEXES: &[Argument] = &[arg("cursor", Take::Drop)];
+pub(crate) static LIST_INDEXES: &[Argument] = &[
+    arg("cursor", Take::Drop),
+    withhold("includeBuildUUIDs", "builds of indexes are the server's"),
+    withhold(
+        "includeIndexBuildInfo",
+        "builds of indexes are the server's",
+    )
+    .from(V6_0),
+    withhold("isTimeseriesNamespace", BUCKETS).from(V5_0),
+];
 
 /// `dropIndexes`.
-pub(crate) static DROP_INDEXES: &[Argument] = &[arg("index", Take::Own)];
+pub(crate) static DROP_INDEXES: &[Argument] = &[
+    arg("index", Take::Own),
+    withhold("collectionUUID", UUID).from(V6_0),
+    withhold("isTimeseriesNamespace", BUCKETS).from(V5_0),
+];
 
 /// The row of a field.
 pub(crate) fn look_up(table: &'static [Argument], name: &[u8]) -> Option<&'static Argument> {
     table.iter().find(|a| a.name.as_bytes() == name)
+}
+
+/// What was found of a field, unless there is no row or the row refuses it.
+///
+/// # Errors
+/// 40415 without a row or where the row withholds it, 72 where the row refuses it.
+pub(crate) fn served(
+    spec: &CommandSpec,
+    found: Option<&'static Argument>,
+    element: &Element<'_>,
+) -> Result<&'static Argument, Refusal> {
+    let refused = match found {
+        Some(argument) => match argument.take {
+            Take::Refuse(why) => return Err(unavailable(argument.name, why)),
+            Take::Withhold(why) => format!("not available to apps: {why}"),
+            _ => return Ok(argument),
+        },
+        None => "an unknown field or not available to apps".to_owned(),
+    };
+    Err(Refusal::unknown_field(format!(
+        "BSON field '{}.{}' is {refused}",
+        spec.name,
+        element.name()
+    )))
+}
+
+/// The reply to an option that an app may ask for and cannot have.
+pub(crate) fn unavailable(name: &str, why: &str) -> Refusal {
+    Refusal::invalid_options(format!("option '{name}' is not available: {why}"))
 }

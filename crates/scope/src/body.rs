@@ -212,14 +212,12 @@ impl<'a, 'f> Body<'a, 'f> {
             | Take::Own
             | Take::Session
             | Take::ReadPreference
-            | Take::QueryOptions => {}
+            | Take::QueryOptions
+            // Were refused when the row was looked up.
+            | Take::Refuse(_)
+            | Take::Withhold(_) => {}
             Take::Unshared(_) if !self.is_shared() => w.element(element),
-            Take::Refuse(why) | Take::Unshared(why) => {
-                return Err(Refusal::invalid_options(format!(
-                    "option '{}' is not available: {why}",
-                    argument.name
-                )));
-            }
+            Take::Unshared(why) => return Err(arguments::unavailable(argument.name, why)),
         }
         Ok(None)
     }
@@ -319,15 +317,9 @@ impl<'a> Prelude<'a> {
 
 /// The row of a field in the command's own table or the generic one.
 fn row(spec: &'static CommandSpec, element: &Element<'_>) -> Result<&'static Argument, Refusal> {
-    arguments::look_up(spec.arguments, element.key)
-        .or_else(|| arguments::look_up(arguments::GENERIC, element.key))
-        .ok_or_else(|| {
-            Refusal::unknown_field(format!(
-                "BSON field '{}.{}' is an unknown field or not available to apps",
-                spec.name,
-                element.name()
-            ))
-        })
+    let argument = arguments::look_up(spec.arguments, element.key)
+        .or_else(|| arguments::look_up(arguments::GENERIC, element.key));
+    arguments::served(spec, argument, element)
 }
 
 /// Checks that every field of a command has a row, for commands that are not walked here.

@@ -4,9 +4,11 @@ use crate::arguments::Argument;
 use crate::refusal::Refusal;
 
 mod refused;
+mod servers;
 mod table;
 
-pub use refused::REFUSED;
+pub use refused::{REFUSED, RefusedGroup};
+pub use servers::{DATED, Dated, servers_of, since};
 pub use table::COMMANDS;
 
 /// What a command needs from the roles of a credential.
@@ -235,6 +237,21 @@ mod tests {
         let all = names.len();
         names.dedup();
         assert_eq!(names.len(), all);
+    }
+
+    #[test]
+    fn every_name_that_not_every_mongod_has_is_one_of_a_row() {
+        let rows: Vec<&str> = COMMANDS
+            .iter()
+            .flat_map(|row| row.aliases.iter().copied().chain([row.name]))
+            .chain(REFUSED.iter().flat_map(RefusedGroup::rows))
+            .collect();
+        let mut seen = Vec::new();
+        for name in DATED.iter().flat_map(|dated| dated.names) {
+            assert!(rows.contains(name), "{name} has no row");
+            assert!(!seen.contains(name), "{name} stands twice");
+            seen.push(*name);
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use mdb_wire::{Document, Element, Kind, Writer};
 
-use crate::operators::{EXPRESSIONS, META, SYSTEM_VARIABLES, has};
+use crate::operators::{self, EXPRESSIONS, META, SYSTEM_VARIABLES, has};
 use crate::refusal::Refusal;
 use crate::scope::no_repeats;
 use crate::sight::Sight;
@@ -101,25 +101,22 @@ fn operator(sight: Sight<'_>, w: &mut Writer, element: &Element<'_>) -> Result<(
 }
 
 fn unknown(element: &Element<'_>) -> Refusal {
-    match element.key {
-        b"$function" | b"$accumulator" | b"$where" => Refusal::invalid_pipeline_operator(format!(
-            "{} is not allowed: server-side JavaScript is shared by all apps; use aggregation expressions instead",
-            element.name()
-        )),
-        _ => Refusal::invalid_pipeline_operator(format!(
-            "Unrecognized expression '{}'",
-            element.name()
-        )),
-    }
+    let name = element.name();
+    Refusal::invalid_pipeline_operator(match operators::why(EXPRESSIONS, element.key) {
+        Some(why) => format!("{name} is not allowed: {why}"),
+        None => format!("Unrecognized expression '{name}'"),
+    })
 }
 
 /// Checks the argument of `$meta`.
 pub(crate) fn meta(element: &Element<'_>) -> Result<(), Refusal> {
     match element.as_string() {
         Some(name) if has(META, name) => Ok(()),
-        _ => Err(Refusal::bad_value(format!(
-            "$meta argument not available: {}",
-            element.as_str().unwrap_or("not a string")
+        name => Err(Refusal::bad_value(format!(
+            "$meta argument not available: {}{}",
+            element.as_str().unwrap_or("not a string"),
+            name.and_then(|name| operators::why(META, name))
+                .map_or(String::new(), |why| format!(": {why}")),
         ))),
     }
 }
@@ -134,7 +131,8 @@ fn variables(element: &Element<'_>) -> Result<(), Refusal> {
         b"vars" => argument
             .as_document()
             .is_some_and(|vars| vars.find("CURRENT").is_some()),
-        b"as" => is_current(&argument),
+        // `valueAs` and `arrayIndexAs` came with 8.3.
+        b"as" | b"valueAs" | b"arrayIndexAs" => is_current(&argument),
         _ => false,
     });
     if rebinds {
@@ -212,10 +210,13 @@ fn variable(
     let name = path.split(|&c| c == b'.').next().unwrap_or_default();
     let is_own = name.first().is_some_and(|c| !c.is_ascii_uppercase());
     if !is_own && !has(SYSTEM_VARIABLES, name) {
-        return Err(Refusal::bad_value(format!(
-            "Use of undefined or unavailable variable: {}",
-            String::from_utf8_lossy(name)
-        )));
+        let shown = String::from_utf8_lossy(name);
+        return Err(Refusal::bad_value(
+            match operators::why(SYSTEM_VARIABLES, name) {
+                Some(why) => format!("variable {shown} is not available: {why}"),
+                None => format!("Use of undefined or unavailable variable: {shown}"),
+            },
+        ));
     }
     let whole = after_component(path, b"ROOT").or_else(|| after_component(path, b"CURRENT"));
     match whole {

@@ -3,7 +3,7 @@
 use mdb_wire::{Document, Element, Writer};
 
 use crate::expression;
-use crate::operators::{FILTER_FIELD, FILTER_TOP, has};
+use crate::operators::{self, FILTER_FIELD, FILTER_TOP, GEOMETRY, Operator, TEXT, has};
 use crate::refusal::Refusal;
 use crate::scope::no_repeats;
 use crate::sight::Sight;
@@ -59,7 +59,7 @@ fn is_own_condition(sight: Sight<'_>, element: &Element<'_>) -> bool {
 
 fn top_level(sight: Sight<'_>, w: &mut Writer, element: &Element<'_>) -> Result<(), Refusal> {
     if !has(FILTER_TOP, element.key) {
-        return Err(unknown(element));
+        return Err(unknown(FILTER_TOP, "unknown top level operator", element));
     }
     match element.key {
         b"$and" | b"$or" | b"$nor" => {
@@ -78,9 +78,32 @@ fn top_level(sight: Sight<'_>, w: &mut Writer, element: &Element<'_>) -> Result<
             schema(sight, element)?;
             w.element(element);
         }
+        b"$text" => {
+            members(TEXT, element)?;
+            w.element(element);
+        }
         _ => w.element(element),
     }
     Ok(())
+}
+
+/// Checks the members of `$text` or of a geometry. A point may be an object of any two names.
+fn members(table: &'static [Operator], element: &Element<'_>) -> Result<(), Refusal> {
+    let Some(document) = element.as_document() else {
+        return Ok(());
+    };
+    no_repeats(document, "an operator")?;
+    let unknown = document
+        .elements()
+        .find(|member| member.key.first() == Some(&b'$') && !has(table, member.key));
+    match unknown {
+        None => Ok(()),
+        Some(member) => Err(Refusal::bad_value(format!(
+            "unknown member of {}: {}",
+            element.name(),
+            member.name()
+        ))),
+    }
 }
 
 fn branches<'a>(element: &Element<'a>) -> Result<Document<'a>, Refusal> {
@@ -95,13 +118,12 @@ fn branch_filter<'a>(branch: &Element<'a>) -> Result<Document<'a>, Refusal> {
         .ok_or_else(|| Refusal::bad_value("$or/$and/$nor entries need to be full objects"))
 }
 
-fn unknown(element: &Element<'_>) -> Refusal {
-    if element.key == b"$where" {
-        return Refusal::bad_value(
-            "$where is not allowed: server-side JavaScript is shared by all apps; use $expr instead",
-        );
-    }
-    Refusal::bad_value(format!("unknown top level operator: {}", element.name()))
+fn unknown(table: &'static [Operator], what: &str, element: &Element<'_>) -> Refusal {
+    let name = element.name();
+    Refusal::bad_value(match operators::why(table, element.key) {
+        Some(why) => format!("{name} is not allowed: {why}"),
+        None => format!("{what}: {name}"),
+    })
 }
 
 /// Checks the value of a path: a literal, or operators with a row each.
@@ -124,12 +146,12 @@ fn predicate(element: &Element<'_>) -> Result<(), Refusal> {
 
 fn field_operator(operator: &Element<'_>) -> Result<(), Refusal> {
     if !has(FILTER_FIELD, operator.key) {
-        return Err(Refusal::bad_value(format!(
-            "unknown operator: {}",
-            operator.name()
-        )));
+        return Err(unknown(FILTER_FIELD, "unknown operator", operator));
     }
     match operator.key {
+        b"$geoWithin" | b"$geoIntersects" | b"$within" | b"$near" | b"$nearSphere" => {
+            members(GEOMETRY, operator)
+        }
         b"$not" => predicate(operator),
         b"$elemMatch" => element_match(operator),
         b"$all" => operator.as_array().map_or(Ok(()), |values| {
@@ -198,7 +220,7 @@ fn schema(sight: Sight<'_>, element: &Element<'_>) -> Result<(), Refusal> {
                 }
                 false
             }
-            key => has(SCHEMA_OBSERVERS, key),
+            key => SCHEMA_OBSERVERS.iter().any(|k| k.as_bytes() == key),
         };
         if names_field {
             return Err(Refusal::bad_value(format!(

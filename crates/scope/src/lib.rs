@@ -50,12 +50,14 @@ mod statements;
 mod text;
 mod update;
 pub mod verify;
+mod versions;
 
 pub use app::{AppId, SLUG_BYTES_MAX, SlugError};
 pub use apply::{check_catalog_command, cursor_ids, cursor_not_found, required_action};
-pub use arguments::{Argument, GENERIC, Take};
+pub use arguments::{Argument, DELETE_STATEMENT, GENERIC, Take, UPDATE_STATEMENT};
 pub use commands::{
-    Action, COMMANDS, Catalog, CommandSpec, Denial, Duty, Local, REFUSED, Rule, look_up,
+    Action, COMMANDS, Catalog, CommandSpec, DATED, Dated, Denial, Duty, Local, REFUSED,
+    RefusedGroup, Rule, look_up, servers_of, since,
 };
 pub use facts::{
     CollectionFacts, CursorFacts, Facts, ForeignCollection, Isolation, OwnIndex,
@@ -63,6 +65,10 @@ pub use facts::{
 };
 pub use index::dropped_indexes;
 pub use namespace::{NAMESPACE_BYTES_MAX, check_collection, check_namespace, collection_of};
+pub use operators::{
+    EXPRESSIONS, FILTER_FIELD, FILTER_TOP, GEOMETRY, META, Operator, OperatorDuty,
+    SYSTEM_VARIABLES, TEXT, UPDATE_MODIFIERS, UPDATE_OPERATORS,
+};
 pub use pipeline::foreign_collections;
 pub use refusal::{DATABASE_CASE, REFUSAL_CODES, Refusal};
 pub use reply::{Glance, Incident, ReplyView, STATE_CHANGE_CODES, glance};
@@ -72,3 +78,4 @@ pub use scoped::{
 };
 pub use session::SessionCipher;
 pub use stages::{STAGES, StageDuty, StageSpec};
+pub use versions::{Edition, FIRST_RELEASE, Release, V4_2, V4_4, V5_0, V6_0, V7_0, V8_0, Versions};

@@ -5,6 +5,9 @@ use mdb_wire::{Document, Element, Writer};
 use crate::refusal::Refusal;
 use crate::scope::no_repeats;
 use crate::sight::Sight;
+use crate::versions::{
+    Edition, FIRST_RELEASE, Release, V5_0, V6_0, V7_0, V8_0, V8_1, V8_2, V8_3, Versions,
+};
 use crate::{expression, filter, projection};
 
 /// What is done with a stage.
@@ -53,6 +56,24 @@ pub struct StageSpec {
     /// Whether an update may have it.
     pub in_update: bool,
     pub(crate) hoist: Hoist,
+    /// Servers that have it.
+    pub versions: Versions,
+    /// Where those servers have it.
+    pub edition: Edition,
+    /// The release of this program since which the row is as it is.
+    pub since: &'static str,
+}
+
+impl StageSpec {
+    const fn from(mut self, first: Release) -> Self {
+        self.versions = Versions::from(first);
+        self
+    }
+
+    const fn special(mut self) -> Self {
+        self.edition = Edition::Special;
+        self
+    }
 }
 
 const fn row(name: &'static str, duty: StageDuty, hoist: Hoist) -> StageSpec {
@@ -61,6 +82,9 @@ const fn row(name: &'static str, duty: StageDuty, hoist: Hoist) -> StageSpec {
         duty,
         in_update: false,
         hoist,
+        versions: Versions::ALL,
+        edition: Edition::Mongod,
+        since: FIRST_RELEASE,
     }
 }
 
@@ -70,6 +94,9 @@ const fn update_row(name: &'static str, hoist: Hoist) -> StageSpec {
         duty: StageDuty::Expressions,
         in_update: true,
         hoist,
+        versions: Versions::ALL,
+        edition: Edition::Mongod,
+        since: FIRST_RELEASE,
     }
 }
 
@@ -81,6 +108,7 @@ const WRITES: &str = "it writes past the app's own documents; read the result an
 const SERVER: &str = "it shows the state of the server, which the app does not own";
 const SEARCH: &str = "search indexes cannot be told apart by app; use $match with $text or $regex";
 const INTERNAL: &str = "it is internal to servers";
+const STREAMS: &str = "it is for stream processors";
 const STATISTICS: &str = "it counts the documents of all apps; use $count";
 const STREAM: &str = "events of other apps would pass; read the collection instead";
 
@@ -98,9 +126,9 @@ pub static STAGES: &[StageSpec] = &[
     row("$bucket", StageDuty::Expressions, Hoist::Reshaping),
     row("$bucketAuto", StageDuty::Expressions, Hoist::Reshaping),
     row("$redact", StageDuty::Expressions, Hoist::No),
-    row("$setWindowFields", StageDuty::Expressions, Hoist::No),
-    row("$densify", StageDuty::Expressions, Hoist::No),
-    row("$fill", StageDuty::Expressions, Hoist::No),
+    row("$setWindowFields", StageDuty::Expressions, Hoist::No).from(V5_0),
+    row("$densify", StageDuty::Expressions, Hoist::No).from(V6_0),
+    row("$fill", StageDuty::Expressions, Hoist::No).from(V6_0),
     update_row("$project", Hoist::No),
     update_row("$addFields", Hoist::No),
     update_row("$set", Hoist::No),
@@ -111,46 +139,96 @@ pub static STAGES: &[StageSpec] = &[
     row("$lookup", StageDuty::Lookup, Hoist::No),
     row("$graphLookup", StageDuty::GraphLookup, Hoist::No),
     row("$unionWith", StageDuty::UnionWith, Hoist::No),
-    row("$documents", StageDuty::Documents, Hoist::No),
+    row("$documents", StageDuty::Documents, Hoist::No).from(V6_0),
     refuse("$out", WRITES),
     refuse("$merge", WRITES),
     refuse("$geoNear", "use $match with $geoWithin, or find with $near"),
     refuse("$changeStream", STREAM),
-    refuse("$changeStreamSplitLargeEvent", STREAM),
+    refuse("$changeStreamSplitLargeEvent", STREAM).from(V7_0),
     refuse("$collStats", STATISTICS),
     refuse("$indexStats", STATISTICS),
     refuse("$planCacheStats", SERVER),
     refuse("$currentOp", SERVER),
     refuse("$listLocalSessions", SERVER),
     refuse("$listSessions", SERVER),
-    refuse("$listCatalog", SERVER),
-    refuse("$listClusterCatalog", SERVER),
-    refuse("$listSampledQueries", SERVER),
-    refuse("$queryStats", SERVER),
-    refuse("$querySettings", SERVER),
-    refuse("$operationMetrics", SERVER),
-    refuse("$shardedDataDistribution", SERVER),
+    refuse("$listCatalog", SERVER).from(V6_0),
+    refuse("$listClusterCatalog", SERVER).from(V8_1),
+    refuse("$listSampledQueries", SERVER).from(V7_0),
+    refuse("$queryStats", SERVER).from(V7_0),
+    refuse("$querySettings", SERVER).from(V8_0),
+    refuse("$operationMetrics", SERVER).from(V5_0),
+    refuse("$shardedDataDistribution", SERVER).from(V6_0),
     refuse("$listCachedAndActiveUsers", SERVER),
-    refuse("$listExtensions", SERVER),
-    refuse("$listMqlEntities", SERVER),
-    refuse("$listQueryKnobs", SERVER),
-    refuse("$backupCursor", SERVER),
-    refuse("$backupCursorExtend", SERVER),
-    refuse("$_backupFile", SERVER),
-    refuse("$listSearchIndexes", SEARCH),
-    refuse("$search", SEARCH),
-    refuse("$searchMeta", SEARCH),
-    refuse("$searchBeta", SEARCH),
-    refuse("$vectorSearch", SEARCH),
-    refuse("$rankFusion", SEARCH),
-    refuse("$scoreFusion", SEARCH),
-    refuse("$score", SEARCH),
+    refuse("$listExtensions", SERVER).from(V8_3),
+    refuse("$listMqlEntities", SERVER).from(V8_2),
+    refuse("$listQueryKnobs", SERVER).from(V8_3),
+    refuse("$backupCursor", SERVER).special(),
+    refuse("$backupCursorExtend", SERVER).special(),
+    refuse("$_backupFile", SERVER).special(),
+    refuse("$listSearchIndexes", SEARCH).special().from(V7_0),
+    refuse("$search", SEARCH).special(),
+    refuse("$searchMeta", SEARCH).special(),
+    refuse("$searchBeta", SEARCH).special(),
+    refuse("$vectorSearch", SEARCH).special().from(V7_0),
+    refuse("$rankFusion", SEARCH).from(V8_0),
+    refuse("$scoreFusion", SEARCH).from(V8_2),
+    refuse("$score", SEARCH).from(V8_2),
     refuse("$mergeCursors", INTERNAL),
-    refuse("$queue", INTERNAL),
-    refuse("$setVariableFromSubPipeline", INTERNAL),
-    refuse("$setMetadata", INTERNAL),
-    refuse("$unpackBucket", INTERNAL),
-    refuse("$_unpackBucket", INTERNAL),
+    refuse("$queue", INTERNAL).from(V6_0),
+    refuse("$setVariableFromSubPipeline", INTERNAL).from(V6_0),
+    refuse("$setMetadata", INTERNAL).from(V8_1),
+    refuse("$_unpackBucket", INTERNAL).from(V6_0),
+    // Written by servers into each other's pipelines
+    refuse("$_internalInhibitOptimization", INTERNAL),
+    refuse("$_internalSplitPipeline", INTERNAL),
+    refuse("$_internalUnpackBucket", INTERNAL).from(V5_0),
+    refuse("$_addReshardingResumeId", INTERNAL).from(V5_0),
+    refuse("$_internalConvertBucketIndexStats", INTERNAL).from(V5_0),
+    refuse("$_internalReshardingIterateTransaction", INTERNAL).from(V5_0),
+    refuse("$_internalReshardingOwnershipMatch", INTERNAL).from(V5_0),
+    refuse("$_internalSetWindowFields", INTERNAL).from(V5_0),
+    refuse("$_internalChangeStreamTransform", INTERNAL).from(V5_0),
+    refuse("$_internalChangeStreamCheckInvalidate", INTERNAL).from(V5_0),
+    refuse("$_internalChangeStreamCheckResumability", INTERNAL).from(V5_0),
+    refuse("$_internalChangeStreamCheckTopologyChange", INTERNAL).from(V5_0),
+    refuse("$_internalChangeStreamOplogMatch", INTERNAL).from(V5_0),
+    refuse("$_internalChangeStreamUnwindTransaction", INTERNAL).from(V5_0),
+    refuse("$_internalChangeStreamAddPreImage", INTERNAL).from(V5_0),
+    refuse("$_internalChangeStreamAddPostImage", INTERNAL).from(V5_0),
+    refuse("$_internalFindAndModifyImageLookup", INTERNAL).from(V5_0),
+    refuse("$_internalAllCollectionStats", INTERNAL).from(V6_0),
+    refuse("$_internalApplyOplogUpdate", INTERNAL).from(V6_0),
+    refuse("$_internalBoundedSort", INTERNAL).from(V6_0),
+    refuse("$_internalComputeGeoNearDistance", INTERNAL).from(V6_0),
+    refuse("$_internalDensify", INTERNAL).from(V6_0),
+    refuse("$_internalChangeStreamHandleTopologyChange", INTERNAL).from(V7_0),
+    refuse("$_internalShredDocuments", INTERNAL).from(V7_0),
+    refuse("$_internalSearchMongotRemote", INTERNAL).from(V7_0),
+    refuse("$_internalSearchIdLookup", INTERNAL).from(V7_0),
+    refuse("$_analyzeShardKeyReadWriteDistribution", INTERNAL).from(V7_0),
+    refuse("$_internalShardServerInfo", INTERNAL).from(V8_0),
+    refuse("$_internalStreamingGroup", INTERNAL).from(V8_0),
+    refuse("$_internalProjection", INTERNAL).from(V8_0),
+    refuse("$_internalReplaceRoot", INTERNAL).from(V8_0),
+    refuse("$_internalListCollections", INTERNAL).from(V8_1),
+    refuse("$_internalChangeStreamHandleTopologyChangeV2", INTERNAL).from(V8_1),
+    refuse("$_internalChangeStreamInjectControlEvents", INTERNAL).from(V8_1),
+    refuse("$_internalDocumentResultsAndMetadata", INTERNAL).from(V8_3),
+    refuse("$_internalListQuerySettings", INTERNAL).from(V8_3),
+    // Of stream processing
+    refuse("$source", STREAMS).from(V7_0).special(),
+    refuse("$emit", STREAMS).from(V7_0).special(),
+    refuse("$https", STREAMS).from(V7_0).special(),
+    refuse("$externalFunction", STREAMS).from(V7_0).special(),
+    refuse("$cachedLookup", STREAMS).from(V7_0).special(),
+    refuse("$validate", STREAMS).from(V7_0).special(),
+    refuse("$tumblingWindow", STREAMS).from(V7_0).special(),
+    refuse("$hoppingWindow", STREAMS).from(V7_0).special(),
+    refuse("$sessionWindow", STREAMS).from(V7_0).special(),
+    refuse("$setStreamMeta", STREAMS).from(V7_0).special(),
+    refuse("$_streamsVectorSearch", STREAMS)
+        .from(V7_0)
+        .special(),
 ];
 
 /// Reads a stage: an object with one field, whose name has a row.

@@ -153,11 +153,5 @@ fn row(
     table: &'static [Argument],
     element: &Element<'_>,
 ) -> Result<&'static Argument, Refusal> {
-    arguments::look_up(table, element.key).ok_or_else(|| {
-        Refusal::unknown_field(format!(
-            "BSON field '{}.{}' is an unknown field",
-            body.spec.name,
-            element.name()
-        ))
-    })
+    arguments::served(body.spec, arguments::look_up(table, element.key), element)
 }

@@ -4,7 +4,7 @@ use mdb_wire::writer::IndexKey;
 use mdb_wire::{Document, Element, Kind, Writer};
 
 use crate::filter;
-use crate::operators::{UPDATE_OPERATORS, has};
+use crate::operators::{self, UPDATE_MODIFIERS, UPDATE_OPERATORS, has};
 use crate::refusal::Refusal;
 use crate::scope::{Scope, no_repeats};
 use crate::sight::Sight;
@@ -51,10 +51,7 @@ fn operators(sight: Sight<'_>, update: Document<'_>) -> Result<(), Refusal> {
     no_repeats(update, "an update")?;
     for operator in update.elements() {
         if !has(UPDATE_OPERATORS, operator.key) {
-            return Err(Refusal::failed_to_parse(format!(
-                "Unknown modifier: {}. Expected a valid update modifier or pipeline-style update specified as an array",
-                operator.name()
-            )));
+            return Err(unknown(&operator));
         }
         let Some(paths) = operator.as_document() else {
             // The server says what is wrong with it.
@@ -66,6 +63,38 @@ fn operators(sight: Sight<'_>, update: Document<'_>) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+fn unknown(operator: &Element<'_>) -> Refusal {
+    let name = operator.name();
+    Refusal::failed_to_parse(match operators::why(UPDATE_OPERATORS, operator.key) {
+        Some(why) => format!("{name} is not allowed: {why}"),
+        None => format!(
+            "Unknown modifier: {name}. Expected a valid update modifier or pipeline-style update specified as an array"
+        ),
+    })
+}
+
+/// Checks the value of `$push` or `$addToSet`: one to add, or modifiers. The server takes it for the latter where the first
+/// name is one's (6.0.5).
+fn modifiers(path: &Element<'_>) -> Result<(), Refusal> {
+    let Some(value) = path.as_document() else {
+        return Ok(());
+    };
+    if !value
+        .first()
+        .is_some_and(|first| has(UPDATE_MODIFIERS, first.key))
+    {
+        return Ok(());
+    }
+    no_repeats(value, "modifiers")?;
+    match value.elements().find(|e| !has(UPDATE_MODIFIERS, e.key)) {
+        None => Ok(()),
+        Some(other) => Err(Refusal::bad_value(format!(
+            "Unrecognized clause: {}",
+            other.name()
+        ))),
+    }
 }
 
 fn change(sight: Sight<'_>, operator: &[u8], path: &Element<'_>) -> Result<(), Refusal> {
@@ -88,6 +117,7 @@ fn change(sight: Sight<'_>, operator: &[u8], path: &Element<'_>) -> Result<(), R
         {
             Err(scope.immutable())
         }
+        b"$push" | b"$addToSet" => modifiers(path),
         // A condition on elements, or operators on the elements themselves.
         b"$pull" => path.as_document().map_or(Ok(()), filter::relative),
         _ => Ok(()),

@@ -164,8 +164,14 @@ const FIELDS: &[(&str, &[&str])] = &[
     ),
     ("count", &["query", "limit", "skip", "hint", "collation"]),
     ("distinct", &["key", "query", "hint", "collation"]),
-    ("insert", &["documents", "ordered"]),
-    ("update", &["updates", "ordered", "let"]),
+    (
+        "insert",
+        &["documents", "ordered", "bypassEmptyTsReplacement"],
+    ),
+    (
+        "update",
+        &["updates", "ordered", "let", "bypassEmptyTsReplacement"],
+    ),
     ("delete", &["deletes", "ordered", "let"]),
     (
         "findAndModify",
@@ -174,6 +180,7 @@ const FIELDS: &[(&str, &[&str])] = &[
             "sort",
             "remove",
             "update",
+            "bypassEmptyTsReplacement",
             "new",
             "fields",
             "upsert",

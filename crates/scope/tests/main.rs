@@ -5,3 +5,4 @@ mod matcher;
 mod notation;
 mod properties;
 mod proxy;
+mod rows;

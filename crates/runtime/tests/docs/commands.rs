@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use mdb_proxy::{Grants, code_name};
 use mdb_scope::{
-    Action, Argument, COMMANDS, CommandSpec, Denial, Duty, GENERIC, REFUSED, Rule, Take,
+    Action, Argument, COMMANDS, CommandSpec, DELETE_STATEMENT, Denial, Duty, GENERIC, REFUSED,
+    RefusedGroup, Rule, Take, UPDATE_STATEMENT, servers_of, since,
 };
 
 use crate::{begin, check_page, coded};
@@ -17,17 +18,19 @@ fn the_page_of_commands_is_fresh() {
          server.\n\n## Commands that are served\n\n\
          *Who*: `proxy` answers from what it knows; `catalog` is composed by the proxy, which asks the upstream in its own name; \
          `upstream` is rewritten and forwarded. *Needs* names the action that the roles of the credential must grant. A command \
-         marked *open* is also answered before log-in.\n\n\
-         | command | who | needs | open | what happens |\n|---|---|---|---|---|\n",
+         marked *open* is also answered before log-in. *Servers* have the command, *since* is the release of this program since which \
+         the row is as it is.\n\n\
+         | command | servers | who | needs | open | what happens | why | since |\n|---|---|---|---|---|---|---|---|\n",
     );
     for row in COMMANDS {
         let mut names = vec![row.name];
         names.extend(row.aliases);
         let open = if row.before_authentication { "yes" } else { "" };
-        let (who, needs, what) = (who(row), needs(row), row.summary);
+        let (servers, since) = (servers(row.name), since(row.name));
+        let (who, needs, what, why) = (who(row), needs(row), row.summary, why(row));
         writeln!(
             page,
-            "| {} | {who} | {needs} | {open} | {what} |",
+            "| {} | {servers} | {who} | {needs} | {open} | {what} | {why} | {since} |",
             coded(names)
         )
         .unwrap();
@@ -41,24 +44,57 @@ fn the_page_of_commands_is_fresh() {
         writeln!(page, "\n### {}\n", row.name).unwrap();
         arguments(&mut page, row.arguments);
     }
+    page.push_str("\n### A statement of update\n\n");
+    arguments(&mut page, UPDATE_STATEMENT);
+    page.push_str("\n### A statement of delete\n\n");
+    arguments(&mut page, DELETE_STATEMENT);
     page.push_str("\n## Commands that are refused\n");
     for group in REFUSED {
-        let code = denial_code(group.denial);
-        let name = code_name(code);
-        let advice = group.advice;
-        writeln!(page, "\n### {}\n\n{code} {name}: {advice}.\n", group.title).unwrap();
-        if !group.names.is_empty() {
-            writeln!(page, "{}", coded(group.names.iter().copied())).unwrap();
-        }
-        if !group.prefixes.is_empty() {
-            let prefixes = coded(group.prefixes.iter().copied());
-            writeln!(page, "\nEvery name that begins with {prefixes}.").unwrap();
-        }
+        refused(&mut page, group);
     }
     page.push_str(
         "\n### Everything else\n\n59 CommandNotFound, as from a server that does not have it.\n",
     );
     check_page("commands.md", &page);
+}
+
+fn refused(page: &mut String, group: &'static RefusedGroup) {
+    let code = denial_code(group.denial);
+    let code = format!("{code} {}", code_name(code));
+    let why = match group.advice {
+        "" => "servers took it out, or never had it outside of Atlas",
+        advice => advice,
+    };
+    writeln!(page, "\n### {}\n", group.title).unwrap();
+    page.push_str("| command | servers | what happens | why | since |\n|---|---|---|---|---|\n");
+    for name in group.rows() {
+        let (servers, since) = (servers(name), since(name));
+        writeln!(page, "| `{name}` | {servers} | {code} | {why} | {since} |").unwrap();
+    }
+    if !group.prefixes.is_empty() {
+        let prefixes = coded(group.prefixes.iter().copied());
+        writeln!(page, "\nSo is every name that begins with {prefixes}.").unwrap();
+    }
+}
+
+fn servers(name: &str) -> String {
+    let (versions, edition) = servers_of(name);
+    format!("{versions}{}", edition.remark())
+}
+
+fn why(row: &CommandSpec) -> &'static str {
+    match row.duty {
+        Duty::Local(_) => "to an app, the proxy is the deployment",
+        Duty::Catalog(_) => "what of a shared collection is the app's, only the proxy can tell",
+        Duty::Forward(Rule::Body | Rule::Explain) => {
+            "the upstream does it, on the app's documents only"
+        }
+        Duty::Forward(Rule::GetMore) => "to the upstream, cursors of all apps are one user's",
+        Duty::Forward(Rule::Sessions | Rule::Transaction) => {
+            "to the upstream, sessions of all apps are one user's"
+        }
+        Duty::Refuse(_) => "",
+    }
 }
 
 const ACTIONS: [Action; 10] = [
@@ -128,14 +164,21 @@ fn denial_code(denial: Denial) -> i32 {
 }
 
 fn arguments(page: &mut String, table: &[Argument]) {
-    page.push_str("| argument | what is done with it |\n|---|---|\n");
+    page.push_str("| argument | servers | what happens | why | since |\n|---|---|---|---|---|\n");
     for argument in table {
-        writeln!(page, "| `{}` | {} |", argument.name, take(argument.take)).unwrap();
+        let Argument {
+            name,
+            versions,
+            since,
+            ..
+        } = argument;
+        let (what, why) = (take(argument.take), reason(argument.take));
+        writeln!(page, "| `{name}` | {versions} | {what} | {why} | {since} |").unwrap();
     }
 }
 
-fn take(take: Take) -> String {
-    let text = match take {
+fn take(take: Take) -> &'static str {
+    match take {
         Take::Pass => "passed on",
         Take::Drop => "accepted, not forwarded",
         Take::Filter => "joined to the app's condition, which is there also without it",
@@ -158,12 +201,30 @@ fn take(take: Take) -> String {
         Take::ReadPreference => "read by the proxy to choose a member",
         Take::QueryOptions => "as `$readPreference`, the way old drivers put it",
         Take::Own => "read by the proxy",
-        Take::Unshared(why) => {
-            return format!(
-                "passed on for a dedicated collection; refused with 72 on a shared one: {why}"
-            );
+        Take::Unshared(_) => {
+            "passed on for a dedicated collection; refused with 72 on a shared one"
         }
-        Take::Refuse(why) => return format!("refused with 72: {why}"),
-    };
-    text.to_owned()
+        Take::Refuse(_) => "refused with 72",
+        Take::Withhold(_) => "refused with 40415",
+    }
+}
+
+fn reason(take: Take) -> &'static str {
+    match take {
+        Take::Refuse(why) | Take::Withhold(why) | Take::Unshared(why) => why,
+        Take::Pass => "it reads no documents and names none",
+        Take::Drop => "without effect on a shared collection",
+        Take::Filter | Take::Pipeline | Take::Updates | Take::Deletes => {
+            "without the condition it would reach every app's documents"
+        }
+        Take::Documents | Take::Update => "each document is the app's, and stays so",
+        Take::Projection | Take::Sort | Take::Key => "the app has no such field",
+        Take::Hint | Take::Bound => "indexes are the app's own definitions",
+        Take::Collation => "two slugs can be equal under a collation",
+        Take::Let | Take::ArrayFilters => "an expression or a filter could run code",
+        Take::Session => "to the upstream, sessions of all apps are one user's",
+        Take::ReadConcern | Take::WriteConcern => "other members are for servers",
+        Take::ReadPreference | Take::QueryOptions => "the client sees one server",
+        Take::Own => "the command's own row says what it is for",
+    }
 }

@@ -2,9 +2,12 @@
 
 use std::fmt::Write as _;
 
-use mdb_scope::{STAGES, StageDuty};
+use mdb_scope::{STAGES, StageDuty, StageSpec};
 
 use crate::{begin, check_page};
+
+/// Of stages that read a collection besides the command's own.
+const OTHER: &str = "The other collection is shared with other apps, too.";
 
 #[test]
 fn the_page_of_stages_is_fresh() {
@@ -12,40 +15,78 @@ fn the_page_of_stages_is_fresh() {
     page.push_str(
         "A stage without a row is refused: 40324, or 13 for a name that begins with `$_`. A refused stage gives 13. Pipelines of \
          an update may hold the stages marked *update*; another stage there gives 72.\n\n\
-         ## Stages that are served\n\n| stage | update | what is done with it |\n|---|---|---|\n",
+         *Servers* have the stage, *since* is the release of this program since which the row is as it is. Expressions, filters and \
+         what stands in them: [operators.md](operators.md).\n\n\
+         ## Stages that are served\n\n\
+         | stage | servers | update | what happens | why | since |\n|---|---|---|---|---|---|\n",
     );
     for row in STAGES {
-        if let Some(what) = served(row.duty) {
+        if let Some((what, why)) = served(row.duty) {
             let update = if row.in_update { "yes" } else { "" };
-            writeln!(page, "| `{}` | {update} | {what} |", row.name).unwrap();
+            let (servers, since) = (servers(row), row.since);
+            writeln!(
+                page,
+                "| `{}` | {servers} | {update} | {what} | {why} | {since} |",
+                row.name
+            )
+            .unwrap();
         }
     }
     page.push_str(
-        "\n## Stages that are refused\n\n| stage | why, and what to do instead |\n|---|---|\n",
+        "\n## Stages that are refused\n\n\
+         | stage | servers | what happens | why, and what to do instead | since |\n|---|---|---|---|---|\n",
     );
     for row in STAGES {
         if let StageDuty::Refuse(why) = row.duty {
-            writeln!(page, "| `{}` | {why} |", row.name).unwrap();
+            let (servers, since) = (servers(row), row.since);
+            writeln!(
+                page,
+                "| `{}` | {servers} | refused with 13 | {why} | {since} |",
+                row.name
+            )
+            .unwrap();
         }
     }
     check_page("stages.md", &page);
 }
 
-fn served(duty: StageDuty) -> Option<&'static str> {
+fn servers(row: &StageSpec) -> String {
+    format!("{}{}", row.versions, row.edition.remark())
+}
+
+/// What is done with a stage, and why.
+fn served(duty: StageDuty) -> Option<(&'static str, &'static str)> {
     Some(match duty {
-        StageDuty::Pass => "Passed on.",
-        StageDuty::Match => "A filter: its operators are checked.",
-        StageDuty::Sort => "Passed on without the scope field.",
-        StageDuty::Expressions => "Its expressions are checked.",
-        StageDuty::Facet => "Each pipeline in it by this table.",
-        StageDuty::Lookup => {
-            "The joined collection is bound to the app. Its pipeline by this table."
-        }
-        StageDuty::GraphLookup => "Every step of the search is bound to the app.",
-        StageDuty::UnionWith => {
-            "The added collection is bound to the app. Its pipeline by this table."
-        }
-        StageDuty::Documents => "Only as the first stage of a pipeline without a collection.",
+        StageDuty::Pass => ("Passed on.", "Its input is the app's already."),
+        StageDuty::Match => (
+            "A filter: its operators are checked.",
+            "An operator could run code.",
+        ),
+        StageDuty::Sort => (
+            "Passed on without the scope field.",
+            "The app has no such field.",
+        ),
+        StageDuty::Expressions => (
+            "Its expressions are checked.",
+            "An expression could run code or show the server.",
+        ),
+        StageDuty::Facet => (
+            "Each pipeline in it by this table.",
+            "Its input is the app's already.",
+        ),
+        StageDuty::Lookup => (
+            "The joined collection is bound to the app. Its pipeline by this table.",
+            OTHER,
+        ),
+        StageDuty::GraphLookup => ("Every step of the search is bound to the app.", OTHER),
+        StageDuty::UnionWith => (
+            "The added collection is bound to the app. Its pipeline by this table.",
+            OTHER,
+        ),
+        StageDuty::Documents => (
+            "Only as the first stage of a pipeline without a collection.",
+            "The command itself holds its documents.",
+        ),
         StageDuty::Refuse(_) => return None,
     })
 }

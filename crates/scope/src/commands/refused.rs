@@ -1,6 +1,7 @@
 //! Commands that servers know and apps may not run, by group.
 
 use super::Denial;
+use super::servers::DATED;
 use crate::refusal::Refusal;
 
 /// Commands refused for one reason.
@@ -19,6 +20,18 @@ pub struct RefusedGroup {
 }
 
 impl RefusedGroup {
+    /// Every name that servers are known to have in the group, sorted.
+    pub fn rows(&'static self) -> Vec<&'static str> {
+        let dated = DATED.iter().flat_map(|dated| dated.names);
+        let by_beginning = dated.filter(|name| {
+            !REFUSED.iter().any(|group| group.names.contains(name))
+                && group_of(name).is_some_and(|group| group.title == self.title)
+        });
+        let mut rows: Vec<_> = self.names.iter().chain(by_beginning).copied().collect();
+        rows.sort_unstable();
+        rows
+    }
+
     /// The reply to one of its commands.
     pub fn refusal(&self, name: &str, database: &str) -> Refusal {
         let advice = self.advice;
@@ -66,6 +79,7 @@ pub static REFUSED: &[RefusedGroup] = &[
             "copydb",
             "copydbgetnonce",
             "copydbsaslstart",
+            "cloneCollection",
             "clone",
             "getLastError",
             "getlasterror",
@@ -221,7 +235,6 @@ pub static REFUSED: &[RefusedGroup] = &[
             "getAuditConfig",
             "setAuditConfig",
             "logApplicationMessage",
-            "auditConfigure",
             "autoCompact",
             "compactStructuredEncryptionData",
             "cleanupStructuredEncryptionData",
@@ -234,19 +247,20 @@ pub static REFUSED: &[RefusedGroup] = &[
             "oidcListKeys",
             "oidcRefreshKeys",
             "validateDBMetadata",
-            "serverStatusDiagnostics",
             "pinHistoryReplicated",
             "httpClientRequest",
             "internalRenameIfOptionsAndIndexesMatch",
             "getChangeStreamState",
             "setChangeStreamState",
-            "hostInfoDiagnostics",
             "streams_startStreamProcessor",
-            "fleCompact",
             "setCommittedSnapshot",
             "whatsmysni",
             "getTrafficRecordingStatus",
-            "abortTraffic",
+            "getQueryableEncryptionCountInfo",
+            "releaseMemory",
+            "rotateFTDC",
+            "eseRotateActiveKEK",
+            "getESERotateActiveKEKStatus",
             "sysprofile",
             "dbhash",
         ],
@@ -266,6 +280,19 @@ pub static REFUSED: &[RefusedGroup] = &[
         names: &[
             "applyOps",
             "appendOplogNote",
+            "replSetAbortPrimaryCatchUp",
+            "replSetFreeze",
+            "replSetHeartbeat",
+            "replSetInitiate",
+            "replSetMaintenance",
+            "replSetReconfig",
+            "replSetRequestVotes",
+            "replSetResizeOplog",
+            "replSetStepDown",
+            "replSetStepUp",
+            "replSetSyncFrom",
+            "replSetTest",
+            "replSetUpdatePosition",
             "resync",
             "getDatabaseVersion",
             "doTxn",
@@ -311,12 +338,10 @@ pub static REFUSED: &[RefusedGroup] = &[
             "shardingState",
             "checkShardingIndex",
             "checkMetadataConsistency",
-            "checkMetadataConsistencyInBackground",
             "updateZoneKeyRange",
             "addShardToZone",
             "removeShardFromZone",
             "listShards",
-            "getLastVectorClock",
             "untrackUnshardedCollection",
             "changePrimary",
             "commitShardRemoval",
@@ -325,10 +350,14 @@ pub static REFUSED: &[RefusedGroup] = &[
             "shardDrainingStatus",
             "transitionToDedicatedConfigServer",
             "transitionFromDedicatedConfigServer",
-            "cloneCatalogData",
+            "transitionToShardedCluster",
+            "commitTransitionToDedicatedConfigServer",
+            "getTransitionToDedicatedConfigServerStatus",
+            "startTransitionToDedicatedConfigServer",
+            "stopTransitionToDedicatedConfigServer",
+            "multicast",
             "repairShardedCollectionChunksHistory",
             "resetPlacementHistory",
-            "flushDatabaseCacheUpdates",
             "forceRoutingTableRefresh",
         ],
         prefixes: &[
@@ -359,16 +388,19 @@ pub static REFUSED: &[RefusedGroup] = &[
             "emptycapped",
             "cpuload",
             "refreshLogicalSessionCacheNow",
-            "refreshSessionsInternal",
             "reapLogicalSessionCacheNow",
             "replicateSearchIndexCommand",
-            "mergeAuthzCollections",
-            "testCommandFeatureFlagEnabledOnLatestFCV42Bad",
+            "clearLog",
+            "logMessage",
+            "sbe",
+            "createUnsplittableCollection",
+            "getShardingReady",
+            "listDatabasesForAllTenants",
+            "timeseriesCatalogBucketParamsChanged",
+            "voteCommitImportCollection",
             "exportCollection",
             "importCollection",
             "waitForOngoingChunkSplits",
-            "setCommittedIndexBuild",
-            "lockInfoInternal",
             "testDeprecation",
             "testDeprecationInVersion2",
             "testInternalTransactions",

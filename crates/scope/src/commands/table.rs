@@ -243,7 +243,7 @@ pub static COMMANDS: &[CommandSpec] = &[
         "dropDatabase",
         Catalog::DropDatabase,
         Action::DropCollection,
-        arguments::DROP,
+        arguments::DROP_DATABASE,
         "As `drop`, for each collection of the app in the database.",
     )),
     catalog(
@@ -273,13 +273,13 @@ pub static COMMANDS: &[CommandSpec] = &[
     forward(
         "commitTransaction",
         Rule::Transaction,
-        arguments::TRANSACTION,
+        arguments::COMMIT_TRANSACTION,
         "The app's own transactions only: session ids are mapped per app.",
     ),
     forward(
         "abortTransaction",
         Rule::Transaction,
-        arguments::TRANSACTION,
+        arguments::ABORT_TRANSACTION,
         "As `commitTransaction`.",
     ),
     off_collection(catalog(
