@@ -116,8 +116,9 @@ async fn an_app_believes_that_it_is_alone_in_dedicated_collections() {
 
 async fn compare(isolation: &str) {
     let private = Deployment::replica_set(1).start().await.unwrap();
-    let uri = shared().await.uri();
-    let builder = ProxyBuilder::new(&uri).app("alice").isolated(isolation);
+    let builder = ProxyBuilder::new(shared().await)
+        .app("alice")
+        .isolated(isolation);
     let proxy = builder.app("bob").start().await;
     let db = proxy.database_name().to_owned();
     disturb(&mut proxy.raw("bob").await, &db).await;

@@ -18,6 +18,7 @@ mod exposed;
 mod failover;
 mod hello;
 mod indexes;
+mod privileges;
 mod roles;
 mod sessions;
 mod transactions;

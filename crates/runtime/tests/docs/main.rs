@@ -8,6 +8,7 @@ mod errors;
 mod examples;
 mod links;
 mod metrics;
+mod role;
 mod stages;
 
 use std::fs;
