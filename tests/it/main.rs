@@ -22,4 +22,5 @@ mod privileges;
 mod roles;
 mod sessions;
 mod transactions;
+mod versions;
 mod wire;

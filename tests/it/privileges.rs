@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bson::{Document, RawDocumentBuf, doc};
 use mdb_testbed::{Deployment, PROXY_USER, proxy_role};
 use mdb_tests::script::Words;
-use mdb_tests::{ProxyBuilder, eventually, logs, shared, unique_name};
+use mdb_tests::{ProxyBuilder, eventually, is_for, logs, shared, unique_name};
 use mongodb::Client;
 use mongodb::error::ErrorKind;
 use serde_yaml::Value;
@@ -28,11 +28,7 @@ fn rows(deployment: &Deployment, database: &str) -> Vec<Row> {
     let mut words = Words::default();
     words.word("DB", database);
     let rows: Vec<Value> = serde_yaml::from_str(ROWS).unwrap();
-    let known = rows.iter().filter(|row| {
-        row["servers"]
-            .as_str()
-            .is_none_or(|since| deployment.version() >= since)
-    });
+    let known = rows.iter().filter(|row| is_for(deployment, row));
     let rows = known.map(|row| Row {
         action: row["action"].as_str().map(str::to_owned),
         is_refused: row["refused"].as_bool().unwrap_or(false),
