@@ -4,7 +4,7 @@ use bson::{Document, doc};
 use mdb_tests::{ProxyBuilder, RawClient, TestProxy, batch, eventually, logs, shared};
 
 async fn world() -> (TestProxy, RawClient) {
-    let builder = ProxyBuilder::new(&shared().await.uri());
+    let builder = ProxyBuilder::new(shared().await);
     let proxy = builder.app("alice").app("bird").canary().start().await;
     let mut alice = proxy.raw("alice").await;
     let db = proxy.database_name();

@@ -58,7 +58,7 @@ struct Look {
 
 impl Look {
     async fn new(slug: &'static str, others: &[&str]) -> Self {
-        let proxy = ProxyBuilder::new(&shared().await.uri())
+        let proxy = ProxyBuilder::new(shared().await)
             .app_with_slug("own", slug)
             .start()
             .await;

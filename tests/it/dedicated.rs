@@ -4,7 +4,7 @@ use bson::{Document, doc};
 use mdb_tests::{ProxyBuilder, RawClient, TestProxy, batch, shared};
 
 async fn world(isolation: &str) -> (TestProxy, RawClient, RawClient) {
-    let builder = ProxyBuilder::new(&shared().await.uri());
+    let builder = ProxyBuilder::new(shared().await);
     let builder = builder.app("alice").isolated(isolation).app("bob");
     let proxy = builder.start().await;
     let (alice, bob) = (proxy.raw("alice").await, proxy.raw("bob").await);
@@ -83,7 +83,7 @@ async fn what_is_shared_stays_so_when_the_manifest_changes() {
     );
     let insert = doc! {"insert": "c", "documents": [{"_id": 1}], "$db": &db};
     before.raw("alice").await.ok(&insert).await;
-    let builder = ProxyBuilder::new(&deployment.uri());
+    let builder = ProxyBuilder::new(deployment);
     let builder = builder.app_with_slug("alice", &slug).isolated("dedicated");
     let after = builder.start().await;
     let mut alice = after.raw("alice").await;

@@ -54,7 +54,7 @@ async fn a_running_command_is_finished() {
 
 #[tokio::test]
 async fn the_grace_ends() {
-    let builder = ProxyBuilder::new(&shared().await.uri()).limit("shutdown_grace: 500ms");
+    let builder = ProxyBuilder::new(shared().await).limit("shutdown_grace: 500ms");
     let mut proxy = builder.app("alice").start().await;
     logs::expect("the grace is over");
     let db = proxy.database_name().to_owned();

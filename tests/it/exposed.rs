@@ -5,7 +5,7 @@ use mdb_tests::{ProxyBuilder, batch, shared};
 
 #[tokio::test]
 async fn the_field_is_shown_and_still_guarded() {
-    let builder = ProxyBuilder::new(&shared().await.uri());
+    let builder = ProxyBuilder::new(shared().await);
     let proxy = builder.app("open").exposing().app("bob").start().await;
     let db = proxy.database_name();
     let slug = proxy.slug("open");

@@ -63,7 +63,7 @@ async fn in_front_of_a_replica_set_it_is_a_mongos() {
 
 #[tokio::test]
 async fn in_front_of_a_standalone_it_is_a_standalone() {
-    let standalone = Deployment::standalone().start().await.unwrap();
+    let standalone = Deployment::standalone().with_auth().start().await.unwrap();
     let proxy = TestProxy::start(&standalone, &["alice"]).await;
     let mut client = proxy.raw_stranger().await;
     let hello = client.ok(&doc! {"hello": 1, "$db": "admin"}).await;
@@ -79,7 +79,7 @@ async fn in_front_of_a_standalone_it_is_a_standalone() {
 
 #[tokio::test]
 async fn without_an_upstream_hello_says_yes_all_the_same() {
-    let proxy = ProxyBuilder::new("mongodb://127.0.0.1:1/?replicaSet=rs0").app("alice");
+    let proxy = ProxyBuilder::at("mongodb://127.0.0.1:1/?replicaSet=rs0").app("alice");
     let proxy = proxy.without_waiting().start().await;
     logs::expect("cannot connect to");
     let mut alice = proxy.raw("alice").await;

@@ -1,7 +1,7 @@
 //! Indexes of an app: its own names and definitions, over its own documents.
 
 use bson::{Document, doc};
-use mdb_tests::{RawClient, TestProxy, batch, is_ok, shared};
+use mdb_tests::{RawClient, TestProxy, batch, is_ok, is_since, shared};
 
 async fn indexes(client: &mut RawClient, db: &str) -> Vec<Document> {
     batch(&client.ok(&doc! {"listIndexes": "c", "$db": db}).await)
@@ -44,7 +44,16 @@ async fn definitions_come_back_as_they_were_given() {
     .await;
     let mut wrong = Vec::new();
     let mut expected = vec![doc! {"v": 2, "key": {"_id": 1}, "name": "_id_"}];
-    for (before, definition) in (1_i32..).zip(definitions()) {
+    let mut definitions = definitions();
+    if !is_since(shared().await, "6.0") {
+        // Two are refused there, and a wildcard projection is shown in the server's own words.
+        let is_newer = |d: &Document| {
+            ["sparse_two", "partial_and", "wild"].contains(&d.get_str("name").unwrap_or_default())
+        };
+        definitions.retain(|definition| !is_newer(definition));
+    }
+    let first = definitions[0].clone();
+    for (before, definition) in (1_i32..).zip(definitions) {
         let reply = alice.ok(&create(db, definition.clone())).await;
         let counts = (
             reply.get_i32("numIndexesBefore").unwrap(),
@@ -69,7 +78,7 @@ async fn definitions_come_back_as_they_were_given() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    let again = alice.ok(&create(db, definitions().swap_remove(0))).await;
+    let again = alice.ok(&create(db, first)).await;
     assert_eq!(again.get_str("note").unwrap(), "all indexes already exist");
     let of_bob = [
         doc! {"v": 2, "key": {"_id": 1}, "name": "_id_"},

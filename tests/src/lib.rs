@@ -17,7 +17,7 @@ mod proxy;
 mod raw;
 pub mod script;
 
-pub use deployment::{shared, unique_name};
+pub use deployment::{is_for, is_since, shared, unique_name};
 pub use eventually::eventually;
 pub use proxy::{ProxyBuilder, TestProxy};
 pub use raw::{RawClient, RawReply, Section, batch, binary, cursor_id, is_ok, keys, raw};

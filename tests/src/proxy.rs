@@ -24,7 +24,7 @@ pub struct TestProxy {
     address: SocketAddr,
     apps: Vec<(String, String)>,
     database: String,
-    upstream_uri: String,
+    administrator_uri: String,
     // The manifests; read at the start only, kept for people who look into a failure.
     _files: TempDir,
 }
@@ -33,6 +33,8 @@ pub struct TestProxy {
 #[derive(Debug)]
 pub struct ProxyBuilder {
     upstream_uri: String,
+    /// For the test's own looks at the upstream.
+    administrator_uri: String,
     apps: Vec<App>,
     limits: String,
     canary: String,
@@ -48,10 +50,19 @@ struct App {
 }
 
 impl ProxyBuilder {
+    /// In front of a deployment, as the user with the documented role.
+    pub fn new(deployment: &Deployment) -> Self {
+        Self {
+            administrator_uri: deployment.uri(),
+            ..Self::at(&deployment.proxy_uri())
+        }
+    }
+
     /// In front of this connection string.
-    pub fn new(upstream_uri: &str) -> Self {
+    pub fn at(upstream_uri: &str) -> Self {
         Self {
             upstream_uri: upstream_uri.to_owned(),
+            administrator_uri: upstream_uri.to_owned(),
             apps: Vec::new(),
             limits: String::new(),
             canary: String::new(),
@@ -155,7 +166,7 @@ impl ProxyBuilder {
                 .map(|app| (app.name, app.slug))
                 .collect(),
             database: unique_name("db"),
-            upstream_uri: self.upstream_uri,
+            administrator_uri: self.administrator_uri,
             _files: files,
         }
     }
@@ -192,7 +203,7 @@ fn manifest(app: &App) -> String {
 impl TestProxy {
     /// In front of a deployment, with these apps.
     pub async fn start(deployment: &Deployment, apps: &[&str]) -> Self {
-        let builder = ProxyBuilder::new(&deployment.uri());
+        let builder = ProxyBuilder::new(deployment);
         apps.iter()
             .fold(builder, |builder, app| builder.app(app))
             .start()
@@ -262,9 +273,11 @@ impl TestProxy {
         self.client(user).await.database(&self.database)
     }
 
-    /// The test's database as it is upstream.
+    /// The test's database as an administrator sees it upstream.
     pub async fn upstream(&self) -> mongodb::Database {
-        connect(&self.upstream_uri).await.database(&self.database)
+        connect(&self.administrator_uri)
+            .await
+            .database(&self.database)
     }
 
     /// A connection of its own that is nobody's yet.

@@ -45,7 +45,7 @@ impl Stage {
     /// configuration and the example apps of `config/`. Fetches a mongod if the machine has none.
     pub async fn start(ports: Ports) -> anyhow::Result<Self> {
         let deployment = Deployment::replica_set(1).with_auth().start().await?;
-        let uri = deployment.uri();
+        let uri = deployment.proxy_uri();
         let environment = |name: &str| match name {
             "MDB_UPSTREAM_URI" => Some(uri.clone()),
             name => PASSWORDS
@@ -104,7 +104,7 @@ impl Stage {
         format!("mongodb://{user}:{password}@{}/", self.address())
     }
 
-    /// The connection string of the mongod itself, past the proxy.
+    /// The connection string of the mongod itself, past the proxy, for an administrator.
     pub fn upstream_uri(&self) -> String {
         self.deployment.uri()
     }

@@ -64,7 +64,7 @@ fn main() -> anyhow::Result<()> {
 async fn report(args: &Args) -> anyhow::Result<()> {
     let deployment = Deployment::replica_set(1).with_auth().start().await?;
     let directory = tempfile::tempdir()?;
-    let proxy = Proxy::start(directory.path(), &deployment.uri())?;
+    let proxy = Proxy::start(directory.path(), &deployment.proxy_uri())?;
     let host: SocketAddr = deployment.hosts().first().context("a member")?.parse()?;
     let direct = Target {
         name: "direct",

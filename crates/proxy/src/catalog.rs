@@ -194,8 +194,8 @@ impl<'a> Journey<'a> {
             }
         }
         reply::ok(out, |w| {
-            // 6.0 and later do not say it (6.0.5).
-            if !own.is_empty() && self.is_before_six() {
+            // 5.0 and later do not say it (4.4.2, 5.0.4, 6.0.5).
+            if !own.is_empty() && self.is_before_five() {
                 w.string(b"dropped", database);
             }
         });

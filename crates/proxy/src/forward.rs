@@ -558,9 +558,9 @@ impl Journey<'_> {
         self.hello.as_ref().is_none_or(|h| h.wire_version_max < 21)
     }
 
-    /// Whether the upstream is older than 6.0.
-    pub(crate) fn is_before_six(&self) -> bool {
-        self.hello.as_ref().is_none_or(|h| h.wire_version_max < 17)
+    /// Whether the upstream is older than 5.0, which names the database that was dropped.
+    pub(crate) fn is_before_five(&self) -> bool {
+        self.hello.as_ref().is_none_or(|h| h.wire_version_max < 13)
     }
 
     /// Refuses what servers do not do in a transaction either.

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::listeners::Listeners;
 use crate::readiness::Readiness;
-use crate::{admin, credentials};
+use crate::{admin, credentials, privileges};
 
 /// A proxy that serves. [`Proxy::shut_down`] ends it in order; dropping it does not end it.
 #[derive(Debug)]
@@ -66,6 +66,17 @@ impl Proxy {
         let shutdown = Shutdown::default();
         let readiness =
             Readiness::new(upstream.hello(), upstream.topology(), shutdown.stop.clone());
+        let control_database = config.control_database.as_str().to_owned();
+        tokio::spawn(
+            shutdown
+                .stop
+                .clone()
+                .run_until_cancelled_owned(look_at_privileges(
+                    upstream.clone(),
+                    readiness.clone(),
+                    control_database,
+                )),
+        );
         let stop_admin = CancellationToken::new();
         let routes = admin::routes(metrics.clone(), readiness.clone());
         let admin = tokio::spawn(serve_admin(listeners.admin, routes, stop_admin.clone()));
@@ -175,6 +186,12 @@ fn presentation_of(uri: &Secret) -> Presentation {
     } else {
         Presentation::Standalone
     }
+}
+
+/// Once, when the upstream is reached: what is missing should be known before the first client meets it.
+async fn look_at_privileges(upstream: Upstream, readiness: Readiness, control_database: String) {
+    readiness.upstream_reachable().await;
+    privileges::look(&upstream, &control_database).await;
 }
 
 async fn serve_admin(listener: TcpListener, routes: Router, stop: CancellationToken) {

@@ -19,6 +19,7 @@ mod ending;
 pub mod health;
 mod listeners;
 mod open_files;
+mod privileges;
 mod readiness;
 mod serve;
 mod signals;

@@ -157,6 +157,17 @@ impl<'a, 'f> Body<'a, 'f> {
         }
     }
 
+    /// Keys would show the filler, which no projection takes out of them.
+    fn return_key(&self, w: &mut Writer, element: &Element<'a>) -> Result<(), Refusal> {
+        if self.facts.collection.indexes.iter().any(|i| i.has_filler) {
+            return Err(Refusal::invalid_options(
+                "returnKey is not available with indexes that were made on a server before 5.0; make them anew on a newer one, or project the fields",
+            ));
+        }
+        w.element(element);
+        Ok(())
+    }
+
     fn field(
         &self,
         w: &mut Writer,
@@ -166,6 +177,9 @@ impl<'a, 'f> Body<'a, 'f> {
     ) -> Result<Option<Strip>, Refusal> {
         let sight = self.sight();
         match argument.take {
+            Take::Pass if argument.name == "returnKey" && element.as_flag() == Some(true) => {
+                self.return_key(w, element)?;
+            }
             Take::Pass | Take::Collation | Take::ReadConcern | Take::WriteConcern => {
                 w.element(element);
             }

@@ -27,6 +27,8 @@ pub struct OwnIndex {
     pub definition: Vec<u8>,
     /// Whether its physical key begins with the scope field.
     pub is_prefixed: bool,
+    /// Whether its physical key ends with the filler that tells indexes of apps apart on servers before 5.0.
+    pub has_filler: bool,
 }
 
 impl OwnIndex {

@@ -171,24 +171,39 @@ impl<'a> Plan<'a> {
                 "A hint is required when using min()/max(), naming the index to use",
             ));
         };
-        let (name, key) = if names_id_index(hint) && body.facts.collection.has_base_indexes {
-            (
-                base_id_index_name(body.scope.field().as_str()),
-                ID_KEY.to_vec(),
-            )
-        } else {
-            let index = find_index(body, hint)?;
-            if !index.is_prefixed {
-                return Err(Refusal::invalid_options(
-                    "min and max are not available with TTL, 2d and wildcard indexes",
-                ));
-            }
-            (index.physical_name.clone(), index.key.clone())
-        };
+        let (name, key, has_filler) =
+            if names_id_index(hint) && body.facts.collection.has_base_indexes {
+                (
+                    base_id_index_name(body.scope.field().as_str()),
+                    ID_KEY.to_vec(),
+                    false,
+                )
+            } else {
+                let index = find_index(body, hint)?;
+                if !index.is_prefixed {
+                    return Err(Refusal::invalid_options(
+                        "min and max are not available with TTL, 2d and wildcard indexes",
+                    ));
+                }
+                (
+                    index.physical_name.clone(),
+                    index.key.clone(),
+                    index.has_filler,
+                )
+            };
         w.string(b"hint", &name);
         let key = Document::parse(&key).unwrap_or(Document::EMPTY);
-        bound(body, w, b"min", self.min.as_ref(), key, false)?;
-        bound(body, w, b"max", self.max.as_ref(), key, true)
+        let filler = has_filler.then(|| body.scope.filler());
+        for (name, user, is_upper) in [(b"min", &self.min, false), (b"max", &self.max, true)] {
+            let document = w.begin_document(name);
+            bound(body, w, user.as_ref(), key, is_upper)?;
+            // Every document has null there: both bounds stand before it.
+            if let Some(filler) = &filler {
+                w.renamed(filler.as_bytes(), &MIN_KEY);
+            }
+            w.end(document);
+        }
+        Ok(())
     }
 }
 
@@ -213,12 +228,10 @@ const MAX_KEY: Element<'static> = Element {
 fn bound(
     body: &Body<'_, '_>,
     w: &mut Writer,
-    name: &[u8],
     user: Option<&Element<'_>>,
     key: Document<'_>,
     is_upper: bool,
 ) -> Result<(), Refusal> {
-    let document = w.begin_document(name);
     if let Some(element) = user {
         let fields = crate::generic::document(element, element.name())?;
         no_repeats(fields, "an index bound")?;
@@ -243,7 +256,6 @@ fn bound(
             w.renamed(field.key, if is_descending { &MAX_KEY } else { &MIN_KEY });
         }
     }
-    w.end(document);
     Ok(())
 }
 

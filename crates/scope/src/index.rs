@@ -104,6 +104,7 @@ impl Scope {
         for element in indexes.elements() {
             let definition = generic::document(&element, "createIndexes.indexes")?;
             if let Some(wish) = self.wish(definition)? {
+                check_sparse(&wish, facts.wire_version)?;
                 wishes.push(wish);
             }
             if wishes.len() > INDEXES_MAX {
@@ -274,7 +275,7 @@ impl Scope {
         }
         // Before 5.0 the key pattern alone tells indexes apart: a field that no document has makes it the app's own.
         if wire_version < 13 && wish.layout != Layout::Bare {
-            w.int32(format!("~{}", self.app()).as_bytes(), 1);
+            w.int32(self.filler().as_bytes(), 1);
         }
         w.end(pattern);
         w.string(b"name", &self.physical_name(wish.name));
@@ -330,6 +331,11 @@ impl Scope {
         format!("{}.{name}", self.app())
     }
 
+    /// A field that no document has, at the end of the keys of the app's indexes on servers before 5.0.
+    pub(crate) fn filler(&self) -> String {
+        format!("~{}", self.app())
+    }
+
     /// Reads a physical definition, a document of `listIndexes`, as one of the app's own. `None` for any other.
     pub fn own_index(&self, physical: Document<'_>) -> Option<OwnIndex> {
         let physical_name = physical.find("name")?.as_str()?;
@@ -374,6 +380,7 @@ impl Scope {
             key: own_key.into_bytes(),
             definition: logical.into_bytes(),
             is_prefixed,
+            has_filler: key.find(&self.filler()).is_some(),
         })
     }
 
@@ -486,6 +493,16 @@ fn layout_of(key: Document<'_>, definition: Document<'_>) -> Layout {
     } else {
         Layout::Prefixed
     }
+}
+
+/// Before 6.0 a partial filter has no `$or`, by which several fields are sparse.
+fn check_sparse(wish: &Wish<'_>, wire_version: i32) -> Result<(), Refusal> {
+    if wish.is_sparse && wire_version < 17 && wish.key.elements().count() > 1 {
+        return Err(Refusal::cannot_create_index(
+            "a sparse index on several fields is not available on a server before 6.0; leave sparse out, or index one field",
+        ));
+    }
+    Ok(())
 }
 
 /// A sparse index holds the documents that have at least one of its fields.

@@ -351,6 +351,10 @@ fn indexes_come_back_as_they_were_said() {
     let scope = proxy::hidden();
     let none = mdb_scope::CollectionFacts::default();
     for (definition, wire_version) in definitions.iter().flat_map(|d| [(d, 9), (d, 17)]) {
+        // Refused there, which is a case of its own.
+        if wire_version < 17 && definition.contains("y: 1") && definition.contains("sparse") {
+            continue;
+        }
         let facts = Facts {
             wire_version,
             ..proxy::facts(&none)

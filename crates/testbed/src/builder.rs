@@ -19,6 +19,7 @@ use crate::files::{RunDirectory, root};
 use crate::member::{Member, Recipe, ready_deadline, reserve_port};
 use crate::plain;
 use crate::process::Spawner;
+use crate::users;
 
 /// The name of every replica set.
 pub(crate) const REPLICA_SET: &str = "rs0";
@@ -70,7 +71,8 @@ impl Builder {
         }
     }
 
-    /// Turns access control on and creates [`ROOT_USER`] with the role `root`.
+    /// Turns access control on, and creates [`ROOT_USER`] with the role `root` and
+    /// [`PROXY_USER`](crate::PROXY_USER) with [`proxy_role`](crate::proxy_role).
     pub fn with_auth(mut self) -> Self {
         self.with_auth = true;
         self
@@ -115,6 +117,7 @@ impl Builder {
         let key_file = self.write_key_file(directory.path())?;
         let recipe = Arc::new(Recipe {
             program: binary.path().to_owned(),
+            libraries: binary.libraries().map(Path::to_owned),
             arguments: self.arguments(&binary, key_file.as_deref()),
             spawner,
             is_replica_set: self.replica_set_members.is_some(),
@@ -135,6 +138,7 @@ impl Builder {
         }
         if self.with_auth {
             create_root_user(&deployment, deadline).await?;
+            users::create_proxy_user(&deployment).await?;
         }
         Ok(deployment)
     }
@@ -253,16 +257,13 @@ async fn create_root_user(
     deployment: &Deployment,
     deadline: Instant,
 ) -> Result<(), DeploymentError> {
-    let mut command = doc! {
+    let command = doc! {
         "createUser": ROOT_USER,
         "pwd": ROOT_PASSWORD,
         "roles": ["root"],
+        "writeConcern": users::everywhere(deployment),
         "$db": "admin",
     };
-    if deployment.replica_set_name().is_some() {
-        let members = i64::try_from(deployment.hosts().len()).unwrap_or(i64::MAX);
-        command.insert("writeConcern", doc! { "w": members });
-    }
     let primary = deployment.primary().await?;
     plain::run(&deployment.member(primary).address(), &command, deadline).await?;
     Ok(())

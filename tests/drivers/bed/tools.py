@@ -41,6 +41,13 @@ def mongod():
     return str(cached)
 
 
+def mongod_environment():
+    """As the test bed does: a directory `lib` beside the mongod has libraries that the system lacks."""
+    libraries = Path(mongod()).with_name("lib")
+    extra = {"LD_LIBRARY_PATH": str(libraries)} if libraries.is_dir() else {}
+    return {**os.environ, **extra}
+
+
 def fetch_mongod(cached):
     place = PLACE / "fetch-mongod"
     shutil.rmtree(place, ignore_errors=True)

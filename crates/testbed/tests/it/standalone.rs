@@ -40,13 +40,20 @@ async fn data_outlives_a_stop_and_a_kill() {
 }
 
 #[tokio::test]
-async fn access_control_wants_the_user() {
+async fn access_control_wants_one_of_the_users() {
     let deployment = Deployment::standalone().with_auth().start().await.unwrap();
     let anonymous = format!("mongodb://{}", deployment.member(0).address());
-    for (uri, allowed) in [(deployment.uri(), true), (anonymous, false)] {
+    for (uri, may_list, may_change) in [
+        (deployment.uri(), true, true),
+        (deployment.proxy_uri(), true, false),
+        (anonymous, false, false),
+    ] {
         let client = Client::with_uri_str(&uri).await.unwrap();
         let outcome = client.list_database_names().await;
-        assert_eq!(outcome.is_ok(), allowed, "{uri}: {outcome:?}");
+        assert_eq!(outcome.is_ok(), may_list, "{uri}: {outcome:?}");
+        let change = doc! { "setParameter": 1, "logLevel": 0 };
+        let outcome = client.database("admin").run_command(change).await;
+        assert_eq!(outcome.is_ok(), may_change, "{uri}: {outcome:?}");
     }
 }
 

@@ -1,5 +1,5 @@
 use mdb_scope::{ReadMode, ReadPreference};
-use mdb_testbed::{Deployment, ROOT_PASSWORD};
+use mdb_testbed::{Deployment, PROXY_PASSWORD};
 
 use super::*;
 use crate::{frame, hello::DeploymentKind, lease::Lease};
@@ -37,7 +37,7 @@ async fn commands_follow_the_primary() {
         .start()
         .await
         .unwrap();
-    let upstream = upstream(deployment.uri()).await;
+    let upstream = upstream(deployment.proxy_uri()).await;
     assert!(upstream.has_authentication());
     let hello = upstream
         .hello()
@@ -107,7 +107,7 @@ async fn commands_follow_the_primary() {
 #[tokio::test]
 async fn wrong_credentials_are_told_apart() {
     let deployment = Deployment::standalone().with_auth().start().await.unwrap();
-    let right = upstream(deployment.uri()).await;
+    let right = upstream(deployment.proxy_uri()).await;
     let mut held = lease(&right, &Routing::Primary).await;
     ping(&mut held).await;
     let hello = right
@@ -122,8 +122,8 @@ async fn wrong_credentials_are_told_apart() {
     assert!(names.contains(&"admin".to_owned()), "{names:?}");
 
     let wrong = deployment
-        .uri()
-        .replace(&format!(":{ROOT_PASSWORD}@"), ":mistaken@");
+        .proxy_uri()
+        .replace(&format!(":{PROXY_PASSWORD}@"), ":mistaken@");
     let wrong = upstream(wrong).await;
     let error = wrong.lend(&Routing::Primary, soon()).await.unwrap_err();
     assert!(
@@ -138,7 +138,7 @@ async fn wrong_credentials_are_told_apart() {
 #[tokio::test]
 async fn a_paused_primary_does_not_stop_the_others() {
     let deployment = Deployment::replica_set(3).start().await.unwrap();
-    let upstream = upstream(deployment.uri()).await;
+    let upstream = upstream(deployment.proxy_uri()).await;
     let mut held = lease(&upstream, &Routing::Primary).await;
     ping(&mut held).await;
     let paused = deployment.primary().await.unwrap();
