@@ -21,4 +21,5 @@ mod indexes;
 mod roles;
 mod sessions;
 mod transactions;
+mod twin;
 mod wire;

@@ -101,7 +101,10 @@ fn unknown(element: &Element<'_>) -> Refusal {
             "$where is not allowed: server-side JavaScript is shared by all apps; use $expr instead",
         );
     }
-    Refusal::bad_value(format!("unknown top level operator: {}", element.name()))
+    Refusal::bad_value(format!(
+        "unknown top level operator: {}. If you have a field name that starts with a '$' symbol, consider using $getField or $setField.",
+        element.name()
+    ))
 }
 
 /// Checks the value of a path: a literal, or operators with a row each.
