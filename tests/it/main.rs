@@ -24,5 +24,6 @@ mod roles;
 mod sessions;
 mod supervision;
 mod transactions;
+mod twin;
 mod versions;
 mod wire;

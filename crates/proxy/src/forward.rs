@@ -102,14 +102,18 @@ impl Forward {
             deadline,
             operation,
         };
-        match spec.duty {
+        let result = match spec.duty {
             Duty::Catalog(row) => Box::pin(catalog::answer(&journey, row, out)).await,
             Duty::Forward(Rule::GetMore) => journey.get_more(out).await,
             Duty::Forward(Rule::Sessions) if journey.names_no_session() => {
                 journey.kill_all_sessions(out).await
             }
             _ => journey.travel(out).await,
+        };
+        if let Err(error) = &result {
+            journey.abandon(error).await;
         }
+        result
     }
 
     /// The app's scope; made when its first command comes, as its session key is stored upstream.
@@ -263,7 +267,7 @@ impl<'a> Journey<'a> {
         }
     }
 
-    fn rewrite(&self, ground: Ground<'_>) -> Result<Scoped, Refusal> {
+    pub(crate) fn rewrite(&self, ground: Ground<'_>) -> Result<Scoped, Refusal> {
         self.with_facts(ground, |facts| {
             self.scope.apply(self.spec, self.command, facts)
         })

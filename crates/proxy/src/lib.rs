@@ -6,6 +6,7 @@
 //! - [`Cursors`] keeps whose each open cursor is.
 //! - [`Error`] is everything by which a command can fail; one function, [`reply::for_error`], makes it a reply.
 
+mod abandon;
 mod announcement;
 mod api;
 mod attempt;

@@ -17,6 +17,8 @@ enum Treat {
     Predicate,
     /// A document by key fields: without the scope field.
     Key,
+    /// A projection: without the scope field, and without expressions that name it.
+    Projection,
     /// A physical index name.
     Index,
     /// A physical namespace.
@@ -72,7 +74,7 @@ static FIELDS: &[(&str, Treat)] = &[
     ("limitAmount", Treat::Pass),
     ("skipAmount", Treat::Pass),
     ("type", Treat::Pass),
-    ("transformBy", Treat::Key),
+    ("transformBy", Treat::Projection),
     ("collation", Treat::Pass),
 ];
 
@@ -155,7 +157,7 @@ impl Plan<'_> {
             if let Some(treat) = self.treat(&element) {
                 self.field(w, &element, treat);
             } else if element.key.first() == Some(&b'$') {
-                self.stage(w, &element);
+                self.part(w, &element);
             }
         }
     }
@@ -194,6 +196,16 @@ impl Plan<'_> {
                 w.end(document);
             }
             Treat::Key => self.key(w, element),
+            Treat::Projection => {
+                let document = w.begin_document(element.key);
+                let fields = element.as_document().into_iter();
+                for field in fields.flat_map(Document::elements) {
+                    if !self.is_own_addition(field.key) {
+                        self.part(w, &field);
+                    }
+                }
+                w.end(document);
+            }
             Treat::Index => w.string(element.key, self.index_name(element)),
             Treat::Namespace => self.view.namespace(w, element),
         }
@@ -269,8 +281,8 @@ impl Plan<'_> {
             .is_some_and(|e| e.as_flag() == Some(false))
     }
 
-    /// A stage of a pipeline: shown if it says nothing of the proxy's additions.
-    fn stage(&self, w: &mut Writer, element: &Element<'_>) {
+    /// A stage of a pipeline, a field of a projection, a predicate: shown if it says nothing of the proxy's additions.
+    fn part(&self, w: &mut Writer, element: &Element<'_>) {
         let field = self.scope.field().as_str().as_bytes();
         let suffix = self.scope.suffix().as_bytes();
         let shows = element
@@ -300,6 +312,10 @@ impl Plan<'_> {
                         .collect::<Vec<_>>()
                 });
             match branches.as_deref() {
+                // Whole documents in expressions are taken without the field, in as many words; a value may have such a field.
+                None if element.key == b"$expr" || element.key.first() != Some(&b'$') => {
+                    self.part(w, &element);
+                }
                 None => w.element(&element),
                 Some([]) => {}
                 Some([only]) => self.predicate(w, *only),

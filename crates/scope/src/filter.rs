@@ -59,7 +59,12 @@ fn is_own_condition(sight: Sight<'_>, element: &Element<'_>) -> bool {
 
 fn top_level(sight: Sight<'_>, w: &mut Writer, element: &Element<'_>) -> Result<(), Refusal> {
     if !has(FILTER_TOP, element.key) {
-        return Err(unknown(FILTER_TOP, "unknown top level operator", element));
+        return Err(unknown(
+            FILTER_TOP,
+            "unknown top level operator",
+            DOLLAR_ADVICE,
+            element,
+        ));
     }
     match element.key {
         b"$and" | b"$or" | b"$nor" => {
@@ -118,11 +123,14 @@ fn branch_filter<'a>(branch: &Element<'a>) -> Result<Document<'a>, Refusal> {
         .ok_or_else(|| Refusal::bad_value("$or/$and/$nor entries need to be full objects"))
 }
 
-fn unknown(table: &'static [Operator], what: &str, element: &Element<'_>) -> Refusal {
+/// What mongod says behind an unknown name at the top level (6.0.5).
+const DOLLAR_ADVICE: &str = ". If you have a field name that starts with a '$' symbol, consider using $getField or $setField.";
+
+fn unknown(table: &'static [Operator], what: &str, advice: &str, element: &Element<'_>) -> Refusal {
     let name = element.name();
     Refusal::bad_value(match operators::why(table, element.key) {
         Some(why) => format!("{name} is not allowed: {why}"),
-        None => format!("{what}: {name}"),
+        None => format!("{what}: {name}{advice}"),
     })
 }
 
@@ -146,7 +154,7 @@ fn predicate(element: &Element<'_>) -> Result<(), Refusal> {
 
 fn field_operator(operator: &Element<'_>) -> Result<(), Refusal> {
     if !has(FILTER_FIELD, operator.key) {
-        return Err(unknown(FILTER_FIELD, "unknown operator", operator));
+        return Err(unknown(FILTER_FIELD, "unknown operator", "", operator));
     }
     match operator.key {
         b"$geoWithin" | b"$geoIntersects" | b"$within" | b"$near" | b"$nearSphere" => {

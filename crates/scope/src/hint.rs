@@ -29,6 +29,8 @@ pub(crate) struct Plan<'a> {
     min: Option<Element<'a>>,
     max: Option<Element<'a>>,
     filter: Option<Document<'a>>,
+    /// Of a pipeline.
+    leading: Vec<Document<'a>>,
     is_tailable: bool,
 }
 
@@ -52,9 +54,9 @@ impl<'a> Plan<'a> {
             Take::Bound if element.key == b"min" => self.min = Some(*element),
             Take::Bound => self.max = Some(*element),
             Take::Filter => self.filter = element.as_document(),
-            // A leading `$match` may be served by an index; without one the records come in their order.
             Take::Pipeline if pipeline::reads_in_record_order(element) => {
                 self.order = Order::OfRecords;
+                self.leading = pipeline::leading_filters(element).collect();
             }
             _ if element.key == b"tailable" => self.is_tailable = element.as_flag() == Some(true),
             _ => {}
@@ -127,7 +129,7 @@ impl<'a> Plan<'a> {
         let mut is_served = sort
             .and_then(Document::first)
             .is_some_and(|first| facts.may_serve(first.key));
-        if let Some(document) = self.filter {
+        for document in self.filter.iter().chain(&self.leading).copied() {
             filter::paths(document, &mut |path| is_served |= facts.may_serve(path));
         }
         !is_served

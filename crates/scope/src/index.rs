@@ -22,6 +22,24 @@ const KEY_FIELDS_MAX: usize = 31;
 /// Indexes of one command; a collection has at most 64.
 const INDEXES_MAX: usize = 64;
 
+/// A key pattern as servers print it: `{ a: 1, b: "hashed" }`.
+fn print_key(key: Document<'_>) -> String {
+    let fields = key.elements().map(|field| {
+        let value = match (field.as_integer(), field.as_str()) {
+            (Some(direction), _) => direction.to_string(),
+            (None, Some(kind)) => format!("\"{kind}\""),
+            (None, None) => "…".to_owned(),
+        };
+        format!("{}: {value}", field.name())
+    });
+    format!("{{ {} }}", fields.collect::<Vec<_>>().join(", "))
+}
+
+/// Whether an option decides which documents are in the index.
+fn is_filter(option: &Element<'_>) -> bool {
+    matches!(option.key, b"partialFilterExpression" | b"sparse")
+}
+
 /// How an index's key is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Layout {
@@ -279,15 +297,23 @@ impl Scope {
         }
         w.end(pattern);
         w.string(b"name", &self.physical_name(wish.name));
-        self.physical_filter(w, wish);
+        let mut is_bound = false;
         for option in wish.definition.elements() {
             match treat_of(option.key) {
                 Some(Treat::Pass) => w.element(&option),
                 Some(Treat::Own) if option.key == b"wildcardProjection" => {
                     self.wildcard_projection(w, &option);
                 }
+                // Where the app says it: the server keeps the order of options.
+                Some(Treat::Own) if is_filter(&option) && !is_bound => {
+                    self.physical_filter(w, wish);
+                    is_bound = true;
+                }
                 _ => {}
             }
+        }
+        if !is_bound {
+            self.physical_filter(w, wish);
         }
         w.end(document);
     }
@@ -357,8 +383,10 @@ impl Scope {
         self.logical_key(&mut logical, key);
         logical.end(pattern);
         logical.string(b"name", name);
-        self.logical_filter(&mut logical, filter)?;
         for option in physical.elements() {
+            if option.key == b"partialFilterExpression" {
+                self.logical_filter(&mut logical, filter)?;
+            }
             let is_shown = matches!(treat_of(option.key), Some(Treat::Pass)) && option.key != b"v";
             if is_shown {
                 logical.element(&option);
@@ -561,7 +589,10 @@ fn one_dropped<'f>(
         return own
             .iter()
             .find(|i| Document::parse(&i.key).is_ok_and(|k| same_key(k, key)))
-            .ok_or_else(|| Refusal::index_not_found("can't find index with key"));
+            .ok_or_else(|| {
+                let key = print_key(key);
+                Refusal::index_not_found(format!("can't find index with key: {key}"))
+            });
     }
     match index.as_str() {
         Some("_id_") => Err(Refusal::invalid_options("cannot drop _id index")),

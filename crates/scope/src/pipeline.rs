@@ -273,11 +273,12 @@ fn facet<'a>(
     Ok(())
 }
 
-/// Whether a pipeline begins with a stage that reads its collection in the order of its records, as no stage in front of it
-/// asks for another order.
+/// Whether a pipeline reads its collection in the order of its records where no index serves its leading `$match`, as no stage
+/// in front asks for another order.
 pub(crate) fn reads_in_record_order(pipeline: &Element<'_>) -> bool {
-    let first = pipeline.as_array().and_then(Document::first);
-    let first = first.and_then(|stage| stage.as_document()?.first());
+    let stages = pipeline.as_array().into_iter().flat_map(Document::elements);
+    let mut stages = stages.filter_map(|stage| stage.as_document()?.first());
+    let first = stages.find(|stage| stage.key != b"$match");
     first.is_none_or(|stage| {
         matches!(
             stage.key,
@@ -297,6 +298,17 @@ pub(crate) fn reads_in_record_order(pipeline: &Element<'_>) -> bool {
                 | b"$unionWith"
         )
     })
+}
+
+/// The filters with which a pipeline begins.
+pub(crate) fn leading_filters<'a>(
+    pipeline: &Element<'a>,
+) -> impl Iterator<Item = Document<'a>> + use<'a> {
+    let stages = pipeline.as_array().into_iter().flat_map(Document::elements);
+    let stages = stages.map_while(|stage| stage.as_document()?.first());
+    stages
+        .take_while(|stage| stage.key == b"$match")
+        .filter_map(|stage| stage.as_document())
 }
 
 /// Whether a pipeline begins with `$documents`.

@@ -26,7 +26,7 @@ pub(crate) fn rewrite(view: &ReplyView<'_>, message: &str) -> String {
     let logical = |text: String, name: &&str| logical_name(view, name, &text);
     let message = view.dedicated.iter().fold(message.to_owned(), logical);
     if view.collection.is_dedicated() {
-        return message;
+        return sessions(view.scope, &message);
     }
     of_shared(view, &message)
 }
@@ -54,9 +54,15 @@ fn of_shared(view: &ReplyView<'_>, message: &str) -> String {
     {
         out = cause.to_owned();
     }
+    // Which plan failed, and whether there was a choice, depends on the base indexes.
+    out = out.replace(MULTIPLANNER, "");
+    if out.contains("key: {") {
+        out = definitions(scope, &out);
+    }
     if out.contains("duplicate key error") {
         out = duplicate(scope, &out);
     }
+    out = sessions(scope, &out);
     for index in &collection.indexes {
         if index.physical_name != index.name {
             out = out.replace(&index.physical_name, &index.name);
@@ -70,7 +76,7 @@ fn of_shared(view: &ReplyView<'_>, message: &str) -> String {
     {
         out = what.to_owned();
     }
-    if names(&out, field) {
+    if names(&out, field) && !is_own_duplicate(scope, message, &out) {
         return WITHHELD.to_owned();
     }
     out
@@ -95,6 +101,14 @@ fn logical_name(view: &ReplyView<'_>, name: &str, message: &str) -> String {
     out
 }
 
+/// Whether a duplicate key is of the app's own index, and shown without the app's condition: then the field stands in a value.
+fn is_own_duplicate(scope: &Scope, message: &str, rewritten: &str) -> bool {
+    let own = format!(" index: {}.", scope.app().as_str());
+    let is_own = message.contains(" index: _id_ dup key: {") || message.contains(&own);
+    let condition = format!("dup key: {{ {}:", scope.field().as_str());
+    message.starts_with("E11000 ") && is_own && !rewritten.contains(&condition)
+}
+
 /// `E11000 … index: SLUG.name dup key: { app_id: "SLUG", e: 1 }` in the app's terms; ODMs read this text.
 fn duplicate(scope: &Scope, message: &str) -> String {
     let field = scope.field().as_str();
@@ -113,6 +127,107 @@ fn duplicate(scope: &Scope, message: &str) -> String {
         .replacen(&format!(", ~{slug}: null"), "", 1)
 }
 
+/// Index definitions as the server prints them, `{ v: 2, key: { app_id: 1, a: 1 }, name: "SLUG.a_1", … }`, as the app states them.
+fn definitions(scope: &Scope, message: &str) -> String {
+    let field = scope.field().as_str();
+    let slug = scope.app().as_str();
+    let own = format!("{{ {field}: \"{slug}\"");
+    let filter = "partialFilterExpression: ";
+    let mut out = message
+        .replace(&format!("key: {{ {field}: 1, "), "key: { ")
+        .replace(&format!(", {field}: 1 }}"), " }")
+        .replace(&format!(", ~{slug}: 1 }}"), " }")
+        .replace(&format!("name: \"{slug}."), "name: \"")
+        .replace(&format!(", {filter}{own} }}"), "");
+    let and = format!("{filter}{{ $and: [ {own} }}, ");
+    while let Some((before, rest)) = out.split_once(&and) {
+        let Some((user, after)) = split_object(rest) else {
+            break;
+        };
+        let after = after.strip_prefix(" ] }").unwrap_or(after);
+        out = format!("{before}{filter}{user}{after}");
+    }
+    let sparse = format!("{filter}{own}, ");
+    while let Some((before, rest)) = out.split_once(&sparse) {
+        // What is left of the object is closed as it was.
+        let Some((_, after)) =
+            split_object(&format!("{{{rest}")).map(|(o, a)| (o.len(), a.to_owned()))
+        else {
+            break;
+        };
+        out = format!("{before}sparse: true{after}");
+    }
+    out
+}
+
+/// A printed object at the beginning of a text, and what follows it.
+fn split_object(text: &str) -> Option<(&str, &str)> {
+    let mut depth = 0_usize;
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'{' => depth = depth.saturating_add(1),
+            b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth == 0 {
+            return text.split_at_checked(at.saturating_add(1));
+        }
+    }
+    None
+}
+
+const MULTIPLANNER: &str = "error while multiplanner was selecting best plan :: caused by :: ";
+
+/// `session ID - DIGEST -  - `, as errors of transactions and retryable writes say it (6.0.5): the id that the client knows,
+/// and the digest of no user in place of that of the user upstream.
+fn sessions(scope: &Scope, message: &str) -> String {
+    let mut out = message.to_owned();
+    for (at, mark) in message.match_indices(SESSION_MARK) {
+        let begin = at.saturating_add(mark.len());
+        let rest = message.get(begin..).unwrap_or_default();
+        let Some((id, rest)) = rest.split_once(" - ") else {
+            continue;
+        };
+        if let Some(upstream) = parse_uuid(id) {
+            let client = uuid(scope.sessions().client_id(upstream));
+            out = out.replace(id, &client);
+        }
+        if let Some((digest, _)) = rest.split_once(" - ")
+            && digest.len() == DIGEST_OF_NOBODY.len()
+        {
+            out = out.replace(digest, DIGEST_OF_NOBODY);
+        }
+    }
+    out
+}
+
+const SESSION_MARK: &str = "session ";
+
+/// SHA-256 of nothing, as a server without access control gives it.
+const DIGEST_OF_NOBODY: &str = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
+
+/// Digits of a UUID between its hyphens.
+const UUID_PARTS: [usize; 5] = [8, 4, 4, 4, 12];
+
+fn parse_uuid(text: &str) -> Option<[u8; 16]> {
+    let is_shaped = text.split('-').map(str::len).eq(UUID_PARTS);
+    let digits = text.replace('-', "");
+    let number = u128::from_str_radix(&digits, 16).ok()?;
+    is_shaped.then(|| number.to_be_bytes())
+}
+
+fn uuid(bytes: [u8; 16]) -> String {
+    let digits = format!("{:032x}", u128::from_be_bytes(bytes));
+    let mut rest = digits.as_str();
+    let mut parts = Vec::new();
+    for length in UUID_PARTS {
+        let (part, after) = rest.split_at_checked(length).unwrap_or((rest, ""));
+        parts.push(part);
+        rest = after;
+    }
+    parts.join("-")
+}
+
 /// Whether the planner did not find the index that a hint names (4.4 to 8.0).
 pub(crate) fn says_hint_unknown(message: &Element<'_>) -> bool {
     message.as_str().is_some_and(|text| {
@@ -120,15 +235,16 @@ pub(crate) fn says_hint_unknown(message: &Element<'_>) -> bool {
     })
 }
 
-/// Whether a text names the field as a whole word.
+/// Whether a text names the field as a whole word. Inside of a path, as in `d.app_id`, it is the app's own.
 fn names(text: &str, field: &str) -> bool {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let is_joined = |c: char| is_word(c) || c == '.';
     text.match_indices(field).any(|(at, _)| {
         let before = text.get(..at).and_then(|t| t.chars().next_back());
         let after = text
             .get(at.saturating_add(field.len())..)
             .and_then(|t| t.chars().next());
-        !before.is_some_and(is_word) && !after.is_some_and(is_word)
+        !before.is_some_and(is_joined) && !after.is_some_and(is_word)
     })
 }
 
@@ -170,7 +286,31 @@ mod tests {
                 "tailable cursor requested",
             ),
             (
+                "Requested index: { v: 2, key: { app_id: 1, a: 1 }, name: \"shop.x\", partialFilterExpression: { app_id: \"shop\" }, unique: true }, existing index: { v: 2, key: { app_id: 1, a: -1 }, name: \"shop.x\", partialFilterExpression: { $and: [ { app_id: \"shop\" }, { u: { $gt: 1 } } ] } }",
+                "Requested index: { v: 2, key: { a: 1 }, name: \"x\", unique: true }, existing index: { v: 2, key: { a: -1 }, name: \"x\", partialFilterExpression: { u: { $gt: 1 } } }",
+            ),
+            (
+                "Index spec: { key: { loc: \"2d\", app_id: 1 }, name: \"shop.x\", partialFilterExpression: { app_id: \"shop\", loc: { $exists: true } } }.",
+                "Index spec: { key: { loc: \"2d\" }, name: \"x\", sparse: true }.",
+            ),
+            (
+                "index: d.app_id_1 dup key: { d.app_id: null }",
+                "index: d.app_id_1 dup key: { d.app_id: null }",
+            ),
+            (
+                "error while multiplanner was selecting best plan :: caused by :: $add only supports",
+                "$add only supports",
+            ),
+            (
                 "Can't extract geo keys: { _id: 1, app_id: \"shop\" }",
+                WITHHELD,
+            ),
+            (
+                "E11000 duplicate key error collection: d.c index: _id_ dup key: { _id: { app_id: \"x\" } }",
+                "E11000 duplicate key error collection: d.c index: _id_ dup key: { _id: { app_id: \"x\" } }",
+            ),
+            (
+                "E11000 duplicate key error collection: d.c index: shop.e_1 dup key: { app_id: \"other\", e: 1 }",
                 WITHHELD,
             ),
             (

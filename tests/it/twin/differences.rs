@@ -1,0 +1,250 @@
+//! What may differ between the two sides, each with the place in the documentation that says so.
+
+use bson::{Bson, Document, doc};
+
+/// A row: what `docs/compatibility.md` says, and how the replies are made equal in that respect.
+pub(super) struct Difference {
+    /// A phrase of the page.
+    pub(super) cites: &'static str,
+    /// Given the command, and the replies through the proxy and of the private server.
+    pub(super) even: fn(&Document, [&mut Document; 2]),
+}
+
+pub(super) static DIFFERENCES: &[Difference] = &[
+    Difference {
+        cites: "among them `opTime`, `electionId` and `topologyVersion` outside of hello",
+        even: |_, replies| without(replies, &["opTime", "electionId", "lastCommittedOpTime"]),
+    },
+    Difference {
+        cites: "`$clusterTime` and `operationTime` show that something was written.",
+        even: |_, replies| without(replies, &["$clusterTime", "operationTime"]),
+    },
+    Difference {
+        cites: "UUIDs of shared collections are made from app and name",
+        even: |command, replies| {
+            if command.contains_key("listCollections") {
+                for reply in replies {
+                    each_document(reply, &mut |d| drop(d.remove("uuid")));
+                }
+            }
+        },
+    },
+    Difference {
+        cites: "| `listDatabases` | Sizes are 0. |",
+        even: |command, replies| {
+            if command.contains_key("listDatabases") {
+                for reply in replies {
+                    *reply = doc! {"ok": reply.get("ok")};
+                }
+            }
+        },
+    },
+    Difference {
+        cites: "the last batch may close a cursor",
+        even: end_of_cursor,
+    },
+    Difference {
+        cites: "the beginning `Index build failed` is left out",
+        even: |_, replies| {
+            for reply in replies {
+                if let Ok(text) = reply.get_str("errmsg")
+                    && text.starts_with("Index build failed: ")
+                    && let Some((_, cause)) = text.split_once(" :: caused by :: ")
+                {
+                    let cause = cause.to_owned();
+                    reply.insert("errmsg", cause);
+                }
+            }
+        },
+    },
+    Difference {
+        cites: "A hint that names no index fails also where the collection is not there yet.",
+        even: |command, [through, direct]| {
+            let is_unknown = through
+                .get_str("errmsg")
+                .is_ok_and(|text| text.ends_with(HINT_UNKNOWN));
+            if command.contains_key("hint") && is_unknown && is_empty(direct) {
+                *direct = through.clone();
+            }
+        },
+    },
+    Difference {
+        cites: "what stands in front of the reason",
+        even: |_, replies| {
+            for reply in replies {
+                each_document(reply, &mut |d| {
+                    if let Ok(text) = d.get_str("errmsg") {
+                        let reason = reason(text).to_owned();
+                        d.insert("errmsg", reason);
+                    }
+                });
+            }
+        },
+    },
+    Difference {
+        cites: "Of two mistakes in one command",
+        even: |command, [through, direct]| {
+            let is_unknown = through
+                .get_str("errmsg")
+                .is_ok_and(|text| text.ends_with(HINT_UNKNOWN));
+            if command.contains_key("hint") && is_unknown && direct.contains_key("code") {
+                *direct = through.clone();
+            }
+        },
+    },
+    Difference {
+        cites: "the text of a later error 251 then differs",
+        even: |_, replies| {
+            if replies.iter().all(|reply| {
+                reply
+                    .get_i32("code")
+                    .is_ok_and(|code| code == NO_TRANSACTION)
+            }) {
+                without(replies, &["errmsg"]);
+            }
+        },
+    },
+    Difference {
+        cites: "Operators that no server knows",
+        even: unknown_operator,
+    },
+    Difference {
+        cites: "Definitions of indexes that no server takes",
+        even: |command, replies| {
+            let codes = replies.each_ref().map(|reply| reply.get_i32("code").ok());
+            let is_bad = codes[0].is_some_and(|code| BAD_DEFINITION.contains(&code));
+            if command.contains_key("createIndexes") && codes[0] == codes[1] && is_bad {
+                for reply in replies {
+                    *reply = doc! {"code": reply.get("code")};
+                }
+            }
+        },
+    },
+];
+
+fn reason(text: &str) -> &str {
+    let is_prefixed = BEFORE_REASON.iter().any(|prefix| text.starts_with(prefix));
+    match text.rsplit_once(" :: caused by :: ") {
+        Some((_, reason)) if is_prefixed => reason,
+        None if is_prefixed => text.rsplit('\n').next().unwrap_or(text).trim(),
+        _ => text,
+    }
+}
+
+const BEFORE_REASON: [&str; 6] = [
+    "Invalid $",
+    "Plan executor error during ",
+    "error processing query: ",
+    "Executor error during ",
+    "PlanExecutor error during ",
+    "Error in specification ",
+];
+
+/// BadValue and FailedToParse aside, CannotCreateIndex, InvalidIndexSpecificationOption, unique hashed indexes.
+const BAD_DEFINITION: [i32; 5] = [2, 9, 67, 197, 16764];
+
+fn unknown_operator(command: &Document, [through, direct]: [&mut Document; 2]) {
+    let is_write = command.contains_key("update") || command.contains_key("delete");
+    let errors = direct.get_array("writeErrors").ok();
+    let statement = errors.and_then(|errors| errors.first()?.as_document().cloned());
+    let Some(statement) = statement.filter(|_| is_write) else {
+        return;
+    };
+    let is_same = ["code", "errmsg"]
+        .iter()
+        .all(|key| statement.get(key) == through.get(key));
+    let code = statement.get_i32("code").ok();
+    if is_same && code.is_some_and(|code| UNKNOWN_OPERATOR.contains(&code)) {
+        *through = doc! {"code": code};
+        *direct = doc! {"code": code};
+    }
+}
+
+/// BadValue of filters, FailedToParse of updates, InvalidPipelineOperator of expressions.
+const UNKNOWN_OPERATOR: [i32; 3] = [2, 9, 168];
+
+fn without(replies: [&mut Document; 2], keys: &[&str]) {
+    for reply in replies {
+        for key in keys {
+            reply.remove(key);
+        }
+    }
+}
+
+fn end_of_cursor(command: &Document, replies: [&mut Document; 2]) {
+    if command.contains_key("killCursors") && replies.iter().any(|reply| is_nowhere(reply)) {
+        for reply in replies {
+            *reply = doc! {"ok": reply.get("ok")};
+        }
+        return;
+    }
+    let ended = replies.each_ref().map(|reply| cursor_id(reply) == Some(0));
+    if command.contains_key("getMore") && replies.iter().all(|reply| is_unknown(reply)) {
+        for reply in replies {
+            reply.remove("errmsg");
+        }
+        return;
+    }
+    let missing = replies.each_ref().map(|reply| is_unknown(reply));
+    if command.contains_key("getMore") && missing[0] != missing[1] {
+        for reply in replies {
+            if is_empty(reply) || is_unknown(reply) {
+                *reply = doc! {"ended": true};
+            }
+        }
+    } else if ended[0] != ended[1] {
+        for reply in replies {
+            if let Ok(cursor) = reply.get_document_mut("cursor") {
+                cursor.insert("id", "at its end");
+            }
+        }
+    }
+}
+
+fn is_empty(reply: &Document) -> bool {
+    let Ok(cursor) = reply.get_document("cursor") else {
+        return false;
+    };
+    let batch = ["firstBatch", "nextBatch"]
+        .iter()
+        .find_map(|key| cursor.get_array(key).ok());
+    batch.is_some_and(Vec::is_empty)
+}
+
+/// NoSuchTransaction.
+const NO_TRANSACTION: i32 = 251;
+
+const HINT_UNKNOWN: &str = "hint provided does not correspond to an existing index";
+
+fn cursor_id(reply: &Document) -> Option<i64> {
+    reply.get_document("cursor").ok()?.get_i64("id").ok()
+}
+
+fn is_nowhere(reply: &Document) -> bool {
+    reply
+        .get_array("cursorsNotFound")
+        .is_ok_and(|ids| !ids.is_empty())
+}
+
+fn is_unknown(reply: &Document) -> bool {
+    reply
+        .get_i32("code")
+        .is_ok_and(|code| code == CURSOR_NOT_FOUND)
+}
+
+const CURSOR_NOT_FOUND: i32 = 43;
+
+fn each_document(document: &mut Document, change: &mut dyn FnMut(&mut Document)) {
+    change(document);
+    for (_, value) in document.iter_mut() {
+        each_in(value, change);
+    }
+}
+
+fn each_in(value: &mut Bson, change: &mut dyn FnMut(&mut Document)) {
+    match value {
+        Bson::Document(inner) => each_document(inner, change),
+        Bson::Array(items) => items.iter_mut().for_each(|item| each_in(item, change)),
+        _ => {}
+    }
+}

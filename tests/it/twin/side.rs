@@ -1,0 +1,111 @@
+//! One connection on which a sequence runs.
+
+use std::time::Duration;
+
+use bson::spec::BinarySubtype;
+use bson::{Binary, Bson, Document, doc};
+use mdb_tests::{RawClient, Section, raw};
+use tokio::time::timeout;
+
+use super::comparable::Names;
+use super::step::Step;
+
+#[derive(Debug)]
+pub(super) struct Side {
+    client: RawClient,
+    /// The one opened last.
+    cursor: i64,
+    pub(super) names: Names,
+}
+
+/// How often a transaction that another app disturbed is begun again, as drivers do.
+pub(super) const ATTEMPTS_MAX: i64 = 200;
+
+/// Longer than any of these commands takes, shorter than a connection's patience: so what hangs is told.
+const REPLY_MAX: Duration = Duration::from_secs(50);
+
+/// Of no cursor.
+const NO_CURSOR: i64 = 1;
+
+impl Side {
+    pub(super) fn new(client: RawClient) -> Self {
+        Self {
+            client,
+            cursor: NO_CURSOR,
+            names: Names::default(),
+        }
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.cursor = NO_CURSOR;
+        self.names = Names::default();
+    }
+
+    /// Runs a command. A transaction that is begun again has another number in each attempt.
+    pub(super) async fn run(
+        &mut self,
+        step: &Step,
+        database: &str,
+        run: u64,
+        attempt: i64,
+    ) -> Document {
+        let mut command = step.command.clone();
+        if let Some(Bson::Int64(number)) = command.get_mut("txnNumber") {
+            *number = *number * (ATTEMPTS_MAX + 1) + attempt;
+        }
+        for (_, value) in command.iter_mut() {
+            self.fill(value, run);
+        }
+        if !command.contains_key("$db") {
+            let db = if command.contains_key("listDatabases") {
+                "admin"
+            } else {
+                database
+            };
+            command.insert("$db", db);
+        }
+        let sections = [Section::Body(&raw(&command))];
+        let reply = timeout(REPLY_MAX, self.client.try_exchange(&sections)).await;
+        let reply = reply.unwrap_or_else(|_| panic!("no reply to {command}"));
+        let Some(reply) = reply else {
+            return doc! {"closed": true};
+        };
+        let reply = reply.document();
+        if let Ok(cursor) = reply.get_document("cursor")
+            && let Ok(id) = cursor.get_i64("id")
+            && id != 0
+        {
+            self.cursor = id;
+        }
+        reply
+    }
+
+    /// Puts in what is known only now: `<cursor>`, `<session N>`.
+    fn fill(&self, value: &mut Bson, run: u64) {
+        match value {
+            Bson::Document(inner) => inner
+                .iter_mut()
+                .for_each(|(_, value)| self.fill(value, run)),
+            Bson::Array(items) => items.iter_mut().for_each(|value| self.fill(value, run)),
+            Bson::String(text) if text == "<cursor>" => *value = self.cursor.into(),
+            Bson::String(text) => {
+                let number = text
+                    .strip_prefix("<session ")
+                    .and_then(|rest| rest.strip_suffix('>'));
+                if let Some(number) = number.and_then(|number| number.parse().ok()) {
+                    *value = session(run, number).into();
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn session(run: u64, number: u64) -> Binary {
+    let mut bytes = run.to_be_bytes().to_vec();
+    bytes.extend(number.to_be_bytes());
+    Binary {
+        subtype: BinarySubtype::Uuid,
+        bytes,
+    }
+}
