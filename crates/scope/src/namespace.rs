@@ -78,14 +78,23 @@ pub fn check_collection(name: &str) -> Result<(), Refusal> {
 pub fn collection_of<'a>(command: &Command<'a>) -> Result<&'a str, Refusal> {
     let target: &Element<'a> = &command.target;
     let Some(name) = target.as_str() else {
-        return Err(Refusal::invalid_namespace(format!(
-            "collection name has invalid type {}",
-            target.kind.name()
-        )));
+        return Err(not_a_name(command.name, target));
     };
     check_collection(name)?;
     check_length(command.database, name)?;
     Ok(name)
+}
+
+/// No string where a collection should be named, by the codes of 6.0.5.
+fn not_a_name(command: &[u8], target: &Element<'_>) -> Refusal {
+    let text = format!("collection name has invalid type {}", target.kind.name());
+    match command {
+        b"aggregate" => Refusal::failed_to_parse(
+            "Invalid command format: the 'aggregate' field must specify a collection name or 1",
+        ),
+        b"count" | b"distinct" | b"collStats" => Refusal::invalid_namespace(text),
+        _ => Refusal::bad_value(text),
+    }
 }
 
 /// Checks the length of a namespace.
