@@ -76,7 +76,7 @@ async fn sessions_are_started_refreshed_and_ended() {
     }
     for (command, code) in [
         (doc! {"endSessions": 1, "$db": "admin"}, 14),
-        (doc! {"killSessions": [], "$db": "admin"}, 13),
+        (doc! {"killSessions": [{"id": 1}], "$db": "admin"}, 14),
         (doc! {"endSessions": [{"id": 1}], "$db": "admin"}, 14),
     ] {
         assert_eq!(alice.fails(&command).await, code, "{command}");
