@@ -110,6 +110,35 @@ impl World {
         self.victim.ok(&read).await;
     }
 
+    /// The victim has a past: events that only its own streams may show, and a stream that is open.
+    async fn open_stream(&mut self) {
+        let db = self.proxy.database_name();
+        let stream = doc! {"aggregate": "secrets", "pipeline": [{"$changeStream": {}}], "cursor": {}, "$db": db};
+        let opened = self.victim.ok(&stream).await;
+        let id = mdb_tests::cursor_id(&opened);
+        self.words
+            .value("past", opened.get("operationTime").unwrap().clone());
+        for collection in ["secrets", "bobs"] {
+            let insert = doc! {"insert": collection, "documents": [{"_id": "b9", "secret": MARK}], "$db": db};
+            let set = doc! {"$set": {"secret": format!("{MARK}-new")}};
+            let update =
+                doc! {"update": collection, "updates": [{"q": {"_id": "b9"}, "u": set}], "$db": db};
+            let delete = doc! {"delete": collection, "deletes": [{"q": {"_id": "b9"}, "limit": 1}], "$db": db};
+            for command in [insert, update, delete] {
+                self.victim.ok(&command).await;
+            }
+        }
+        let more = doc! {"getMore": id, "collection": "secrets", "maxTimeMS": 5000, "$db": db};
+        let reply = self.victim.ok(&more).await;
+        let token = |document: Option<&Bson>| document.unwrap().clone();
+        let events = mdb_tests::batch(&reply);
+        self.words.value("token", token(events[0].get("_id")));
+        let place = opened.get_document("cursor").unwrap();
+        self.words
+            .value("place", token(place.get("postBatchResumeToken")));
+        self.words.value("stream", id);
+    }
+
     /// All of the victim is still usable by the victim.
     async fn close_sessions(&mut self) {
         let db = self.proxy.database_name();
@@ -339,12 +368,13 @@ async fn run_book(world: &mut World, text: &str) {
     assert!(surprises.is_empty(), "{}", surprises.join("\n"));
 }
 
-const BOOK: [&str; 5] = [
+const BOOK: [&str; 6] = [
     include_str!("../attacks/reads.yaml"),
     include_str!("../attacks/aggregation.yaml"),
     include_str!("../attacks/writes.yaml"),
     include_str!("../attacks/catalog.yaml"),
     include_str!("../attacks/sessions.yaml"),
+    include_str!("../attacks/streams.yaml"),
 ];
 
 #[test]
@@ -379,4 +409,14 @@ async fn sessions() {
     world.open_sessions().await;
     run_book(&mut world, BOOK[4]).await;
     world.close_sessions().await;
+}
+
+#[tokio::test]
+async fn streams() {
+    if !mdb_tests::is_since(shared().await, "6.0") {
+        return;
+    }
+    let mut world = World::new().await;
+    world.open_stream().await;
+    run_book(&mut world, BOOK[5]).await;
 }

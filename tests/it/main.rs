@@ -22,6 +22,7 @@ mod indexes;
 mod privileges;
 mod roles;
 mod sessions;
+mod streams;
 mod supervision;
 mod transactions;
 mod twin;

@@ -138,7 +138,7 @@ impl<'a> Journey<'a> {
         Ok(())
     }
 
-    async fn own_databases(&self) -> Result<Vec<String>, Error> {
+    pub(crate) async fn own_databases(&self) -> Result<Vec<String>, Error> {
         let client = self.shared.upstream.control();
         let entries = self
             .driver(self.control().entries(self.scope.app(), None))
@@ -194,6 +194,9 @@ impl<'a> Journey<'a> {
                 self.remove(place).await?;
             }
         }
+        if !own.is_empty() {
+            self.mark_dropped_database().await?;
+        }
         reply::ok(out, |w| {
             // 5.0 and later do not say it (4.4.2, 5.0.4, 6.0.5).
             if !own.is_empty() && self.is_before_five() {
@@ -211,11 +214,7 @@ impl<'a> Journey<'a> {
             .namespace(self.forward.namespaces.refresh(place))
             .await?;
         let deleted = if known.exists {
-            let documents = place.client.database(place.database);
-            let documents = documents.collection::<bson::Document>(place.collection);
-            let own = doc! {self.scope.field().as_str(): app.as_str()};
-            let delete = async { documents.delete_many(own).await };
-            self.driver(delete).await?.deleted_count
+            self.delete_documents(place, known.keeps_images()).await?
         } else {
             0
         };
@@ -236,6 +235,9 @@ impl<'a> Journey<'a> {
             .await?;
         self.forward.namespaces.forget(place);
         let had = left || deleted > 0;
+        if had && known.keeps_images() {
+            self.mark_dropped(place).await?;
+        }
         let indexes = i32::try_from(known.facts.indexes.len()).unwrap_or(i32::MAX);
         Ok(had.then_some(indexes.saturating_add(1)))
     }

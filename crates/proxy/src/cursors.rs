@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mdb_scope::{AppId, CursorFacts, Isolation, ServerAddress};
+use mdb_scope::{AppId, CursorFacts, Isolation, ReplyRule, ServerAddress};
 use mdb_telemetry::AppMeter;
 use tokio::time::Instant;
 
@@ -13,6 +13,8 @@ use crate::error::Limit;
 use crate::identity::App;
 use crate::random;
 use crate::slots::Slot;
+
+mod opening;
 
 /// A cursor that is open on a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +33,8 @@ pub struct Cursor {
     pub isolation: Isolation,
     /// The bytes of `lsid.id` of the command that opened it.
     pub lsid: Option<Box<[u8]>>,
-    /// Whether its documents lose the scope field.
-    pub strip: bool,
+    /// How its batches are read.
+    pub rule: ReplyRule,
     /// The command that opened it.
     pub command: &'static str,
     /// Whether the server keeps it however long it is idle.
@@ -49,7 +51,7 @@ impl Cursor {
             collection: self.collection.to_string(),
             session: self.lsid.as_deref().and_then(|id| id.try_into().ok()),
             isolation: self.isolation,
-            strips: self.strip,
+            rule: self.rule,
         }
     }
 }

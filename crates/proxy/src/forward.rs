@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use mdb_scope::{
-    AppId, CollectionFacts, CommandSpec, Duty, Facts, FieldName, Glance, Incident, Isolation,
+    AppId, CollectionFacts, CommandSpec, CursorFacts, Duty, Facts, FieldName, Glance, Incident,
     Refusal, ReplyRule, ReplyView, Rule, Scope, Scoped, check_namespace, cursor_not_found, glance,
+    stream_reach,
 };
 use mdb_upstream::{Lease, Sent, ServerHello};
 use mdb_wire::frame::HEADER_BYTES;
@@ -18,7 +19,6 @@ use crate::canary::Canary;
 use crate::catalog;
 use crate::cluster_time::ClusterTime;
 use crate::control::{Control, KEY_BYTES};
-use crate::cursors::Cursor;
 use crate::deadline::{wait_max, within};
 use crate::dispatch::Call;
 use crate::error::Error;
@@ -170,6 +170,7 @@ impl<'a> Journey<'a> {
             database: self.command.database,
             collection,
             isolation: self.identity.app.isolation.of(collection),
+            keeps_images: self.keeps_images(),
         }
     }
 
@@ -217,12 +218,13 @@ impl<'a> Journey<'a> {
     async fn travel(&self, out: &mut Vec<u8>) -> Result<(), Error> {
         let foreign = self.foreign().await?;
         let Some(collection) = target(self.spec, self.command)? else {
-            let none = CollectionFacts::default();
+            let facts = self.stream_facts().await?;
             let ground = Ground {
-                collection: &none,
+                collection: &facts,
                 foreign: &foreign,
             };
             let mut scoped = self.rewrite(ground)?;
+            self.let_keep_images(&facts).await?;
             return self.exchange(&mut scoped, ground, out).await.map(|_| ());
         };
         check_namespace(
@@ -277,6 +279,9 @@ impl<'a> Journey<'a> {
     async fn prepare(&self, place: Place<'_>, known: &Known) -> Result<Option<Arc<Known>>, Error> {
         let namespaces = &self.forward.namespaces;
         let in_transaction = self.in_transaction();
+        if stream_reach(self.command).is_some() && !known.keeps_images() {
+            return self.namespace(namespaces.watched(place)).await.map(Some);
+        }
         if may_create(self.spec, self.command) && !known.is_ready(in_transaction) {
             let made = self
                 .namespace(namespaces.ready(place, in_transaction))
@@ -321,6 +326,7 @@ impl<'a> Journey<'a> {
         let identity = Arc::clone(self.identity);
         let control_database = self.forward.control_database.clone();
         let (database, collection) = (self.command.database.to_owned(), collection.to_owned());
+        let keeps_images = self.keeps_images();
         tokio::spawn(async move {
             let Some(scope) = identity.app.scope.get() else {
                 return;
@@ -332,6 +338,7 @@ impl<'a> Journey<'a> {
                 database: &database,
                 collection: &collection,
                 isolation: identity.app.isolation.of(&collection),
+                keeps_images,
             };
             if let Err(error) = namespaces.refresh(place).await {
                 tracing::debug!(%error, "facts of a collection could not be read anew");
@@ -356,21 +363,27 @@ impl<'a> Journey<'a> {
             self.scope
                 .get_more(self.spec, self.command, facts, &facts_of_cursor)
         })?;
-        let mut is_over = false;
+        let mut is_open = false;
         let result = self
-            .exchange_with(&mut scoped, ground, out, &mut |_, _, upstream_id| {
-                is_over = upstream_id == 0;
-                Ok(if upstream_id == 0 { 0 } else { id })
+            .exchange_with(&mut scoped, ground, out, &mut |_, _, _| {
+                is_open = true;
+                Ok(id)
             })
             .await;
         let ended = match &result {
-            Ok(glance) => is_over || glance.code.is_some_and(ends_cursor),
+            Ok(exchanged) if exchanged.seen.is_ok => !is_open,
+            Ok(exchanged) => exchanged.seen.code.is_some_and(ends_cursor),
             Err(_) => true,
         };
         if ended {
             self.shared.cursors.close(app, id);
         }
-        result.map(|_| ())
+        let exchanged = result.map_err(|error| match cursor.rule {
+            ReplyRule::Events { .. } => error.resumable(),
+            _ => error,
+        })?;
+        self.close_upstream(exchanged.ended).await;
+        Ok(())
     }
 
     /// Sends a command and writes its reply; a cursor in it is entered.
@@ -393,47 +406,19 @@ impl<'a> Journey<'a> {
         if let Err(Error::Limit(_)) = &result {
             tracing::warn!(app = %self.identity.app.id, "an app holds too many open cursors");
         }
-        result
-    }
-
-    fn open_cursor(
-        &self,
-        lease: &Lease,
-        rule: ReplyRule,
-        isolation: Isolation,
-        upstream_id: i64,
-    ) -> Result<i64, Error> {
-        let body = self.command.body;
-        let lsid = body.find("lsid").and_then(|e| e.as_document()?.find("id"));
-        let is_endless = body.find("noCursorTimeout").and_then(|e| e.as_flag()) == Some(true);
-        let cursor = Cursor {
-            app: self.identity.app.id.clone(),
-            server: lease.server().clone(),
-            upstream_id,
-            database: self.command.database.into(),
-            collection: cursor_collection(self.command).into(),
-            isolation,
-            lsid: lsid
-                .and_then(|id| id.as_binary())
-                .map(|(_, bytes)| bytes.into()),
-            strip: rule == ReplyRule::Cursor { strips: true },
-            command: self.spec.name,
-            no_cursor_timeout: is_endless,
-        };
-        Ok(self
-            .shared
-            .cursors
-            .open(&self.identity.app, cursor, Instant::now())?)
+        let exchanged = result?;
+        self.close_upstream(exchanged.ended).await;
+        Ok(exchanged.seen)
     }
 
     /// Sends a command until there is a reply to pass on or nothing more may be tried, and writes the reply.
-    async fn exchange_with(
+    pub(crate) async fn exchange_with(
         &self,
         scoped: &mut Scoped,
         ground: Ground<'_>,
         out: &mut Vec<u8>,
         map_cursor: &mut (dyn FnMut(&Lease, ReplyRule, i64) -> Result<i64, Error> + Send),
-    ) -> Result<Glance, Error> {
+    ) -> Result<Exchanged, Error> {
         let mut attempt = Attempt::default();
         loop {
             let lent = self
@@ -491,9 +476,18 @@ impl<'a> Journey<'a> {
                 dedicated: &dedicated,
             };
             write_reply(&view, reply, &seen, &lease, out, map_cursor)?;
-            return Ok(seen);
+            let isolation = ground.collection.isolation;
+            let ended = self.ended_stream(&lease, scoped.rule(), isolation, reply);
+            return Ok(Exchanged { seen, ended });
         }
     }
+}
+
+/// A command that was answered.
+pub(crate) struct Exchanged {
+    pub(crate) seen: Glance,
+    /// A cursor that is still open upstream and that the client takes for closed.
+    pub(crate) ended: Option<CursorFacts>,
 }
 
 /// Writes a reply for the client; `map_cursor` enters the cursor in it.
@@ -524,12 +518,6 @@ fn write_reply(
         Incident::UpstreamUnauthorized(text) => Error::Unprivileged(text),
         _ => Error::incident(incident.to_string()),
     })
-}
-
-/// What `getMore` will name as the cursor's collection.
-fn cursor_collection<'a>(command: &Command<'a>) -> &'a str {
-    // The name that servers give to cursors of a database.
-    command.target.as_str().unwrap_or("$cmd.aggregate")
 }
 
 /// Whether a command can bring its collection into being: an insert, or any upsert.

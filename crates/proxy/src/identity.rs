@@ -20,6 +20,12 @@ pub struct IsolationPolicy {
 }
 
 impl IsolationPolicy {
+    /// Whether no collection is to be shared.
+    pub fn is_dedicated(&self) -> bool {
+        let mut all = self.collections.values().chain([&self.default]);
+        all.all(|isolation| *isolation == Isolation::Dedicated)
+    }
+
     /// Where the documents of a new collection are put.
     pub fn of(&self, collection: &str) -> Isolation {
         self.collections

@@ -1,5 +1,6 @@
 //! Error labels: what drivers read to know whether to try again.
 
+use mdb_scope::stream_reach;
 use mdb_wire::Command;
 
 /// The labels of one error, by MongoDB's names.
@@ -42,18 +43,9 @@ pub fn when_lost(command: &Command<'_>, is_unsent: bool) -> Labels {
     match (is_in_transaction, is_numbered) {
         (true, _) => TRANSIENT_TRANSACTION,
         (false, true) => retryable,
-        (false, false) if opens_change_stream(command) => RESUMABLE_CHANGE_STREAM,
+        (false, false) if stream_reach(command).is_some() => RESUMABLE_CHANGE_STREAM,
         (false, false) => NONE,
     }
-}
-
-fn opens_change_stream(command: &Command<'_>) -> bool {
-    command.name == b"aggregate"
-        && command
-            .body
-            .find("pipeline")
-            .and_then(|pipeline| pipeline.as_array()?.first()?.as_document()?.first())
-            .is_some_and(|stage| stage.key == b"$changeStream")
 }
 
 #[cfg(test)]

@@ -40,6 +40,7 @@ mod random;
 pub mod reply;
 mod shared;
 mod slots;
+mod streams;
 mod supervision;
 #[cfg(test)]
 mod testing;

@@ -23,6 +23,8 @@ use tokio::time::Instant;
 use crate::control::{Control, Entry};
 use crate::ground::Ground;
 
+mod images;
+
 /// Collections known at once. A client can name as many as it likes; each takes about a kilobyte.
 const KNOWN_MAX: usize = 20_000;
 /// How long a fact is taken for fresh. Older ones still serve while they are read anew: other proxies and administrators
@@ -43,12 +45,19 @@ pub(crate) struct Known {
     unserved: Option<Refusal>,
     /// Whether the physical collection exists.
     pub(crate) exists: bool,
+    /// Whether it keeps documents as they were before a change.
+    has_images: bool,
     readiness: Readiness,
     loaded_at: Instant,
     is_refreshing: AtomicBool,
 }
 
 impl Known {
+    /// Whether streams can tell whose its events are: by its name, or by documents as they were before a change.
+    pub(crate) fn keeps_images(&self) -> bool {
+        self.facts.is_dedicated() || (self.exists && self.has_images)
+    }
+
     /// Whether a write, perhaps in a transaction, needs nothing to be made first.
     pub(crate) fn is_ready(&self, in_transaction: bool) -> bool {
         // The server makes the app's own collections by itself, as a private one does.
@@ -141,6 +150,8 @@ pub(crate) struct Place<'a> {
     pub(crate) collection: &'a str,
     /// Where the documents are put if the collection is new.
     pub(crate) isolation: Isolation,
+    /// Whether the upstream can keep documents as they were before a change (6.0).
+    pub(crate) keeps_images: bool,
 }
 
 impl<'a> Place<'a> {
@@ -156,7 +167,7 @@ impl<'a> Place<'a> {
         Control::new(self.client, self.control_database)
     }
 
-    fn documents(&self) -> mongodb::Collection<bson::Document> {
+    pub(crate) fn documents(&self) -> mongodb::Collection<bson::Document> {
         self.client
             .database(self.database)
             .collection(self.collection)
@@ -222,6 +233,13 @@ impl Namespaces {
         if !known.facts.has_base_indexes {
             make_base_indexes(place, &known).await?;
         }
+        // Not in a transaction, which may hold the lock that the change waits for.
+        if known.exists && !known.has_images && place.keeps_images && !in_transaction {
+            // Streams on the database are open perhaps. A write does not fail for them.
+            if let Err(error) = images::keep(place).await {
+                images::warn(place, &error);
+            }
+        }
         let made = self.remember(place, wanted(in_transaction)).await?;
         Ok((made, found.is_none()))
     }
@@ -236,6 +254,21 @@ impl Namespaces {
         let _alone = self.lock(place).lock().await;
         make_base_indexes(place, &known).await?;
         Ok(self.remember(place, Readiness::Unknown).await?)
+    }
+
+    /// Makes sure that the physical collection is there and keeps documents as they were before a change, before a stream
+    /// is opened.
+    pub(crate) async fn watched(&self, place: Place<'_>) -> Result<Arc<Known>, NamespaceError> {
+        let known = self.look_up(place).await?;
+        if known.keeps_images() || !place.keeps_images {
+            return Ok(known);
+        }
+        let _alone = self.lock(place).lock().await;
+        if !known.exists {
+            make_base_indexes(place, &known).await?;
+        }
+        images::keep(place).await?;
+        Ok(self.remember(place, known.readiness).await?)
     }
 
     async fn remember(
@@ -335,6 +368,7 @@ async fn read(place: Place<'_>) -> Result<Known, DriverError> {
         facts: place.scope.collection_facts(&documents.iter().copied()),
         unserved: found.as_ref().and_then(|options| unserved(place, options)),
         exists: found.is_some(),
+        has_images: found.as_ref().is_some_and(images::has),
         readiness: Readiness::Unknown,
         loaded_at: Instant::now(),
         is_refreshing: AtomicBool::new(false),
@@ -377,6 +411,7 @@ impl Known {
             facts: CollectionFacts::dedicated(),
             unserved: None,
             exists,
+            has_images: false,
             readiness: Readiness::Unknown,
             loaded_at: Instant::now(),
             is_refreshing: AtomicBool::new(false),
@@ -449,6 +484,8 @@ async fn make_base_indexes(place: Place<'_>, known: &Known) -> Result<(), Driver
             );
             return Ok(());
         }
+    } else if place.keeps_images {
+        images::create(place).await?;
     }
     let field = place.scope.field().as_str();
     let command = doc! {

@@ -5,6 +5,7 @@ use mdb_wire::{Command, Document, Element, Kind, Mark, Writer};
 
 use crate::arguments::Take;
 use crate::body::{self, Body};
+use crate::change_stream::{self, StreamReach, stream_reach};
 use crate::commands::{self, Action, CommandSpec, Duty, Rule};
 use crate::facts::{CursorFacts, Facts};
 use crate::pipeline::Strip;
@@ -74,9 +75,7 @@ impl Scope {
         let outcome = Outcome::new(
             Routing::Member(cursor.server.clone()),
             Retry::GetMore,
-            ReplyRule::Cursor {
-                strips: cursor.strips,
-            },
+            cursor.rule,
         );
         seal(w, facts, outcome)
     }
@@ -125,7 +124,9 @@ impl Scope {
         facts: &Facts<'_>,
         w: &mut Writer,
     ) -> Result<Outcome, Refusal> {
-        namespace::check_database(command, facts.control_database)?;
+        if stream_reach(command) != Some(StreamReach::Deployment) {
+            namespace::check_database(command, facts.control_database)?;
+        }
         check_sequences(spec, command)?;
         let body = Body::read(self, spec, command, facts)?;
         let mark = w.begin();
@@ -344,6 +345,9 @@ fn explained<'a>(command: &Command<'a>) -> Result<(&'static CommandSpec, Command
         ));
     }
     let spec = commands::look_up(inner.name, command.database)?;
+    if stream_reach(&inner).is_some() {
+        return Err(change_stream::not_explained());
+    }
     let can_be = matches!(spec.duty, Duty::Forward(Rule::Body)) && spec.action != Action::Insert;
     if !can_be {
         return Err(Refusal::command_not_supported(format!(
@@ -391,7 +395,10 @@ fn reply_rule(body: &Body<'_, '_>, strip: Strip) -> ReplyRule {
     match body.spec.name {
         "find" => ReplyRule::Cursor { strips: hides },
         "aggregate" if body.prelude.explains => ReplyRule::Explain,
-        "aggregate" => ReplyRule::Cursor { strips: strip.0 },
+        "aggregate" => match stream_reach(body.command) {
+            Some(reach) => change_stream::reply_rule(reach, body),
+            None => ReplyRule::Cursor { strips: strip.0 },
+        },
         "findAndModify" => ReplyRule::Value { strips: hides },
         _ => ReplyRule::Plain,
     }

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use mdb_wire::{Command, Document, Element, Kind, Writer};
 
 use crate::arguments::{self, Argument, Take};
+use crate::change_stream;
 use crate::commands::CommandSpec;
 use crate::facts::{self, Facts};
 use crate::pipeline::{self, Source, Strip, Surroundings};
@@ -265,7 +266,11 @@ impl<'a, 'f> Body<'a, 'f> {
         )
     }
 
-    fn pipeline(&self, w: &mut Writer, element: &Element<'_>) -> Result<Strip, Refusal> {
+    fn pipeline(&self, w: &mut Writer, element: &Element<'a>) -> Result<Strip, Refusal> {
+        if let Some(reach) = change_stream::stream_reach(self.command) {
+            change_stream::write(reach, self, w, element)?;
+            return Ok(Strip(false));
+        }
         let around = Surroundings {
             sight: self.sight(),
             is_collated: self.prelude.is_collated,

@@ -2,7 +2,7 @@
 
 use mdb_wire::{Document, Element};
 
-use crate::scoped::ServerAddress;
+use crate::scoped::{ReplyRule, ServerAddress};
 
 /// Name of the base index `{FIELD: 1}` for a scope field named `field`.
 pub fn base_index_name(field: &str) -> String {
@@ -139,8 +139,8 @@ pub struct CursorFacts {
     pub session: Option<[u8; 16]>,
     /// Where the documents of its collection are.
     pub isolation: Isolation,
-    /// Whether its documents carry the scope field.
-    pub strips: bool,
+    /// How its batches are read.
+    pub rule: ReplyRule,
 }
 
 /// What rewriting needs besides the command.

@@ -24,6 +24,7 @@ mod app;
 mod apply;
 mod arguments;
 mod body;
+mod change_stream;
 mod commands;
 mod dedicated;
 mod explain;
@@ -55,6 +56,7 @@ mod versions;
 pub use app::{AppId, SLUG_BYTES_MAX, SlugError};
 pub use apply::{check_catalog_command, cursor_ids, cursor_not_found, required_action};
 pub use arguments::{Argument, DELETE_STATEMENT, GENERIC, Take, UPDATE_STATEMENT};
+pub use change_stream::{StreamReach, stream_reach};
 pub use commands::{
     Action, COMMANDS, Catalog, CommandSpec, DATED, Dated, Denial, Duty, Local, REFUSED,
     RefusedGroup, Rule, look_up, servers_of, since,
@@ -71,7 +73,7 @@ pub use operators::{
 };
 pub use pipeline::foreign_collections;
 pub use refusal::{DATABASE_CASE, REFUSAL_CODES, Refusal};
-pub use reply::{Glance, Incident, ReplyView, STATE_CHANGE_CODES, glance};
+pub use reply::{Glance, Incident, ReplyView, STATE_CHANGE_CODES, ends_stream, glance};
 pub use scope::{FieldName, FieldNameError, IdPolicy, Scope};
 pub use scoped::{
     ReadMode, ReadPreference, ReplyRule, Retry, Routing, Scoped, ServerAddress, TagSet,

@@ -37,6 +37,8 @@ refusals! {
     overflow = 15 "Overflow";
     /// Too many statements, or a batch without any.
     invalid_length = 16 "InvalidLength";
+    /// A stage that change streams do not have.
+    illegal_operation = 20 "IllegalOperation";
     /// No such collection.
     namespace_not_found = 26 "NamespaceNotFound";
     /// No such index.

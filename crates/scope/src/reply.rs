@@ -7,6 +7,10 @@ use crate::facts::CollectionFacts;
 use crate::scope::Scope;
 use crate::scoped::ReplyRule;
 use crate::text;
+use events::Events;
+pub use events::ends_stream;
+
+mod events;
 
 /// A reply that must not be passed on. The client gets an internal error, the log gets this.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -282,18 +286,28 @@ impl ReplyView<'_> {
     ) -> Result<(), Incident> {
         let members = element.as_document().ok_or(Incident::Shape("cursor"))?;
         let strips = matches!(self.rule, ReplyRule::Cursor { strips: true });
+        let events = Events::of(self.rule, members);
         let document = w.begin_document(element.key);
         for member in members.elements() {
             match member.key {
                 b"firstBatch" | b"nextBatch" if strips => self.batch(w, &member)?,
+                b"id" if events.is_some_and(|events| events.is_over()) => {
+                    w.boolean(b"invalidated", true);
+                    w.int64(b"id", 0);
+                }
+                b"firstBatch" | b"nextBatch" | b"postBatchResumeToken" | b"invalidated" => {
+                    match events {
+                        Some(events) => events.write(self.scope, w, &member)?,
+                        None if member.key.ends_with(b"Batch") => w.element(&member),
+                        None => {}
+                    }
+                }
                 b"id" => {
                     let id = member.as_integer().ok_or(Incident::Shape("cursor.id"))?;
                     w.int64(b"id", if id == 0 { 0 } else { map(id) });
                 }
                 b"ns" => self.namespace(w, &member),
-                b"firstBatch" | b"nextBatch" | b"atClusterTime" | b"partialResultsReturned" => {
-                    w.element(&member);
-                }
+                b"atClusterTime" | b"partialResultsReturned" => w.element(&member),
                 _ => {}
             }
         }

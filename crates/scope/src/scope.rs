@@ -146,7 +146,8 @@ impl Scope {
 
     /// The app's name of a physical collection that is its own; `None` for any other.
     pub fn dedicated_name<'n>(&self, physical: &'n str) -> Option<&'n str> {
-        physical.strip_suffix(&*self.suffix)
+        let name = physical.strip_suffix(&*self.suffix)?;
+        (!name.is_empty()).then_some(name)
     }
 
     /// What the physical names of the app's own collections end with.

@@ -77,6 +77,13 @@ pub enum ReplyRule {
         /// Whether the scope field has to be taken out.
         strips: bool,
     },
+    /// The events of a change stream.
+    Events {
+        /// Whether what stands under `lsid` is the session of a transaction, and not something that a stage put there.
+        has_sessions: bool,
+        /// Whether an event that says so ends the stream: the server does not know of the app's drops.
+        ends: bool,
+    },
     /// A plan.
     Explain,
 }

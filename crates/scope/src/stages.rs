@@ -31,6 +31,10 @@ pub enum StageDuty {
     UnionWith,
     /// Documents given in the command itself.
     Documents,
+    /// A change stream: only the app's own events pass.
+    ChangeStream,
+    /// The last stage of a change stream.
+    SplitLargeEvent,
     /// Never: why, and what to do instead.
     Refuse(&'static str),
 }
@@ -110,7 +114,6 @@ const SEARCH: &str = "search indexes cannot be told apart by app; use $match wit
 const INTERNAL: &str = "it is internal to servers";
 const STREAMS: &str = "it is for stream processors";
 const STATISTICS: &str = "it counts the documents of all apps; use $count";
-const STREAM: &str = "events of other apps would pass; read the collection instead";
 
 /// Every stage that servers 4.4 to 8.0 know by a name of their manual. Names beginning with `$_internal` and any other are refused.
 pub static STAGES: &[StageSpec] = &[
@@ -140,11 +143,16 @@ pub static STAGES: &[StageSpec] = &[
     row("$graphLookup", StageDuty::GraphLookup, Hoist::No),
     row("$unionWith", StageDuty::UnionWith, Hoist::No),
     row("$documents", StageDuty::Documents, Hoist::No).from(V6_0),
+    row("$changeStream", StageDuty::ChangeStream, Hoist::No),
+    row(
+        "$changeStreamSplitLargeEvent",
+        StageDuty::SplitLargeEvent,
+        Hoist::No,
+    )
+    .from(V7_0),
     refuse("$out", WRITES),
     refuse("$merge", WRITES),
     refuse("$geoNear", "use $match with $geoWithin, or find with $near"),
-    refuse("$changeStream", STREAM),
-    refuse("$changeStreamSplitLargeEvent", STREAM).from(V7_0),
     refuse("$collStats", STATISTICS),
     refuse("$indexStats", STATISTICS),
     refuse("$planCacheStats", SERVER),
@@ -261,6 +269,17 @@ pub(crate) fn look_up<'a>(
     Ok((spec, body))
 }
 
+/// A stage that only stands elsewhere.
+pub(crate) fn misplaced(spec: &StageSpec) -> Refusal {
+    Refusal::misplaced_stage(match spec.duty {
+        StageDuty::SplitLargeEvent => format!("{} may only stand in a change stream", spec.name),
+        _ => format!(
+            "{} is only valid as the first stage in a pipeline",
+            spec.name
+        ),
+    })
+}
+
 /// Writes a stage that reads only the documents handed to it, under `key`.
 pub(crate) fn write_plain(
     sight: Sight<'_>,
@@ -269,6 +288,12 @@ pub(crate) fn write_plain(
     spec: &StageSpec,
     body: &Element<'_>,
 ) -> Result<(), Refusal> {
+    if matches!(
+        spec.duty,
+        StageDuty::ChangeStream | StageDuty::SplitLargeEvent
+    ) {
+        return Err(misplaced(spec));
+    }
     let stage = w.begin_document(key);
     match spec.duty {
         StageDuty::Match => {

@@ -23,6 +23,10 @@ pub(crate) fn rewrite(view: &ReplyView<'_>, message: &str) -> String {
         // The server names the other database, which may be another app's.
         return DATABASE_CASE.to_owned();
     }
+    // A stream that cannot be resumed names the next event that it met, with its `_id`: anybody's (6.0.5).
+    let message = message
+        .split_once("{_data:")
+        .map_or(message, |(before, _)| before.trim_end());
     let logical = |text: String, name: &&str| logical_name(view, name, &text);
     let message = view.dedicated.iter().fold(message.to_owned(), logical);
     if view.collection.is_dedicated() {

@@ -9,11 +9,13 @@ use mdb_wire::{Document, Element, Kind};
 use expression::expressions;
 use filter::{conditions, guarded};
 use pipeline::{Origin, pipeline};
+use stream::{Reach, is_stream, stream};
 use update::{stamped, update};
 
 mod expression;
 mod filter;
 mod pipeline;
+mod stream;
 mod update;
 
 /// A place of a command that is not bound to the app.
@@ -331,7 +333,7 @@ fn command(
             | "abortTransaction"
     );
     if wrapping == Wrapping::Message {
-        database(body, name, is_apart)?;
+        database(body, name, is_apart || is_of_deployment(name, first, body))?;
     }
     session(body, name)?;
     let place = Place {
@@ -348,7 +350,7 @@ fn command(
         }
         "count" | "distinct" => filter_of(place, body, name, "query"),
         "findAndModify" => find_and_modify(place, body),
-        "aggregate" => aggregate(place, first, body),
+        "aggregate" => aggregate(place, first, body, wrapping),
         "insert" | "update" | "delete" => statements(place, name, body, sequences),
         "getMore" => {
             let collection = body.find("collection").and_then(|c| c.as_str());
@@ -368,6 +370,19 @@ fn command(
         }
         _ => Ok(()),
     }
+}
+
+/// Whether a command opens, reads or closes a change stream on the whole deployment, which has no database of its own.
+fn is_of_deployment(name: &str, first: Element<'_>, body: Document<'_>) -> bool {
+    let is_whole = |collection: Option<&str>| collection == Some("$cmd.aggregate");
+    let stages = body.find("pipeline").and_then(|p| p.as_array());
+    body.find("$db").and_then(|db| db.as_str()) == Some("admin")
+        && match name {
+            "aggregate" => first.kind != Kind::String && stages.is_some_and(is_stream),
+            "getMore" => is_whole(body.find("collection").and_then(|c| c.as_str())),
+            "killCursors" => is_whole(first.as_str()),
+            _ => false,
+        }
 }
 
 /// Whose the collection is that a command names.
@@ -510,9 +525,24 @@ fn array_filters(document: Document<'_>, place: &str) -> Verdict {
     Ok(())
 }
 
-fn aggregate(place: Place<'_>, target: Element<'_>, body: Document<'_>) -> Verdict {
+fn aggregate(
+    place: Place<'_>,
+    target: Element<'_>,
+    body: Document<'_>,
+    wrapping: Wrapping,
+) -> Verdict {
     let stages = body.find("pipeline").and_then(|p| p.as_array());
     let stages = stages.ok_or_else(|| violation("aggregate", "there is no pipeline"))?;
+    if is_stream(stages) {
+        let explains = wrapping == Wrapping::Explain || body.find("explain").is_some();
+        ensure(!explains, "aggregate", "a plan of a change stream")?;
+        let reach = match (target.kind, body.find("$db").and_then(|db| db.as_str())) {
+            (Kind::String, _) => Reach::Collection,
+            (_, Some("admin")) => Reach::Deployment,
+            _ => Reach::Database,
+        };
+        return stream(place, reach, stages, "aggregate.pipeline");
+    }
     let origin = match (target.kind, place.ground) {
         (Kind::String, Ground::Shared) => Origin::Collection,
         (Kind::String, Ground::Own) => Origin::Stages,

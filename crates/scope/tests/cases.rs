@@ -45,6 +45,8 @@ struct Setting {
     dedicated: bool,
     /// Other collections of the database that are.
     foreign: Vec<String>,
+    /// What is known of the change stream of a reply.
+    events: Option<Events>,
 }
 
 impl Default for Setting {
@@ -62,6 +64,7 @@ impl Default for Setting {
             random_ids: false,
             dedicated: false,
             foreign: Vec::new(),
+            events: None,
         }
     }
 }
@@ -93,7 +96,25 @@ struct Cursor {
     collection: String,
     #[serde(default)]
     session: Option<u8>,
+    #[serde(default)]
     strips: bool,
+    /// It is a change stream's.
+    events: Option<Events>,
+}
+
+/// What is known of a change stream.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Events {
+    has_sessions: bool,
+    ends: bool,
+}
+
+impl Events {
+    fn rule(self) -> ReplyRule {
+        let Self { has_sessions, ends } = self;
+        ReplyRule::Events { has_sessions, ends }
+    }
 }
 
 /// A command. `$db: "d"` is added to `in` where it names no database.
@@ -256,6 +277,14 @@ fn route(scoped: &mdb_scope::Scoped) -> String {
 }
 
 impl Cursor {
+    fn rule(&self) -> ReplyRule {
+        let strips = self.strips;
+        match &self.events {
+            None => ReplyRule::Cursor { strips },
+            Some(events) => events.rule(),
+        }
+    }
+
     fn facts(&self, isolation: Isolation) -> CursorFacts {
         CursorFacts {
             upstream_id: self.upstream_id,
@@ -264,7 +293,7 @@ impl Cursor {
             collection: self.collection.clone(),
             session: self.session.map(|byte| [byte; 16]),
             isolation,
-            strips: self.strips,
+            rule: self.rule(),
         }
     }
 }
@@ -279,6 +308,7 @@ impl Reply {
             "computed cursor" => ReplyRule::Cursor { strips: false },
             "value" => ReplyRule::Value { strips: true },
             "explain" => ReplyRule::Explain,
+            "events" => setting.events.unwrap_or_default().rule(),
             other => panic!("no such rule: {other}"),
         };
         let outcome = client(&scope, setting, rule, &self.upstream);

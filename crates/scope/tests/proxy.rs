@@ -119,7 +119,7 @@ pub(crate) fn run(
                         collection: "c".to_owned(),
                         session: None,
                         isolation: facts.collection.isolation,
-                        strips: false,
+                        rule: mdb_scope::ReplyRule::Cursor { strips: false },
                     };
                     forwarded(scope.kill_cursors(facts, &cursor)?)
                 }

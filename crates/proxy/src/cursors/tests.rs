@@ -20,7 +20,7 @@ fn cursor(app: &App, server: &str) -> Cursor {
         collection: "c".into(),
         isolation: Isolation::Shared,
         lsid: None,
-        strip: true,
+        rule: mdb_scope::ReplyRule::Cursor { strips: true },
         command: "find",
         no_cursor_timeout: false,
     }

@@ -80,6 +80,10 @@ const MEANINGS: &[(i32, &str)] = &[
     (14, "A field of the wrong kind."),
     (15, "Nested too deep."),
     (16, "Too many statements, or none."),
+    (
+        20,
+        "A stage that change streams do not have, as the server says it.",
+    ),
     (26, "The app has no such collection."),
     (27, "The app has no such index."),
     (43, "The app has no such cursor."),

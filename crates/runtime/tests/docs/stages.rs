@@ -87,6 +87,15 @@ fn served(duty: StageDuty) -> Option<(&'static str, &'static str)> {
             "Only as the first stage of a pipeline without a collection.",
             "The command itself holds its documents.",
         ),
+        StageDuty::ChangeStream => (
+            "Only as the first stage, of a collection, a database or the deployment, with the stages of the server's list behind it: \
+             `$match`, `$project`, `$addFields`, `$set`, `$unset`, `$replaceRoot`, `$replaceWith`, `$redact`.",
+            "Only the app's own events pass.",
+        ),
+        StageDuty::SplitLargeEvent => (
+            "Only as the last stage of a change stream.",
+            "Its input is the app's already.",
+        ),
         StageDuty::Refuse(_) => return None,
     })
 }

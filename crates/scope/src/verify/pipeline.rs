@@ -85,7 +85,7 @@ pub(super) fn pipeline(
     )
 }
 
-fn later(place: Place<'_>, body: &Element<'_>, path: &str) -> Verdict {
+pub(super) fn later(place: Place<'_>, body: &Element<'_>, path: &str) -> Verdict {
     let path = &inside(path, body.key);
     if let Some(document) = body.as_document() {
         once(document, path)?;

@@ -412,6 +412,8 @@ pub(super) fn reply_rule() -> impl Strategy<Value = ReplyRule> {
         Just(ReplyRule::Plain),
         any::<bool>().prop_map(|strips| ReplyRule::Cursor { strips }),
         any::<bool>().prop_map(|strips| ReplyRule::Value { strips }),
+        (any::<bool>(), any::<bool>())
+            .prop_map(|(has_sessions, ends)| ReplyRule::Events { has_sessions, ends }),
         Just(ReplyRule::Explain),
     ]
 }

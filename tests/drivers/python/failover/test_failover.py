@@ -202,6 +202,19 @@ class Failover(unittest.TestCase):
 
         self.under_load(freeze)
 
+    def test_a_change_stream_goes_on(self):
+        with client("shop") as there:
+            collection = there[DATABASE][self.name]
+            with collection.watch(max_await_time_ms=500) as stream:
+                collection.insert_one({"_id": 0})
+                self.assertEqual(next(stream)["documentKey"], {"_id": 0})
+                os.kill(self.primary(), signal.SIGKILL)
+                for i in range(1, 20):
+                    collection.insert_one({"_id": i})
+                seen = [next(stream)["documentKey"]["_id"] for _ in range(1, 20)]
+            self.assertEqual(seen, list(range(1, 20)))
+        self.settle()
+
     def test_open_cursors_on_a_member_that_is_lost(self):
         """The one thing that a driver does not repair: the cursor is gone, and that is said once."""
         with client("shop") as there:

@@ -1,0 +1,64 @@
+//! Cursors that a command opens.
+
+use mdb_scope::{Isolation, ReplyRule};
+use mdb_upstream::Lease;
+use mdb_wire::Command;
+use tokio::time::Instant;
+
+use super::Cursor;
+use crate::error::Error;
+use crate::forward::Journey;
+
+impl Journey<'_> {
+    /// Enters a cursor that the command opened, and gives the id for its client.
+    pub(crate) fn open_cursor(
+        &self,
+        lease: &Lease,
+        rule: ReplyRule,
+        isolation: Isolation,
+        upstream_id: i64,
+    ) -> Result<i64, Error> {
+        let cursor = self.cursor(lease, rule, isolation, upstream_id);
+        Ok(self
+            .shared
+            .cursors
+            .open(&self.identity.app, cursor, Instant::now())?)
+    }
+
+    /// A cursor that the command opened, as it would be entered.
+    pub(crate) fn cursor(
+        &self,
+        lease: &Lease,
+        rule: ReplyRule,
+        isolation: Isolation,
+        upstream_id: i64,
+    ) -> Cursor {
+        let body = self.command.body;
+        let lsid = body.find("lsid").and_then(|e| e.as_document()?.find("id"));
+        let is_endless = body.find("noCursorTimeout").and_then(|e| e.as_flag()) == Some(true);
+        Cursor {
+            app: self.identity.app.id.clone(),
+            server: lease.server().clone(),
+            upstream_id,
+            database: self.command.database.into(),
+            collection: cursor_collection(self.command).into(),
+            // The name of a cursor of a database is the same upstream.
+            isolation: match self.command.target.as_str() {
+                Some(_) => isolation,
+                None => Isolation::Shared,
+            },
+            lsid: lsid
+                .and_then(|id| id.as_binary())
+                .map(|(_, bytes)| bytes.into()),
+            rule,
+            command: self.spec.name,
+            no_cursor_timeout: is_endless,
+        }
+    }
+}
+
+/// What `getMore` will name as the cursor's collection.
+fn cursor_collection<'a>(command: &Command<'a>) -> &'a str {
+    // The name that servers give to cursors of a database.
+    command.target.as_str().unwrap_or("$cmd.aggregate")
+}
