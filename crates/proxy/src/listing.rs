@@ -304,13 +304,21 @@ pub(crate) fn indexes(w: &mut Writer, facts: &CollectionFacts) {
 }
 
 fn id_index(w: &mut Writer, key: &[u8]) {
-    let index = w.begin_document(key);
+    let definition = id_index_definition();
+    w.document(key, Document::parse(&definition).unwrap_or(Document::EMPTY));
+}
+
+/// The definition of the index on `_id`, a document.
+pub(crate) fn id_index_definition() -> Vec<u8> {
+    let mut w = Writer::default();
+    let index = w.begin();
     w.int32(b"v", 2);
     let pattern = w.begin_document(b"key");
     w.int32(b"_id", 1);
     w.end(pattern);
     w.string(b"name", "_id_");
     w.end(index);
+    w.into_bytes()
 }
 
 /// An array of 64-bit integers.

@@ -34,6 +34,7 @@ mod generic;
 mod hint;
 mod identifier;
 mod index;
+mod modify;
 mod namespace;
 mod operators;
 mod pipeline;
@@ -69,6 +70,7 @@ pub use operators::{
     EXPRESSIONS, FILTER_FIELD, FILTER_TOP, GEOMETRY, META, Operator, OperatorDuty,
     SYSTEM_VARIABLES, TEXT, UPDATE_MODIFIERS, UPDATE_OPERATORS,
 };
+pub use pipeline::figures::{FiguresStage, figures_stage};
 pub use pipeline::foreign_collections;
 pub use refusal::{DATABASE_CASE, REFUSAL_CODES, Refusal};
 pub use reply::{Glance, Incident, ReplyView, STATE_CHANGE_CODES, glance};

@@ -31,6 +31,8 @@ pub enum StageDuty {
     UnionWith,
     /// Documents given in the command itself.
     Documents,
+    /// Figures of a collection, as the first stage only: the app's own, without hosts and files.
+    Figures,
     /// Never: why, and what to do instead.
     Refuse(&'static str),
 }
@@ -109,7 +111,6 @@ const SERVER: &str = "it shows the state of the server, which the app does not o
 const SEARCH: &str = "search indexes cannot be told apart by app; use $match with $text or $regex";
 const INTERNAL: &str = "it is internal to servers";
 const STREAMS: &str = "it is for stream processors";
-const STATISTICS: &str = "it counts the documents of all apps; use $count";
 const STREAM: &str = "events of other apps would pass; read the collection instead";
 
 /// Every stage that servers 4.4 to 8.0 know by a name of their manual. Names beginning with `$_internal` and any other are refused.
@@ -140,14 +141,14 @@ pub static STAGES: &[StageSpec] = &[
     row("$graphLookup", StageDuty::GraphLookup, Hoist::No),
     row("$unionWith", StageDuty::UnionWith, Hoist::No),
     row("$documents", StageDuty::Documents, Hoist::No).from(V6_0),
+    row("$collStats", StageDuty::Figures, Hoist::No),
+    row("$indexStats", StageDuty::Figures, Hoist::No),
+    row("$planCacheStats", StageDuty::Figures, Hoist::No),
     refuse("$out", WRITES),
     refuse("$merge", WRITES),
     refuse("$geoNear", "use $match with $geoWithin, or find with $near"),
     refuse("$changeStream", STREAM),
     refuse("$changeStreamSplitLargeEvent", STREAM).from(V7_0),
-    refuse("$collStats", STATISTICS),
-    refuse("$indexStats", STATISTICS),
-    refuse("$planCacheStats", SERVER),
     refuse("$currentOp", SERVER),
     refuse("$listLocalSessions", SERVER),
     refuse("$listSessions", SERVER),

@@ -515,7 +515,7 @@ fn aggregate(place: Place<'_>, target: Element<'_>, body: Document<'_>) -> Verdi
     let stages = stages.ok_or_else(|| violation("aggregate", "there is no pipeline"))?;
     let origin = match (target.kind, place.ground) {
         (Kind::String, Ground::Shared) => Origin::Collection,
-        (Kind::String, Ground::Own) => Origin::Stages,
+        (Kind::String, Ground::Own) => Origin::Own,
         _ => Origin::Given,
     };
     pipeline(place, stages, origin, "aggregate.pipeline")
