@@ -114,7 +114,7 @@ impl<'a> Journey<'a> {
             w.int64(b"id", 0);
             w.string(b"ns", &format!("{database}.$cmd.listCollections"));
             let batch = w.begin_array(b"firstBatch");
-            let shown = own.iter().filter(|c| filter.takes(&c.name, &c.kind));
+            let shown = own.iter().filter(|c| filter.takes(&c.shown()));
             for (index, collection) in shown.enumerate() {
                 collection.write(w, index, is_name_only);
             }
@@ -131,7 +131,9 @@ impl<'a> Journey<'a> {
         let own = self.own_databases().await?;
         reply::ok(out, |w| {
             let array = w.begin_array(b"databases");
-            let shown = own.iter().filter(|name| filter.takes(name, "database"));
+            let shown = own
+                .iter()
+                .filter(|name| filter.takes(&doc! {"name": *name}));
             for (index, name) in shown.enumerate() {
                 listing::database(w, index, name, is_name_only);
             }
