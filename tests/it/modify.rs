@@ -16,7 +16,7 @@ struct World {
 impl World {
     async fn new(isolation: &str) -> Self {
         let server = Deployment::replica_set(1).start().await.unwrap();
-        let builder = ProxyBuilder::new(&shared().await.uri());
+        let builder = ProxyBuilder::new(shared().await);
         let builder = builder.app("alice").isolated(isolation).app("bob");
         let proxy = builder.start().await;
         let mut world = Self {

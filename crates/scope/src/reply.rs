@@ -294,6 +294,7 @@ impl ReplyView<'_> {
                 b"bucketsNs" => self.namespace(w, member),
                 _ => w.element(member),
             }),
+            (Treat::Validity, _) if !says_validity(element) => {}
             (Treat::Validity, _) => members(w, element, |w, index| {
                 members(w, index, |w, member| {
                     if member.key == b"valid" {
@@ -389,6 +390,16 @@ impl ReplyView<'_> {
             }
         }
     }
+}
+
+/// Whether `indexDetails` is that of `validate`; in `collStats` it tells of files.
+fn says_validity(details: &Element<'_>) -> bool {
+    let first = details.as_document().and_then(Document::first);
+    first.is_some_and(|index| {
+        index
+            .as_document()
+            .is_some_and(|d| d.find("valid").is_some())
+    })
 }
 
 /// A document, each of its members written by `write`.
