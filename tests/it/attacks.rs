@@ -304,6 +304,21 @@ fn count(reply: &Document) -> usize {
     }
 }
 
+/// How many documents figures tell of.
+fn counted(reply: &Document) -> Option<i64> {
+    let batch = reply
+        .get_document("cursor")
+        .and_then(|c| c.get_array("firstBatch"));
+    let shown = batch.ok().and_then(|batch| batch.first()?.as_document());
+    let figures = shown.unwrap_or(reply);
+    let number = |key: &&str| match figures.get(key)? {
+        Bson::Int32(n) => Some(i64::from(*n)),
+        Bson::Int64(n) => Some(*n),
+        _ => None,
+    };
+    ["count", "objects", "numObjects"].iter().find_map(number)
+}
+
 /// The code of a failed command or of its first failed statement.
 fn code(reply: &Document) -> Option<i32> {
     if reply.get("ok") != Some(&Bson::Double(1.0)) {
@@ -328,6 +343,10 @@ fn surprise(outcome: &Value, reply: Option<&RawReply>) -> Option<String> {
             "closed" | "error" => code.is_some_and(|code| code != 8),
             "ok" => code.is_none(),
             "empty" => code.is_none() && count(&reply) == 0,
+            word if word.starts_with("figures ") => {
+                let wanted: i64 = word.trim_start_matches("figures ").parse().unwrap();
+                code.is_none() && counted(&reply) == Some(wanted)
+            }
             own => {
                 let wanted: usize = own.trim_start_matches("own ").parse().unwrap();
                 code.is_none() && count(&reply) == wanted
@@ -368,13 +387,14 @@ async fn run_book(world: &mut World, text: &str) {
     assert!(surprises.is_empty(), "{}", surprises.join("\n"));
 }
 
-const BOOK: [&str; 6] = [
+const BOOK: [&str; 7] = [
     include_str!("../attacks/reads.yaml"),
     include_str!("../attacks/aggregation.yaml"),
     include_str!("../attacks/writes.yaml"),
     include_str!("../attacks/catalog.yaml"),
     include_str!("../attacks/sessions.yaml"),
     include_str!("../attacks/streams.yaml"),
+    include_str!("../attacks/figures.yaml"),
 ];
 
 #[test]
@@ -401,6 +421,11 @@ async fn writes() {
 #[tokio::test]
 async fn catalog() {
     run_book(&mut World::new().await, BOOK[3]).await;
+}
+
+#[tokio::test]
+async fn figures() {
+    run_book(&mut World::new().await, BOOK[6]).await;
 }
 
 #[tokio::test]

@@ -159,6 +159,20 @@ async fn options_that_cannot_be_shared_make_a_collection_the_apps_own() {
         ]
     );
     assert_eq!(found(&mut bob, db, "capped").await.len(), 1);
+    for (filter, expected) in [
+        (doc! {"options.capped": true}, vec!["capped"]),
+        (doc! {"options.collation.locale": "fr"}, vec!["french"]),
+        (
+            doc! {"options.timeseries": {"$exists": true}},
+            vec!["series"],
+        ),
+        (doc! {"info.readOnly": true}, vec![]),
+    ] {
+        let list = doc! {"listCollections": 1, "filter": &filter, "$db": db};
+        let listed = batch(&alice.ok(&list).await);
+        let names: Vec<&str> = listed.iter().map(|c| c.get_str("name").unwrap()).collect();
+        assert_eq!(names, expected, "{filter}");
+    }
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ fn matrix() -> Vec<(Document, &'static str, [bool; 3])> {
     let index = doc! {"key": {"k": 1}, "name": "k"};
     let (readers, writers) = ([true, true, false], [false, true, false]);
     let (makers, everybody) = ([false, true, true], [true, true, true]);
+    let admins = [false, false, true];
     vec![
         (doc! {"find": "c"}, "find", readers),
         (
@@ -58,6 +59,49 @@ fn matrix() -> Vec<(Document, &'static str, [bool; 3])> {
             makers,
         ),
         (doc! {"dropIndexes": "c", "index": "*"}, "dropIndex", makers),
+        (doc! {"collStats": "c"}, "collStats", everybody),
+        (doc! {"dbStats": 1}, "dbStats", everybody),
+        (doc! {"dataSize": "none.c"}, "find", readers),
+        (figures(doc! {"$collStats": {}}), "collStats", everybody),
+        (figures(doc! {"$indexStats": {}}), "indexStats", everybody),
+        (
+            doc! {"aggregate": "c", "pipeline": [{"$collStats": {}}, {"$unionWith": "c"}], "cursor": {}},
+            "find",
+            readers,
+        ),
+        (doc! {"collMod": "c"}, "collMod", admins),
+        (doc! {"validate": "none"}, "validate", admins),
+        (doc! {"planCacheClear": "none"}, "planCacheWrite", admins),
+        (
+            doc! {"planCacheListFilters": "none"},
+            "planCacheIndexFilter",
+            admins,
+        ),
+        (
+            doc! {"planCacheClearFilters": "none"},
+            "planCacheIndexFilter",
+            admins,
+        ),
+        (
+            doc! {"planCacheSetFilter": "none"},
+            "planCacheIndexFilter",
+            admins,
+        ),
+        (
+            doc! {"convertToCapped": "none", "size": 1},
+            "convertToCapped",
+            makers,
+        ),
+        (
+            doc! {"cloneCollectionAsCapped": "none", "toCollection": "x", "size": 1},
+            "insert",
+            writers,
+        ),
+        (
+            doc! {"renameCollection": "none.c", "to": "none.d"},
+            "renameCollectionSameDB",
+            makers,
+        ),
         (doc! {"create": "ROLE"}, "createCollection", makers),
         (doc! {"drop": "ROLE"}, "dropCollection", makers),
         (doc! {"dropDatabase": 1}, "dropCollection", makers),
@@ -90,6 +134,10 @@ fn matrix() -> Vec<(Document, &'static str, [bool; 3])> {
     ]
 }
 
+fn figures(stage: Document) -> Document {
+    doc! {"aggregate": "c", "pipeline": [stage], "cursor": {}}
+}
+
 async fn check(client: &mut RawClient, role: usize, db: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     for (mut command, action, allowed) in matrix() {
@@ -99,15 +147,18 @@ async fn check(client: &mut RawClient, role: usize, db: &str) -> Vec<String> {
         }
         command.insert("$db", db);
         let reply = client.command(&command).await;
+        let text = reply.get_str("errmsg").unwrap_or_default();
         if allowed[role] {
-            if !is_ok(&reply) {
+            // On `none` there is nothing to do.
+            let is_done = is_ok(&reply) || command.to_string().contains("none");
+            if !is_done || text.contains("do not grant") {
                 wrong.push(format!("{} may {command}: {reply}", ROLES[role]));
             }
             continue;
         }
         let is_unauthorized = reply.get_i32("code").ok() == Some(13);
-        let text = reply.get_str("errmsg").unwrap_or_default();
         let collection = command.values().next().and_then(|v| v.as_str());
+        let collection = collection.filter(|name| !name.contains('.'));
         let namespace = collection.map_or(db.to_owned(), |c| format!("{db}.{c}"));
         if !is_unauthorized || !text.contains(&format!("'{action}'")) || !text.contains(&namespace)
         {

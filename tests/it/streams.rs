@@ -247,7 +247,7 @@ impl Side {
 
 async fn compare(isolation: &str) {
     let private = Deployment::replica_set(1).start().await.unwrap();
-    let builder = ProxyBuilder::new(&shared().await.uri());
+    let builder = ProxyBuilder::new(shared().await);
     let builder = builder.app("alice").isolated(isolation).app("bob");
     let proxy = builder.start().await;
     let db = proxy.database_name();

@@ -39,6 +39,12 @@ pub(crate) async fn answer(
         Catalog::CurrentOp => journey.current_op(out),
         Catalog::KillOp => journey.kill_op(out).await,
         Catalog::KillAllSessions => journey.kill_all_sessions(out).await,
+        Catalog::CollStats => journey.coll_stats(out).await,
+        Catalog::DbStats => journey.db_stats(out).await,
+        Catalog::DataSize => journey.data_size(out).await,
+        Catalog::CollMod => journey.coll_mod(out).await,
+        Catalog::RenameCollection => journey.rename_collection(out).await,
+        Catalog::Unshared(why) => journey.unshared(why, out).await,
     }
 }
 
@@ -108,7 +114,7 @@ impl<'a> Journey<'a> {
             w.int64(b"id", 0);
             w.string(b"ns", &format!("{database}.$cmd.listCollections"));
             let batch = w.begin_array(b"firstBatch");
-            let shown = own.iter().filter(|c| filter.takes(&c.name, &c.kind));
+            let shown = own.iter().filter(|c| filter.takes(&c.shown()));
             for (index, collection) in shown.enumerate() {
                 collection.write(w, index, is_name_only);
             }
@@ -125,7 +131,9 @@ impl<'a> Journey<'a> {
         let own = self.own_databases().await?;
         reply::ok(out, |w| {
             let array = w.begin_array(b"databases");
-            let shown = own.iter().filter(|name| filter.takes(name, "database"));
+            let shown = own
+                .iter()
+                .filter(|name| filter.takes(&doc! {"name": *name}));
             for (index, name) in shown.enumerate() {
                 listing::database(w, index, name, is_name_only);
             }
@@ -258,6 +266,9 @@ impl<'a> Journey<'a> {
         let (_, is_new) = self
             .namespace(namespaces.ready(place, self.in_transaction()))
             .await?;
+        if is_new && !self.in_transaction() {
+            self.views_follow(place.database, collection).await?;
+        }
         let before = self.namespace(namespaces.refresh(place)).await?;
         let scoped = self.with_facts(Ground::of(&before.facts), |facts| {
             self.scope.create_indexes(self.spec, self.command, facts)
@@ -443,7 +454,11 @@ fn index_count(known: &Known) -> i32 {
 }
 
 /// Puts the app's own figures into a reply of the upstream that stands at `start`.
-fn patch_reply(out: &mut Vec<u8>, start: usize, write: &mut dyn FnMut(&mut Writer, &Element<'_>)) {
+pub(crate) fn patch_reply(
+    out: &mut Vec<u8>,
+    start: usize,
+    write: &mut dyn FnMut(&mut Writer, &Element<'_>),
+) {
     let reply = out.split_off(start);
     let document = Document::parse_shallow(&reply).unwrap_or(Document::EMPTY);
     let mut w = Writer::new(std::mem::take(out));

@@ -44,6 +44,7 @@ const NAMES: &[(i32, &str)] = &[
     (133, "FailedToSatisfyReadPreference"),
     (146, "ExceededMemoryLimit"),
     (160, "MaxStalenessOutOfRange"),
+    (166, "CommandNotSupportedOnView"),
     (168, "InvalidPipelineOperator"),
     (184, "ClientMetadataAppNameTooLarge"),
     (186, "ClientMetadataCannotBeMutated"),

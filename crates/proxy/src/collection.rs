@@ -1,5 +1,7 @@
 //! Collections that come and go: `create`, and the end of those that are the app's own.
 
+use std::sync::Arc;
+
 use bson::doc;
 use mdb_scope::{Isolation, Refusal, collection_of};
 
@@ -82,6 +84,9 @@ impl Journey<'_> {
                 return Err(self.exists(collection));
             }
         }
+        if !self.in_transaction() {
+            self.views_follow(place.database, collection).await?;
+        }
         reply::ok(out, |_| {});
         Ok(())
     }
@@ -121,6 +126,9 @@ impl Journey<'_> {
                 .await?;
         }
         self.forward.namespaces.forget(place);
+        if is_entered && matches!(made, Ok(true)) {
+            self.views_follow(place.database, place.collection).await?;
+        }
         made.map(|_| ())
     }
 
@@ -149,6 +157,22 @@ impl Journey<'_> {
         })?;
         let seen = self.exchange(&mut scoped, ground, out).await?;
         Ok(seen.is_ok)
+    }
+
+    /// The same, also of one that the app does not have: what a private server says of that.
+    pub(crate) async fn as_own(&self, out: &mut Vec<u8>) -> Result<bool, Error> {
+        Box::pin(self.dedicated(&Known::dedicated(false), out)).await
+    }
+
+    /// What is known of a collection that the app has beside others; `None` for one of its own and for one that it does not
+    /// have.
+    pub(crate) async fn shared_one(&self, place: Place<'_>) -> Result<Option<Arc<Known>>, Error> {
+        let known = self
+            .namespace(self.forward.namespaces.refresh(place))
+            .await?;
+        known.served()?;
+        let is_shared = !known.facts.is_dedicated() && self.has(place, &known).await?;
+        Ok(is_shared.then_some(known))
     }
 
     /// `drop` of a collection or view of the app's own.

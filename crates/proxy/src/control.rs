@@ -163,6 +163,21 @@ impl<'a> Control<'a> {
         Ok(before.and_then(|found| Some(Entry::read(&found)?.isolation)))
     }
 
+    /// Says what a view shows from now on.
+    pub(crate) async fn define_view(
+        &self,
+        app: &AppId,
+        database: &str,
+        collection: &str,
+        view: &Document,
+    ) -> Result<(), DriverError> {
+        let of_view = doc! {"_id": id(app, database, collection)};
+        let define = doc! {"$set": {"view": view}};
+        let collections = self.collection(COLLECTIONS);
+        let updated = collections.update_one(of_view, define).await;
+        updated.map(|_| ())
+    }
+
     /// The entry of a collection.
     pub(crate) async fn entry(
         &self,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use mdb_scope::{
     AppId, CollectionFacts, CommandSpec, CursorFacts, Duty, Facts, FieldName, Glance, Incident,
-    Refusal, ReplyRule, ReplyView, Rule, Scope, Scoped, check_namespace, cursor_not_found, glance,
-    stream_reach,
+    Refusal, ReplyRule, ReplyView, Rule, Scope, Scoped, check_namespace, cursor_not_found,
+    figures_stage, glance, stream_reach,
 };
 use mdb_upstream::{Lease, Sent, ServerHello};
 use mdb_wire::frame::HEADER_BYTES;
@@ -215,7 +215,7 @@ impl<'a> Journey<'a> {
     }
 
     /// A command that is rewritten by its row and sent.
-    async fn travel(&self, out: &mut Vec<u8>) -> Result<(), Error> {
+    pub(crate) async fn travel(&self, out: &mut Vec<u8>) -> Result<(), Error> {
         let foreign = self.foreign().await?;
         let Some(collection) = target(self.spec, self.command)? else {
             let facts = self.stream_facts().await?;
@@ -237,6 +237,10 @@ impl<'a> Journey<'a> {
         let mut known = self
             .namespace(self.forward.namespaces.look_up(place))
             .await?;
+        let figures = figures_stage(self.command).filter(|_| !known.facts.is_dedicated());
+        if let Some(stage) = figures {
+            return Box::pin(self.figures_of(stage, place, out)).await;
+        }
         // What is refused must leave no trace: the collection is made after the command was rewritten.
         let mut scoped = self.rewrite(known.ground(&foreign))?;
         if let Some(made) = self.prepare(place, &known).await? {
@@ -283,10 +287,13 @@ impl<'a> Journey<'a> {
             return self.namespace(namespaces.watched(place)).await.map(Some);
         }
         if may_create(self.spec, self.command) && !known.is_ready(in_transaction) {
-            let made = self
+            let (made, is_new) = self
                 .namespace(namespaces.ready(place, in_transaction))
                 .await?;
-            return Ok(Some(made.0));
+            if is_new && !in_transaction {
+                Box::pin(self.views_follow(place.database, place.collection)).await?;
+            }
+            return Ok(Some(made));
         }
         if !known.exists && in_transaction {
             return self.namespace(namespaces.exist(place)).await.map(Some);

@@ -41,7 +41,29 @@ impl<'a> Ground<'a> {
     }
 }
 
-impl Journey<'_> {
+impl<'a> Journey<'a> {
+    /// The same way for another command of the same client.
+    pub(crate) fn with_command<'b>(
+        &self,
+        spec: &'static CommandSpec,
+        command: &'b Command<'b>,
+    ) -> Journey<'b>
+    where
+        'a: 'b,
+    {
+        Journey {
+            forward: self.forward,
+            shared: self.shared,
+            identity: self.identity,
+            scope: self.scope,
+            spec,
+            command,
+            hello: self.hello.clone(),
+            deadline: self.deadline,
+            operation: self.operation,
+        }
+    }
+
     /// Looks up the collections that the command's stages name.
     pub(crate) async fn foreign(&self) -> Result<Vec<ForeignCollection>, Error> {
         if !matches!(

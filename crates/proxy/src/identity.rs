@@ -132,13 +132,24 @@ impl Grants {
         match action {
             Action::None => true,
             Action::Find => read || write,
-            Action::KillAnySession => admin,
-            Action::ListCollections | Action::ListIndexes => read || write || admin,
+            Action::ListCollections
+            | Action::ListIndexes
+            | Action::CollStats
+            | Action::DbStats
+            | Action::IndexStats
+            | Action::PlanCacheRead => read || write || admin,
             Action::Insert | Action::Update | Action::Remove => write,
             Action::CreateCollection
             | Action::DropCollection
             | Action::CreateIndex
-            | Action::DropIndex => write || admin,
+            | Action::DropIndex
+            | Action::ConvertToCapped
+            | Action::RenameCollection => write || admin,
+            Action::KillAnySession
+            | Action::CollMod
+            | Action::Validate
+            | Action::PlanCacheWrite
+            | Action::PlanCacheIndexFilter => admin,
         }
     }
 
@@ -188,6 +199,16 @@ mod tests {
             (Action::DropCollection, [false, false, true, true]),
             (Action::CreateIndex, [false, false, true, true]),
             (Action::DropIndex, [false, false, true, true]),
+            (Action::CollStats, [false, true, true, true]),
+            (Action::DbStats, [false, true, true, true]),
+            (Action::IndexStats, [false, true, true, true]),
+            (Action::PlanCacheRead, [false, true, true, true]),
+            (Action::ConvertToCapped, [false, false, true, true]),
+            (Action::RenameCollection, [false, false, true, true]),
+            (Action::CollMod, [false, false, false, true]),
+            (Action::Validate, [false, false, false, true]),
+            (Action::PlanCacheWrite, [false, false, false, true]),
+            (Action::PlanCacheIndexFilter, [false, false, false, true]),
         ];
         for (action, expected) in cases {
             let allowed = [Grants::default(), READ, WRITE, ADMIN].map(|g| g.allows(action));

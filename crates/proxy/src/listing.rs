@@ -1,7 +1,7 @@
 //! What lists of collections, databases and indexes look like, and which of them a filter takes.
 
 use crate::control::Entry;
-use bson::doc;
+use bson::{Bson, doc};
 use mdb_scope::{AppId, CollectionFacts, Isolation, Refusal, Scope};
 use mdb_wire::writer::IndexKey;
 use mdb_wire::{Document, Element, Kind, Writer};
@@ -11,42 +11,34 @@ use sha2::{Digest, Sha256};
 /// Bytes of a compiled pattern of a list filter. Tools send patterns of a few dozen bytes.
 const PATTERN_BYTES_MAX: usize = 64 * 1024;
 
-/// The filter of `listCollections` or `listDatabases`: conditions on `name` and `type`.
+/// The filter of `listCollections` or `listDatabases`: conditions on what an entry shows.
 #[derive(Debug)]
 pub(crate) struct ListFilter(Vec<Condition>);
 
 #[derive(Debug)]
 enum Condition {
-    Field(Field, Test),
+    /// A path and what holds of its value.
+    Field(String, Test),
     All(Vec<ListFilter>),
     Any(Vec<ListFilter>),
     None(Vec<ListFilter>),
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Field {
-    Name,
-    Type,
-    /// Anything else that a list shows; absent here, so that only a test for absence holds.
-    Absent,
-}
-
 #[derive(Debug)]
 enum Test {
-    Equals(Vec<u8>),
-    OneOf(Vec<Vec<u8>>),
+    Equals(Bson),
+    OneOf(Vec<Bson>),
     Matches(Regex),
     Exists(bool),
     Not(Box<Test>),
     Every(Vec<Test>),
-    Never,
 }
 
 impl ListFilter {
     /// Reads a filter.
     ///
     /// # Errors
-    /// 2 for what is not a condition on `name` or `type` that the proxy can test.
+    /// 2 for what is not a condition that the proxy can test.
     pub(crate) fn read(element: Option<Element<'_>>) -> Result<Self, Refusal> {
         let Some(filter) = element.and_then(|e| e.as_document()) else {
             return Ok(Self(Vec::new()));
@@ -58,9 +50,9 @@ impl ListFilter {
             .map(Self)
     }
 
-    /// Whether it takes an entry of this name and type.
-    pub(crate) fn takes(&self, name: &str, kind: &str) -> bool {
-        self.0.iter().all(|condition| condition.holds(name, kind))
+    /// Whether it takes an entry that shows this.
+    pub(crate) fn takes(&self, shown: &bson::Document) -> bool {
+        self.0.iter().all(|condition| condition.holds(shown))
     }
 }
 
@@ -76,40 +68,36 @@ impl Condition {
             b"$and" => Self::All(branches()?),
             b"$or" => Self::Any(branches()?),
             b"$nor" => Self::None(branches()?),
-            b"name" => Self::Field(Field::Name, Test::read(element)?),
-            b"type" => Self::Field(Field::Type, Test::read(element)?),
             key if key.starts_with(b"$") => {
                 return Err(Refusal::bad_value(format!(
-                    "'{}' is not available in the filter of a list; filter by name or type",
+                    "'{}' is not available in the filter of a list; filter by what the list shows",
                     element.name()
                 )));
             }
-            _ => Self::Field(Field::Absent, Test::read(element)?),
+            _ => Self::Field(element.name().to_owned(), Test::read(element)?),
         })
     }
 
-    fn holds(&self, name: &str, kind: &str) -> bool {
-        let takes = |filter: &ListFilter| filter.takes(name, kind);
+    fn holds(&self, shown: &bson::Document) -> bool {
+        let takes = |filter: &ListFilter| filter.takes(shown);
         match self {
             Self::All(branches) => branches.iter().all(takes),
             Self::Any(branches) => branches.iter().any(takes),
             Self::None(branches) => !branches.iter().any(takes),
-            Self::Field(Field::Name, test) => test.holds(Some(name)),
-            Self::Field(Field::Type, test) => test.holds(Some(kind)),
-            Self::Field(Field::Absent, test) => test.holds(None),
+            Self::Field(path, test) => test.holds(value_at(shown, path)),
         }
     }
 }
 
 impl Test {
     fn read(element: &Element<'_>) -> Result<Self, Refusal> {
-        match element.kind {
-            Kind::String => Ok(Self::Equals(
-                element.as_string().unwrap_or_default().to_vec(),
-            )),
-            Kind::Regex => pattern(element.value).map(Self::Matches),
-            Kind::Document => {
-                let operators = element.as_document().unwrap_or(Document::EMPTY);
+        let operators = element.as_document().filter(|document| {
+            let first = document.first();
+            first.is_some_and(|first| first.key.first() == Some(&b'$'))
+        });
+        match (element.kind, operators) {
+            (Kind::Regex, _) => pattern(element.value).map(Self::Matches),
+            (_, Some(operators)) => {
                 let options = operators.find("$options").and_then(|o| o.as_str());
                 let tests = operators
                     .elements()
@@ -117,21 +105,19 @@ impl Test {
                     .map(|operator| Self::operator(&operator, options));
                 tests.collect::<Result<_, _>>().map(Self::Every)
             }
-            // Names and types are strings: nothing else equals them.
-            _ => Ok(Self::Never),
+            _ => Ok(Self::Equals(literal(element))),
         }
     }
 
     fn operator(operator: &Element<'_>, options: Option<&str>) -> Result<Self, Refusal> {
-        let values = || -> Vec<Vec<u8>> {
+        let values = || -> Vec<Bson> {
             let array = operator.as_array().into_iter().flat_map(Document::elements);
-            array
-                .filter_map(|e| e.as_string().map(<[u8]>::to_vec))
-                .collect()
+            array.map(|value| literal(&value)).collect()
         };
         Ok(match operator.key {
-            b"$eq" => Self::read(operator)?,
-            b"$ne" | b"$not" => Self::Not(Box::new(Self::read(operator)?)),
+            b"$eq" => Self::Equals(literal(operator)),
+            b"$ne" => Self::Not(Box::new(Self::Equals(literal(operator)))),
+            b"$not" => Self::Not(Box::new(Self::read(operator)?)),
             b"$in" => Self::OneOf(values()),
             b"$nin" => Self::Not(Box::new(Self::OneOf(values()))),
             b"$exists" => Self::Exists(operator.as_flag().unwrap_or(true)),
@@ -148,19 +134,61 @@ impl Test {
         })
     }
 
-    fn holds(&self, value: Option<&str>) -> bool {
+    fn holds(&self, value: Option<&Bson>) -> bool {
         match self {
-            Self::Equals(expected) => value.is_some_and(|v| v.as_bytes() == expected),
-            Self::OneOf(expected) => {
-                value.is_some_and(|v| expected.iter().any(|e| e == v.as_bytes()))
-            }
-            Self::Matches(regex) => value.is_some_and(|v| regex.is_match(v)),
+            Self::Equals(expected) => is_same(value, expected),
+            Self::OneOf(expected) => expected.iter().any(|e| is_same(value, e)),
+            Self::Matches(regex) => value
+                .and_then(Bson::as_str)
+                .is_some_and(|v| regex.is_match(v)),
             Self::Exists(expected) => value.is_some() == *expected,
             Self::Not(test) => !test.holds(value),
             Self::Every(tests) => tests.iter().all(|test| test.holds(value)),
-            Self::Never => false,
         }
     }
+}
+
+/// The value at a dotted path through documents.
+fn value_at<'d>(document: &'d bson::Document, path: &str) -> Option<&'d Bson> {
+    match path.split_once('.') {
+        None => document.get(path),
+        Some((field, rest)) => value_at(document.get_document(field).ok()?, rest),
+    }
+}
+
+/// Whether a value is what a filter says: `null` is also nothing, and numbers are compared by value.
+fn is_same(value: Option<&Bson>, expected: &Bson) -> bool {
+    let Some(value) = value else {
+        return *expected == Bson::Null;
+    };
+    match (number_of(value), number_of(expected)) {
+        (Some(value), Some(expected)) => value.total_cmp(&expected).is_eq(),
+        _ => value == expected,
+    }
+}
+
+/// Numbers of a list are limits and sizes: doubles hold them.
+#[allow(clippy::cast_precision_loss)]
+fn number_of(value: &Bson) -> Option<f64> {
+    match value {
+        Bson::Int32(n) => Some(f64::from(*n)),
+        Bson::Int64(n) => Some(*n as f64),
+        Bson::Double(n) => Some(*n),
+        _ => None,
+    }
+}
+
+/// The value of an element.
+fn literal(element: &Element<'_>) -> Bson {
+    let mut w = Writer::default();
+    let mark = w.begin();
+    w.renamed(b"v", element);
+    w.end(mark);
+    let bytes = w.into_bytes();
+    let read = bson::Document::from_reader(bytes.as_slice());
+    read.ok()
+        .and_then(|mut d| d.remove("v"))
+        .unwrap_or(Bson::Undefined)
 }
 
 /// A BSON regular expression: pattern and options, each ended by a zero byte.
@@ -261,6 +289,11 @@ impl Listed {
         })
     }
 
+    /// What a filter can see of the entry.
+    pub(crate) fn shown(&self) -> bson::Document {
+        doc! {"name": &self.name, "type": &self.kind, "options": &self.options, "info": &self.info}
+    }
+
     /// Writes the entry with this index.
     pub(crate) fn write(&self, w: &mut Writer, index: usize, is_name_only: bool) {
         let entry = w.begin_document(IndexKey::new(index).as_bytes());
@@ -304,13 +337,21 @@ pub(crate) fn indexes(w: &mut Writer, facts: &CollectionFacts) {
 }
 
 fn id_index(w: &mut Writer, key: &[u8]) {
-    let index = w.begin_document(key);
+    let definition = id_index_definition();
+    w.document(key, Document::parse(&definition).unwrap_or(Document::EMPTY));
+}
+
+/// The definition of the index on `_id`, a document.
+pub(crate) fn id_index_definition() -> Vec<u8> {
+    let mut w = Writer::default();
+    let index = w.begin();
     w.int32(b"v", 2);
     let pattern = w.begin_document(b"key");
     w.int32(b"_id", 1);
     w.end(pattern);
     w.string(b"name", "_id_");
     w.end(index);
+    w.into_bytes()
 }
 
 /// An array of 64-bit integers.
@@ -331,7 +372,10 @@ mod tests {
         let bytes = bson::serialize_to_vec(&doc! {"filter": filter}).unwrap();
         let document = Document::parse(&bytes).unwrap();
         let filter = ListFilter::read(document.find("filter")).map_err(|r| r.code)?;
-        Ok(filter.takes(name, "collection"))
+        let options = doc! {"capped": true, "size": 4096};
+        let info = doc! {"readOnly": false};
+        Ok(filter
+            .takes(&doc! {"name": name, "type": "collection", "options": options, "info": info}))
     }
 
     #[test]
@@ -357,8 +401,16 @@ mod tests {
                 Ok(true),
             ),
             (doc! {"$nor": [{"name": "orders"}]}, Ok(false)),
-            (doc! {"options.capped": true}, Ok(false)),
-            (doc! {"options.capped": {"$exists": false}}, Ok(true)),
+            (doc! {"options.capped": true}, Ok(true)),
+            (doc! {"options.capped": {"$ne": true}}, Ok(false)),
+            (doc! {"options.capped": {"$exists": false}}, Ok(false)),
+            (doc! {"options.size": 4096.0}, Ok(true)),
+            (doc! {"options.size": {"$in": [1, 2]}}, Ok(false)),
+            (doc! {"options.timeseries": null}, Ok(true)),
+            (doc! {"options.timeseries.timeField": "t"}, Ok(false)),
+            (doc! {"options": {"capped": true, "size": 4096}}, Ok(true)),
+            (doc! {"options": {}}, Ok(false)),
+            (doc! {"info.readOnly": false}, Ok(true)),
             (doc! {"$where": "1"}, Err(2)),
             (doc! {"name": {"$gt": "a"}}, Err(2)),
             (doc! {"name": {"$regex": "("}}, Err(2)),

@@ -192,6 +192,9 @@ fn get_parameter(shared: &Shared, call: &Call<'_>, out: &mut Vec<u8>) -> Result<
 }
 
 /// What tools and test suites read: the version, how long the proxy runs, and the app's own connections.
+/// What stands in place of a server's name.
+pub(crate) const HOST: &str = "mdb-runtime";
+
 fn server_status(shared: &Shared, connection: &Connection, out: &mut Vec<u8>) {
     let now = shared.hello.now();
     let uptime = shared.started_at.elapsed();
@@ -204,7 +207,7 @@ fn server_status(shared: &Shared, connection: &Connection, out: &mut Vec<u8>) {
         .saturating_sub(current);
     let int32 = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
     reply::ok(out, |writer| {
-        writer.string(b"host", "mdb-runtime");
+        writer.string(b"host", HOST);
         writer.string(b"version", &now.build.version);
         writer.string(b"process", process_name(shared));
         writer.double(b"uptime", uptime.as_secs_f64().floor());

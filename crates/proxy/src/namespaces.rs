@@ -58,6 +58,14 @@ impl Known {
         self.facts.is_dedicated() || (self.exists && self.has_images)
     }
 
+    /// Whether the app's condition tells documents apart there.
+    ///
+    /// # Errors
+    /// 72 where it does not.
+    pub(crate) fn served(&self) -> Result<(), Refusal> {
+        self.unserved.clone().map_or(Ok(()), Err)
+    }
+
     /// Whether a write, perhaps in a transaction, needs nothing to be made first.
     pub(crate) fn is_ready(&self, in_transaction: bool) -> bool {
         // The server makes the app's own collections by itself, as a private one does.
@@ -190,10 +198,8 @@ impl Namespaces {
             Some(known) => known,
             None => self.load(place, None).await?,
         };
-        match &known.unserved {
-            None => Ok(known),
-            Some(refusal) => Err(refusal.clone().into()),
-        }
+        known.served()?;
+        Ok(known)
     }
 
     /// Whether what is known is old enough to be read anew, and nobody does so yet.

@@ -13,6 +13,7 @@ use crate::announcement::{HelloState, Presentation};
 use crate::cursors::Cursors;
 use crate::forward::Forward;
 use crate::identity::Identity;
+use crate::local::now_millis;
 use crate::operations::Operations;
 use crate::slots::Slots;
 
@@ -52,6 +53,8 @@ pub struct Shared {
     /// What the clients of each app are doing.
     pub(crate) operations: Arc<Operations>,
     pub(crate) started_at: Instant,
+    /// The same by the wall clock, in milliseconds since 1970.
+    pub(crate) started_millis: i64,
     connections_made: AtomicU32,
 }
 
@@ -78,6 +81,7 @@ impl Shared {
             transactions: Arc::default(),
             operations: Arc::default(),
             started_at: Instant::now(),
+            started_millis: now_millis(),
             connections_made: AtomicU32::new(0),
         }
     }

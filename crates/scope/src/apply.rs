@@ -8,7 +8,7 @@ use crate::body::{self, Body};
 use crate::change_stream::{self, StreamReach, stream_reach};
 use crate::commands::{self, Action, CommandSpec, Duty, Rule};
 use crate::facts::{CursorFacts, Facts};
-use crate::pipeline::Strip;
+use crate::pipeline::{Strip, figures};
 use crate::refusal::Refusal;
 use crate::scope::Scope;
 use crate::scoped::{ReplyRule, Retry, Routing, Scoped};
@@ -364,7 +364,7 @@ pub fn required_action(spec: &'static CommandSpec, command: &Command<'_>) -> Act
         Duty::Forward(Rule::Explain) => {
             explained(command).map_or(Action::None, |(inner, _)| inner.action)
         }
-        _ => spec.action,
+        _ => figures::required_action(command).unwrap_or(spec.action),
     }
 }
 
@@ -534,7 +534,7 @@ pub fn check_catalog_command(
 ) -> Result<(), Refusal> {
     body::check_fields(spec, command)?;
     check_sequences(spec, command)?;
-    if !spec.on_collection && spec.name != "dropDatabase" {
+    if !spec.on_collection && !matches!(spec.name, "dropDatabase" | "dbStats" | "dataSize") {
         return Ok(());
     }
     namespace::check_database(command, control_database)

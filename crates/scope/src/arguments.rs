@@ -471,6 +471,93 @@ pub(crate) static DROP_INDEXES: &[Argument] = &[
     withhold("isTimeseriesNamespace", BUCKETS).from(V5_0),
 ];
 
+/// `collStats`.
+pub(crate) static COLL_STATS: &[Argument] = &[
+    arg("scale", PASS),
+    arg("verbose", Take::Drop),
+    arg("freeStorage", Take::Drop),
+];
+
+/// `dbStats`.
+pub(crate) static DB_STATS: &[Argument] = &[arg("scale", Take::Own), arg("freeStorage", Take::Own)];
+
+const BOUNDED_SIZE: Take =
+    Take::Refuse("it measures a range; use an aggregation with $match and $bsonSize");
+
+/// `dataSize`.
+pub(crate) static DATA_SIZE: &[Argument] = &[
+    arg("estimate", Take::Drop),
+    arg("keyPattern", BOUNDED_SIZE),
+    arg("min", BOUNDED_SIZE),
+    arg("max", BOUNDED_SIZE),
+    arg("maxSize", BOUNDED_SIZE),
+    arg("maxObjects", BOUNDED_SIZE),
+];
+
+const SHARED_OPTION: Take = Take::Unshared(
+    "the collection is shared with other apps; make it dedicated in the app's manifest before it is created",
+);
+
+/// `collMod`.
+pub(crate) static COLL_MOD: &[Argument] = &[
+    arg("index", Take::Own),
+    arg("viewOn", Take::Own),
+    arg("pipeline", Take::Own),
+    arg("validator", Take::Own),
+    arg("validationLevel", SHARED_OPTION),
+    arg("validationAction", SHARED_OPTION),
+    arg("cappedSize", SHARED_OPTION),
+    arg("cappedMax", SHARED_OPTION),
+    arg("expireAfterSeconds", SHARED_OPTION),
+    arg("timeseries", SHARED_OPTION),
+    arg("changeStreamPreAndPostImages", Take::Own),
+    arg("recordPreImages", Take::Own),
+    arg("dryRun", PASS),
+];
+
+/// `renameCollection`.
+pub(crate) static RENAME_COLLECTION: &[Argument] = &[
+    arg("to", Take::Own),
+    arg("dropTarget", Take::Own),
+    arg("stayTemp", Take::Drop),
+];
+
+/// `convertToCapped`.
+pub(crate) static CONVERT_TO_CAPPED: &[Argument] = &[arg("size", PASS)];
+
+/// `cloneCollectionAsCapped`.
+pub(crate) static CLONE_AS_CAPPED: &[Argument] =
+    &[arg("toCollection", Take::Own), arg("size", PASS)];
+
+/// `validate`.
+pub(crate) static VALIDATE: &[Argument] = &[
+    arg("full", PASS),
+    arg("background", PASS),
+    arg("metadata", PASS),
+    arg("checkBSONConformance", PASS),
+    arg(
+        "repair",
+        Take::Refuse("it changes the server's files; ask the operator"),
+    ),
+];
+
+/// `planCacheClear` and `planCacheClearFilters`: the shape of a query.
+pub(crate) static QUERY_SHAPE: &[Argument] = &[
+    arg("query", Take::Filter),
+    arg("sort", Take::Sort),
+    arg("projection", Take::Projection),
+    arg("collation", Take::Collation),
+];
+
+/// `planCacheSetFilter`.
+pub(crate) static PLAN_CACHE_SET_FILTER: &[Argument] = &[
+    arg("query", Take::Filter),
+    arg("sort", Take::Sort),
+    arg("projection", Take::Projection),
+    arg("collation", Take::Collation),
+    arg("indexes", PASS),
+];
+
 /// The row of a field.
 pub(crate) fn look_up(table: &'static [Argument], name: &[u8]) -> Option<&'static Argument> {
     table.iter().find(|a| a.name.as_bytes() == name)

@@ -282,7 +282,7 @@ impl<'a, 'f> Body<'a, 'f> {
             if self.is_shared() {
                 Source::Collection
             } else {
-                Source::Stages
+                Source::Own
             }
         } else if pipeline::begins_with_documents(element) {
             Source::Given

@@ -38,6 +38,26 @@ pub enum Action {
     DropIndex,
     /// `dbAdmin`.
     KillAnySession,
+    /// `read`, `readWrite` or `dbAdmin`.
+    CollStats,
+    /// `read`, `readWrite` or `dbAdmin`.
+    DbStats,
+    /// `read`, `readWrite` or `dbAdmin`; on servers no role of one database has it, but here the figures are the app's own.
+    IndexStats,
+    /// `read`, `readWrite` or `dbAdmin`.
+    PlanCacheRead,
+    /// `dbAdmin`.
+    PlanCacheWrite,
+    /// `dbAdmin`.
+    PlanCacheIndexFilter,
+    /// `dbAdmin`.
+    CollMod,
+    /// `dbAdmin`.
+    Validate,
+    /// `readWrite` or `dbAdmin`.
+    ConvertToCapped,
+    /// `readWrite` or `dbAdmin`.
+    RenameCollection,
 }
 
 impl Action {
@@ -56,6 +76,16 @@ impl Action {
             Self::CreateIndex => "createIndex",
             Self::DropIndex => "dropIndex",
             Self::KillAnySession => "killAnySession",
+            Self::CollStats => "collStats",
+            Self::DbStats => "dbStats",
+            Self::IndexStats => "indexStats",
+            Self::PlanCacheRead => "planCacheRead",
+            Self::PlanCacheWrite => "planCacheWrite",
+            Self::PlanCacheIndexFilter => "planCacheIndexFilter",
+            Self::CollMod => "collMod",
+            Self::Validate => "validate",
+            Self::ConvertToCapped => "convertToCapped",
+            Self::RenameCollection => "renameCollectionSameDB",
         }
     }
 }
@@ -124,6 +154,18 @@ pub enum Catalog {
     KillOp,
     /// `killAllSessions`.
     KillAllSessions,
+    /// `collStats`.
+    CollStats,
+    /// `dbStats`.
+    DbStats,
+    /// `dataSize`.
+    DataSize,
+    /// `collMod`.
+    CollMod,
+    /// `renameCollection`.
+    RenameCollection,
+    /// Forwarded for a collection that is the app's own; on a shared one refused with 13: why, and what to do instead.
+    Unshared(&'static str),
 }
 
 /// How a command that goes upstream is rewritten.
@@ -263,7 +305,7 @@ mod tests {
         assert_eq!(name("eval").unwrap_err().code, 59);
         assert_eq!(name("applyOps").unwrap_err().code, 13);
         assert_eq!(name("_internalAnything").unwrap_err().code, 13);
-        assert_eq!(name("renameCollection").unwrap_err().code, 13);
+        assert_eq!(name("collstats"), Ok("collStats"));
     }
 
     #[test]

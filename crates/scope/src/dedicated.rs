@@ -7,12 +7,12 @@ use crate::arguments::{self, Take};
 use crate::body::Body;
 use crate::commands::CommandSpec;
 use crate::facts::{Facts, Isolation, isolation_of};
-use crate::namespace::check_collection;
+use crate::namespace::{check_collection, check_length};
 use crate::pipeline::{self, EMPTY_ARRAY, Source, Surroundings};
 use crate::refusal::Refusal;
 use crate::scope::{Scope, no_repeats};
 use crate::scoped::{ReplyRule, Retry, Routing, Scoped};
-use crate::{filter, generic, index};
+use crate::{filter, generic, index, modify};
 
 impl Scope {
     /// A command of the catalog on a collection that is the app's own: as the app says it, with the physical name.
@@ -57,7 +57,7 @@ impl Scope {
             _ => ReplyRule::Plain,
         };
         let retry = match spec.name {
-            "listIndexes" => Retry::Read,
+            "listIndexes" | "collStats" | "planCacheListFilters" => Retry::Read,
             _ => Retry::Write,
         };
         seal(w, facts, Outcome::new(Routing::Primary, retry, rule))
@@ -73,7 +73,13 @@ struct View<'a> {
 impl<'a> View<'a> {
     fn read(body: &Body<'a, '_>) -> Result<Option<Self>, Refusal> {
         let Some(on) = body.command.body.find("viewOn") else {
-            return Ok(None);
+            // Never as it is: only with its collection known can it be bound.
+            return match body.command.body.find("pipeline") {
+                Some(_) => Err(Refusal::invalid_options(
+                    "'pipeline' requires 'viewOn' to also be specified",
+                )),
+                None => Ok(None),
+            };
         };
         let Some(name) = on.as_str() else {
             let path = format!("{}.viewOn", body.spec.name);
@@ -93,7 +99,9 @@ impl<'a> View<'a> {
         let physical = body.scope.physical_collection(self.on, isolation);
         w.string(b"viewOn", &physical);
         let collation = body.command.body.find("collation");
-        let is_collated = collation.map_or(Ok(false), |c| generic::collation(&c))?;
+        // A view keeps its collation, which collMod does not say again.
+        let is_collated = body.spec.name == "collMod"
+            || collation.map_or(Ok(false), |c| generic::collation(&c))?;
         let around = Surroundings {
             sight: body.sight().over(isolation),
             is_collated,
@@ -123,6 +131,22 @@ fn definition(body: &Body<'_, '_>, w: &mut Writer, element: &Element<'_>) -> Res
         b"indexes" => {
             index::check_dedicated(element)?;
             w.element(element);
+            Ok(())
+        }
+        b"index" if body.spec.name == "collMod" => {
+            modify::members(element)?;
+            w.element(element);
+            Ok(())
+        }
+        b"toCollection" => {
+            let name = element.as_str().ok_or_else(|| {
+                let path = "cloneCollectionAsCapped.toCollection";
+                Refusal::wrong_kind(path, element.kind.name(), "string")
+            })?;
+            check_collection(name)?;
+            let physical = body.scope.physical_collection(name, Isolation::Dedicated);
+            check_length(body.command.database, &physical)?;
+            w.string(element.key, &physical);
             Ok(())
         }
         _ => {

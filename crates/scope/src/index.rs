@@ -465,7 +465,7 @@ impl Scope {
 /// Index kinds that can be told apart by app.
 const KINDS: &[&str] = &["text", "2d", "2dsphere", "hashed"];
 
-fn definition_outcome() -> Outcome {
+pub(crate) fn definition_outcome() -> Outcome {
     Outcome::new(Routing::Primary, Retry::Write, ReplyRule::Plain)
 }
 

@@ -35,6 +35,7 @@ mod generic;
 mod hint;
 mod identifier;
 mod index;
+mod modify;
 mod namespace;
 mod operators;
 mod pipeline;
@@ -71,6 +72,7 @@ pub use operators::{
     EXPRESSIONS, FILTER_FIELD, FILTER_TOP, GEOMETRY, META, Operator, OperatorDuty,
     SYSTEM_VARIABLES, TEXT, UPDATE_MODIFIERS, UPDATE_OPERATORS,
 };
+pub use pipeline::figures::{FiguresStage, figures_stage};
 pub use pipeline::foreign_collections;
 pub use refusal::{DATABASE_CASE, REFUSAL_CODES, Refusal};
 pub use reply::{Glance, Incident, ReplyView, STATE_CHANGE_CODES, ends_stream, glance};

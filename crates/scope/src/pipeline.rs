@@ -11,6 +11,7 @@ use crate::stages::{self, Hoist, StageDuty, StageSpec};
 use crate::update::unset;
 use crate::{expression, filter};
 
+pub(crate) mod figures;
 mod foreign;
 
 pub use foreign::foreign_collections;
@@ -29,6 +30,8 @@ pub(crate) enum Source {
     Stages,
     /// `$documents`.
     Given,
+    /// The command's own collection, which no other app shares: figures of it may come first.
+    Own,
 }
 
 /// What a pipeline needs to know of its command.
@@ -100,11 +103,12 @@ pub(crate) fn write<'a>(
             "'pipeline' option must be specified as an array",
         ));
     };
+    figures::check(stages, source)?;
     let array = w.begin_array(key);
     let mut out = Stages { w, count: 0 };
     let strip = match source {
         Source::Collection | Source::Foreign => scoped(around, &mut out, stages, source)?,
-        Source::Stages | Source::Given => {
+        Source::Stages | Source::Given | Source::Own => {
             rest(around, &mut out, stages.elements(), source == Source::Given)?;
             Strip(false)
         }
@@ -230,6 +234,7 @@ fn rest<'a>(
                 expression::write(clean, out.w, body.key, &body)?;
                 out.w.end(document);
             }
+            StageDuty::Figures => figures::write(around, out, spec, &body)?,
             StageDuty::Documents => {
                 return Err(Refusal::misplaced_stage(
                     "$documents is only valid as the first stage in a pipeline",

@@ -47,6 +47,8 @@ refusals! {
     cursor_not_found = 43 "CursorNotFound";
     /// The collection exists.
     namespace_exists = 48 "NamespaceExists";
+    /// The operation's time is up.
+    time_exceeded = 50 "MaxTimeMSExpired";
     /// No such command.
     command_not_found = 59 "CommandNotFound";
     /// Not as the first document of an update or as an upsert.
@@ -67,6 +69,8 @@ refusals! {
     command_not_supported = 115 "CommandNotSupported";
     /// `maxStalenessSeconds` too small.
     max_staleness = 160 "MaxStalenessOutOfRange";
+    /// Not for views.
+    not_on_view = 166 "CommandNotSupportedOnView";
     /// Unknown expression.
     invalid_pipeline_operator = 168 "InvalidPipelineOperator";
     /// An index option that no server knows.
@@ -95,6 +99,8 @@ refusals! {
     unknown_field = 40415 "Location40415";
     /// A stage in the wrong place.
     misplaced_stage = 40602 "Location40602";
+    /// A number below the least that is allowed.
+    below_minimum = 51024 "Location51024";
     /// `min` or `max` without a hint.
     bounds_without_hint = 51173 "Location51173";
 }

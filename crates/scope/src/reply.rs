@@ -114,6 +114,12 @@ enum Treat {
     Value,
     Key,
     Namespace,
+    /// Figures of a time series: its buckets by the app's name.
+    Series,
+    /// Whether each index is valid.
+    Validity,
+    /// An array of texts.
+    Texts,
 }
 
 /// Fields of replies. What is not here is removed: hosts, members, terms and whatever newer servers add.
@@ -147,6 +153,47 @@ static FIELDS: &[(&str, Treat)] = &[
     ("nIndexesWas", Treat::Pass),
     ("ns", Treat::Namespace),
     ("msg", Treat::Pass),
+    // `collMod`.
+    ("expireAfterSeconds_old", Treat::Pass),
+    ("expireAfterSeconds_new", Treat::Pass),
+    ("hidden_old", Treat::Pass),
+    ("hidden_new", Treat::Pass),
+    ("prepareUnique_old", Treat::Pass),
+    ("prepareUnique_new", Treat::Pass),
+    ("unique_new", Treat::Pass),
+    // `collStats`, without what it says of files and of the server.
+    ("size", Treat::Pass),
+    ("count", Treat::Pass),
+    ("avgObjSize", Treat::Pass),
+    ("numOrphanDocs", Treat::Pass),
+    ("storageSize", Treat::Pass),
+    ("freeStorageSize", Treat::Pass),
+    ("capped", Treat::Pass),
+    ("max", Treat::Pass),
+    ("maxSize", Treat::Pass),
+    ("nindexes", Treat::Pass),
+    ("indexBuilds", Treat::Pass),
+    ("totalIndexSize", Treat::Pass),
+    ("totalSize", Treat::Pass),
+    ("indexSizes", Treat::Pass),
+    ("scaleFactor", Treat::Pass),
+    ("timeseries", Treat::Series),
+    // `validate`.
+    ("nInvalidDocuments", Treat::Pass),
+    ("nNonCompliantDocuments", Treat::Pass),
+    ("nrecords", Treat::Pass),
+    ("nIndexes", Treat::Pass),
+    ("keysPerIndex", Treat::Pass),
+    ("indexDetails", Treat::Validity),
+    ("valid", Treat::Pass),
+    ("repaired", Treat::Pass),
+    ("warnings", Treat::Texts),
+    ("errors", Treat::Texts),
+    ("extraIndexEntries", Treat::Pass),
+    ("missingIndexEntries", Treat::Pass),
+    ("corruptRecords", Treat::Pass),
+    // `planCacheListFilters`.
+    ("filters", Treat::Pass),
 ];
 
 /// How one reply is rewritten.
@@ -247,6 +294,27 @@ impl ReplyView<'_> {
             }
             (Treat::Key, _) => self.key(w, element),
             (Treat::Namespace, _) => self.namespace(w, element),
+            (Treat::Series, _) => members(w, element, |w, member| match member.key {
+                b"bucketsNs" => self.namespace(w, member),
+                _ => w.element(member),
+            }),
+            (Treat::Validity, _) if !says_validity(element) => {}
+            (Treat::Validity, _) => members(w, element, |w, index| {
+                members(w, index, |w, member| {
+                    if member.key == b"valid" {
+                        w.element(member);
+                    }
+                });
+            }),
+            (Treat::Texts, _) => {
+                let array = w.begin_array(element.key);
+                for message in element.as_array().into_iter().flat_map(Document::elements) {
+                    let text = message.as_str().unwrap_or_default();
+                    let text = text::rewrite(self, &text::without_files(text));
+                    w.string(message.key, &text);
+                }
+                w.end(array);
+            }
             _ => w.element(element),
         }
     }
@@ -336,6 +404,26 @@ impl ReplyView<'_> {
             }
         }
     }
+}
+
+/// Whether `indexDetails` is that of `validate`; in `collStats` it tells of files.
+fn says_validity(details: &Element<'_>) -> bool {
+    let first = details.as_document().and_then(Document::first);
+    first.is_some_and(|index| {
+        index
+            .as_document()
+            .is_some_and(|d| d.find("valid").is_some())
+    })
+}
+
+/// A document, each of its members written by `write`.
+fn members(w: &mut Writer, element: &Element<'_>, write: impl Fn(&mut Writer, &Element<'_>)) {
+    let members = element.as_document().unwrap_or(Document::EMPTY);
+    let document = w.begin_document(element.key);
+    for member in members.elements() {
+        write(w, &member);
+    }
+    w.end(document);
 }
 
 impl Scope {

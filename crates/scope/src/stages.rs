@@ -35,6 +35,8 @@ pub enum StageDuty {
     ChangeStream,
     /// The last stage of a change stream.
     SplitLargeEvent,
+    /// Figures of a collection, as the first stage only: the app's own, without hosts and files.
+    Figures,
     /// Never: why, and what to do instead.
     Refuse(&'static str),
 }
@@ -113,7 +115,6 @@ const SERVER: &str = "it shows the state of the server, which the app does not o
 const SEARCH: &str = "search indexes cannot be told apart by app; use $match with $text or $regex";
 const INTERNAL: &str = "it is internal to servers";
 const STREAMS: &str = "it is for stream processors";
-const STATISTICS: &str = "it counts the documents of all apps; use $count";
 
 /// Every stage that servers 4.4 to 8.0 know by a name of their manual. Names beginning with `$_internal` and any other are refused.
 pub static STAGES: &[StageSpec] = &[
@@ -150,12 +151,12 @@ pub static STAGES: &[StageSpec] = &[
         Hoist::No,
     )
     .from(V7_0),
+    row("$collStats", StageDuty::Figures, Hoist::No),
+    row("$indexStats", StageDuty::Figures, Hoist::No),
+    row("$planCacheStats", StageDuty::Figures, Hoist::No),
     refuse("$out", WRITES),
     refuse("$merge", WRITES),
     refuse("$geoNear", "use $match with $geoWithin, or find with $near"),
-    refuse("$collStats", STATISTICS),
-    refuse("$indexStats", STATISTICS),
-    refuse("$planCacheStats", SERVER),
     refuse("$currentOp", SERVER),
     refuse("$listLocalSessions", SERVER),
     refuse("$listSessions", SERVER),

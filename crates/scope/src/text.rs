@@ -232,6 +232,16 @@ fn uuid(bytes: [u8; 16]) -> String {
     parts.join("-")
 }
 
+/// A text of `validate` without the names of files: they are numbered over the collections of all apps.
+pub(crate) fn without_files(message: &str) -> String {
+    let plain = |word: &'_ str| match word.split_once(':') {
+        Some(("table" | "file", _)) => "a file".to_owned(),
+        _ => word.to_owned(),
+    };
+    let words: Vec<String> = message.split(' ').map(plain).collect();
+    words.join(" ")
+}
+
 /// Whether the planner did not find the index that a hint names (4.4 to 8.0).
 pub(crate) fn says_hint_unknown(message: &Element<'_>) -> bool {
     message.as_str().is_some_and(|text| {

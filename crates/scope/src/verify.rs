@@ -545,7 +545,7 @@ fn aggregate(
     }
     let origin = match (target.kind, place.ground) {
         (Kind::String, Ground::Shared) => Origin::Collection,
-        (Kind::String, Ground::Own) => Origin::Stages,
+        (Kind::String, Ground::Own) => Origin::Own,
         _ => Origin::Given,
     };
     pipeline(place, stages, origin, "aggregate.pipeline")

@@ -3,10 +3,10 @@
 use std::sync::OnceLock;
 
 use mdb_scope::{
-    AppId, CollectionFacts, CommandSpec, CursorFacts, Duty, Facts, FieldName, Refusal, Rule, Scope,
-    Scoped, look_up,
+    AppId, Catalog, CollectionFacts, CommandSpec, CursorFacts, Duty, Facts, FieldName, Refusal,
+    Rule, Scope, Scoped, look_up,
 };
-use mdb_wire::{Command, Document, Limits, Message, next_frame};
+use mdb_wire::{Command, Document, Element, Limits, Message, next_frame};
 
 use crate::notation::{Text, encode, read_document};
 
@@ -97,9 +97,28 @@ pub(crate) fn run(
             mdb_scope::check_catalog_command(spec, &command, facts.control_database)?;
             match spec.name {
                 "create" | "drop" | "createIndexes" | "dropIndexes" | "listIndexes"
+                | "collStats" | "collMod"
                     if facts.collection.is_dedicated() =>
                 {
                     forwarded(scope.dedicated(spec, &command, facts)?)
+                }
+                _ if matches!(spec.duty, Duty::Catalog(Catalog::Unshared(_)))
+                    && facts.collection.is_dedicated() =>
+                {
+                    forwarded(scope.dedicated(spec, &command, facts)?)
+                }
+                "collMod" => match scope.coll_mod(spec, &command, facts)? {
+                    Some(scoped) => forwarded(scoped),
+                    None => Ok(Outcome::Local),
+                },
+                "renameCollection" => {
+                    let name = |element: &Element<'_>| {
+                        let (_, name) = element.as_str().unwrap().split_once('.').unwrap();
+                        name.to_owned()
+                    };
+                    let from = name(&command.target);
+                    let to = name(&command.body.find("to").unwrap());
+                    forwarded(scope.rename(spec, &command, facts, "d", (&from, &to))?)
                 }
                 "createIndexes" => match scope.create_indexes(spec, &command, facts)? {
                     Some(scoped) => forwarded(scoped),

@@ -45,7 +45,7 @@ async fn a_stream_resumes_after_each_of_its_events_also_in_another_proxy() {
     }
     let events = rest(&mut alice, stream, db).await;
     assert_eq!(events.len(), 7);
-    let again = ProxyBuilder::new(&deployment.uri());
+    let again = ProxyBuilder::new(deployment);
     let again = again
         .app_with_slug("alice", proxy.slug("alice"))
         .start()

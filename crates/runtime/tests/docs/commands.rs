@@ -97,7 +97,7 @@ fn why(row: &CommandSpec) -> &'static str {
     }
 }
 
-const ACTIONS: [Action; 10] = [
+const ACTIONS: [Action; 20] = [
     Action::Find,
     Action::Insert,
     Action::Update,
@@ -108,6 +108,16 @@ const ACTIONS: [Action; 10] = [
     Action::DropCollection,
     Action::CreateIndex,
     Action::DropIndex,
+    Action::CollStats,
+    Action::DbStats,
+    Action::IndexStats,
+    Action::PlanCacheRead,
+    Action::PlanCacheWrite,
+    Action::PlanCacheIndexFilter,
+    Action::CollMod,
+    Action::Validate,
+    Action::ConvertToCapped,
+    Action::RenameCollection,
 ];
 
 /// What each role allows.

@@ -88,6 +88,10 @@ const MEANINGS: &[(i32, &str)] = &[
     (27, "The app has no such index."),
     (43, "The app has no such cursor."),
     (48, "The app has the collection already."),
+    (
+        50,
+        "The upstream worked longer on a figure than the command may wait.",
+    ),
     (59, "No such command."),
     (66, "A change of the scope field."),
     (67, "The index cannot be had on a shared collection."),
@@ -101,6 +105,7 @@ const MEANINGS: &[(i32, &str)] = &[
     (86, "An index with this name has other options."),
     (115, "Not for this kind of command."),
     (160, "`maxStalenessSeconds` below 90."),
+    (166, "A view was named where only a collection has figures."),
     (168, "An expression that is not known or not available."),
     (197, "An option of an index that is not known."),
     (263, "Not inside a transaction."),
@@ -124,6 +129,7 @@ const MEANINGS: &[(i32, &str)] = &[
         "A database exists whose name differs from this one in case only.",
     ),
     (15959, "A `$match` that is no object."),
+    (51024, "A number is smaller than allowed."),
     (51173, "`min` or `max` without `hint`."),
 ];
 

@@ -96,6 +96,11 @@ fn served(duty: StageDuty) -> Option<(&'static str, &'static str)> {
             "Only as the last stage of a change stream.",
             "Its input is the app's already.",
         ),
+        StageDuty::Figures => (
+            "Only as the first stage of an aggregate: the app's own figures. Of a shared collection no operations are counted, and \
+             `$planCacheStats` is refused (13).",
+            "The server counts the documents of all apps.",
+        ),
         StageDuty::Refuse(_) => return None,
     })
 }

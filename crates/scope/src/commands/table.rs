@@ -96,6 +96,9 @@ const fn off_collection(mut row: CommandSpec) -> CommandSpec {
     row
 }
 
+const CAPPED: &str = "the collection is shared with other apps; create a capped collection and write the documents to it";
+const PLAN_CACHE: &str = "the plan cache is shared by all apps of the collection; hint an index, or make the collection dedicated";
+
 /// Every command that is not refused as a whole.
 pub static COMMANDS: &[CommandSpec] = &[
     open(
@@ -269,6 +272,102 @@ pub static COMMANDS: &[CommandSpec] = &[
             "The app's own indexes only.",
         ),
         &["deleteIndexes"],
+    ),
+    also(
+        catalog(
+            "collStats",
+            Catalog::CollStats,
+            Action::CollStats,
+            arguments::COLL_STATS,
+            "The app's own figures: of its documents and indexes.",
+        ),
+        &["collstats"],
+    ),
+    also(
+        off_collection(catalog(
+            "dbStats",
+            Catalog::DbStats,
+            Action::DbStats,
+            arguments::DB_STATS,
+            "Sums over the app's own collections.",
+        )),
+        &["dbstats"],
+    ),
+    also(
+        off_collection(catalog(
+            "dataSize",
+            Catalog::DataSize,
+            Action::Find,
+            arguments::DATA_SIZE,
+            "The size of the app's own documents.",
+        )),
+        &["datasize"],
+    ),
+    catalog(
+        "collMod",
+        Catalog::CollMod,
+        Action::CollMod,
+        arguments::COLL_MOD,
+        "On a shared collection an own index is hidden, shown or given another time to live; the rest needs a dedicated one. A \
+         view is bound to the app anew.",
+    ),
+    off_collection(catalog(
+        "renameCollection",
+        Catalog::RenameCollection,
+        Action::RenameCollection,
+        arguments::RENAME_COLLECTION,
+        "Dedicated collections, within their database; a shared one is refused with 13.",
+    )),
+    catalog(
+        "convertToCapped",
+        Catalog::Unshared(CAPPED),
+        Action::ConvertToCapped,
+        arguments::CONVERT_TO_CAPPED,
+        "Dedicated collections; a shared one is refused with 13.",
+    ),
+    catalog(
+        "cloneCollectionAsCapped",
+        Catalog::Unshared(CAPPED),
+        Action::Insert,
+        arguments::CLONE_AS_CAPPED,
+        "Dedicated collections; the new one is dedicated as well. A shared one is refused with 13.",
+    ),
+    catalog(
+        "validate",
+        Catalog::Unshared(
+            "it reads the whole collection, which is shared with other apps; its operator can validate it",
+        ),
+        Action::Validate,
+        arguments::VALIDATE,
+        "Dedicated collections; a shared one is refused with 13.",
+    ),
+    catalog(
+        "planCacheClear",
+        Catalog::Unshared(PLAN_CACHE),
+        Action::PlanCacheWrite,
+        arguments::QUERY_SHAPE,
+        "Dedicated collections; a shared one is refused with 13.",
+    ),
+    catalog(
+        "planCacheListFilters",
+        Catalog::Unshared(PLAN_CACHE),
+        Action::PlanCacheIndexFilter,
+        &[],
+        "As `planCacheClear`.",
+    ),
+    catalog(
+        "planCacheSetFilter",
+        Catalog::Unshared(PLAN_CACHE),
+        Action::PlanCacheIndexFilter,
+        arguments::PLAN_CACHE_SET_FILTER,
+        "As `planCacheClear`.",
+    ),
+    catalog(
+        "planCacheClearFilters",
+        Catalog::Unshared(PLAN_CACHE),
+        Action::PlanCacheIndexFilter,
+        arguments::QUERY_SHAPE,
+        "As `planCacheClear`.",
     ),
     forward(
         "commitTransaction",

@@ -15,7 +15,20 @@ pub(super) enum Origin {
     Stages,
     /// The command itself, by `$documents`.
     Given,
+    /// A collection of the app's own, named by the command: its figures may come first.
+    Own,
 }
+
+/// Stages that show figures of a collection.
+const FIGURES: &[&str] = &["$collStats", "$indexStats", "$planCacheStats"];
+/// What their documents tell of the server and its files.
+const SERVERS: &[&str] = &[
+    "shard",
+    "wiredTiger",
+    "indexDetails",
+    "storageStats",
+    "operations",
+];
 
 /// Stages that read the documents handed to them and nothing else.
 const PLAIN: &[&str] = &[
@@ -59,7 +72,10 @@ pub(super) fn pipeline(
     origin: Origin,
     path: &str,
 ) -> Verdict {
-    let mut is_bound = origin == Origin::Stages;
+    let mut is_bound = matches!(origin, Origin::Stages | Origin::Own);
+    if origin == Origin::Own {
+        figures(stages, path)?;
+    }
     for (index, stage) in stages.elements().enumerate() {
         let path = &format!("{path}.{index}");
         let body = stage_of(&stage, path)?;
@@ -74,6 +90,7 @@ pub(super) fn pipeline(
             }
             (false, Origin::Given, b"$documents") => expressions(Some(&body), path)?,
             (false, ..) => return Err(violation(path, "the pipeline is not bound to the app")),
+            (true, Origin::Own, name) if index == 0 && is_one_of(FIGURES, name) => {}
             (true, ..) => later(place, &body, path)?,
         }
         is_bound = true;
@@ -83,6 +100,30 @@ pub(super) fn pipeline(
         path,
         "the pipeline is empty, and so not bound to the app",
     )
+}
+
+/// Figures are followed by stages that leave known fields only, and no host of a server.
+fn figures(stages: Document<'_>, path: &str) -> Verdict {
+    let mut first = stages.elements().map(|stage| stage_of(&stage, path));
+    let Some(stage) = first.next().transpose()? else {
+        return Ok(());
+    };
+    if !is_one_of(FIGURES, stage.key) {
+        return Ok(());
+    }
+    let (set, project) = (first.next().transpose()?, first.next().transpose()?);
+    let set = set
+        .filter(|s| s.key == b"$set")
+        .and_then(|s| s.as_document());
+    let host = set.and_then(|s| s.find("host")).and_then(|h| h.as_str());
+    let hides = host.is_some_and(|host| !host.starts_with('$'));
+    ensure(hides, path, "figures show the server's host")?;
+    let project = project
+        .filter(|p| p.key == b"$project")
+        .and_then(|p| p.as_document());
+    let keeps = |e: Element<'_>| e.as_integer() == Some(1) && !is_one_of(SERVERS, e.key);
+    let is_list = project.is_some_and(|p| !p.is_empty() && p.elements().all(keeps));
+    ensure(is_list, path, "figures are not reduced to known fields")
 }
 
 pub(super) fn later(place: Place<'_>, body: &Element<'_>, path: &str) -> Verdict {

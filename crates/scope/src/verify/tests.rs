@@ -110,6 +110,49 @@ fn collations_need_the_anchored_pattern() {
 }
 
 #[test]
+fn figures_that_tell_of_servers_are_found() {
+    let stage = doc! { "$collStats": { "storageStats": {} } };
+    let set = doc! { "$set": { "host": "x" } };
+    let project = |fields: bson::Document| doc! { "$project": fields };
+    let verdict = |collection: &str, stages: Vec<bson::Document>| {
+        verdict(doc! { "aggregate": collection, "pipeline": stages, "cursor": {} })
+    };
+    let good = vec![stage.clone(), set.clone(), project(doc! { "count": 1 })];
+    assert_eq!(verdict("c@shop", good.clone()), Ok(()));
+    assert!(verdict("c", good.clone()).is_err());
+    for bad in [
+        vec![stage.clone()],
+        vec![stage.clone(), set.clone()],
+        vec![stage.clone(), project(doc! { "count": 1 }), set.clone()],
+        vec![
+            stage.clone(),
+            set.clone(),
+            project(doc! { "wiredTiger": 0 }),
+        ],
+        vec![
+            stage.clone(),
+            set.clone(),
+            project(doc! { "storageStats": 1 }),
+        ],
+        vec![stage.clone(), set.clone(), project(doc! {})],
+        vec![
+            stage.clone(),
+            doc! { "$set": { "host": "$host" } },
+            project(doc! { "count": 1 }),
+        ],
+        vec![
+            doc! { "$match": {} },
+            stage.clone(),
+            set,
+            project(doc! { "count": 1 }),
+        ],
+        vec![doc! { "$facet": { "a": good } }],
+    ] {
+        assert!(verdict("c@shop", bad.clone()).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
 fn pipelines_that_leave_the_app_are_found() {
     let bound = doc! { "$match": own() };
     for stages in [

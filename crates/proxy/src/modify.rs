@@ -1,0 +1,269 @@
+//! Commands that change what a collection is: `collMod`, `renameCollection`, and those for collections of the app's own only.
+
+use bson::doc;
+use mdb_scope::{
+    CollectionFacts, Isolation, Refusal, check_collection, check_namespace, collection_of,
+    foreign_collections, look_up,
+};
+use mdb_wire::{Command, Document, Element, Writer};
+
+use crate::catalog::patch_reply;
+use crate::control::Entry;
+use crate::error::Error;
+use crate::forward::Journey;
+use crate::ground::Ground;
+use crate::namespaces::Place;
+use crate::reply;
+
+impl<'a> Journey<'a> {
+    /// `collMod`.
+    pub(crate) async fn coll_mod(&self, out: &mut Vec<u8>) -> Result<(), Error> {
+        self.refuse_in_transaction()?;
+        let place = self.place(collection_of(self.command)?);
+        let Some(known) = self.shared_one(place).await? else {
+            return self.modify_own(place, out).await;
+        };
+        let ground = Ground::of(&known.facts);
+        let scoped = self.with_facts(ground, |facts| {
+            self.scope.coll_mod(self.spec, self.command, facts)
+        })?;
+        let Some(mut scoped) = scoped else {
+            reply::ok(out, |_| {});
+            return Ok(());
+        };
+        self.exchange(&mut scoped, ground, out).await?;
+        self.namespace(self.forward.namespaces.refresh(place))
+            .await?;
+        Ok(())
+    }
+
+    /// `collMod` of a collection or view of the app's own. What it does not say of a view stays.
+    async fn modify_own(&self, place: Place<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
+        let body = self.command.body;
+        let says = |field: &str| body.find(field).is_some();
+        if !says("viewOn") && !says("pipeline") {
+            return self.as_own(out).await.map(|_| ());
+        }
+        let control = place.control();
+        let app = self.scope.app();
+        let entry = control.entry(app, place.database, place.collection);
+        let Some(mut view) = self.driver(entry).await?.and_then(|entry| entry.view) else {
+            return self.as_own(out).await.map(|_| ());
+        };
+        let said = bson::Document::from_reader(body.bytes()).unwrap_or_default();
+        for part in ["viewOn", "pipeline"] {
+            if let Some(value) = said.get(part) {
+                view.insert(part, value.clone());
+            }
+        }
+        let bytes = view.to_vec().unwrap_or_default();
+        let definition = Document::parse(&bytes).unwrap_or(Document::EMPTY);
+        let mut w = Writer::default();
+        let mark = w.begin();
+        let is_other = |e: &Element<'_>| !matches!(e.key, b"viewOn" | b"pipeline");
+        let other = body.elements().filter(is_other);
+        let is_part = |e: &Element<'_>| !is_other(e);
+        let parts = definition.elements().filter(is_part);
+        other.chain(parts).for_each(|element| w.element(&element));
+        w.end(mark);
+        let bytes = w.into_bytes();
+        let whole = Document::parse(&bytes).unwrap_or(Document::EMPTY);
+        let command = Command::inner(whole, self.command.database)?;
+        if self.with_command(self.spec, &command).as_own(out).await? {
+            let stored = control.define_view(app, place.database, place.collection, &view);
+            self.driver(stored).await?;
+        }
+        Ok(())
+    }
+
+    /// A command for collections of the app's own only.
+    pub(crate) async fn unshared(&self, why: &str, out: &mut Vec<u8>) -> Result<(), Error> {
+        self.refuse_in_transaction()?;
+        let place = self.place(collection_of(self.command)?);
+        if self.shared_one(place).await?.is_some() {
+            return Err(self.not_on_shared(why));
+        }
+        match self
+            .command
+            .body
+            .find("toCollection")
+            .and_then(|to| to.as_str())
+        {
+            Some(to) => self.clone_own(to, out).await,
+            None => self.as_own(out).await.map(|_| ()),
+        }
+    }
+
+    async fn clone_own(&self, to: &'a str, out: &mut Vec<u8>) -> Result<(), Error> {
+        check_collection(to)?;
+        let target = self.place(to);
+        let existed = self.enter_own(target).await?;
+        let start = out.len();
+        let made = self.as_own(out).await;
+        if matches!(made, Ok(false)) {
+            self.say_logical(out, start, &[to]);
+        }
+        self.settle_own(target, existed, &made).await?;
+        made.map(|_| ())
+    }
+
+    /// `renameCollection`, from one collection of the app's own to another of the same database: across databases the server
+    /// copies the documents through a collection whose name says nothing of the app.
+    pub(crate) async fn rename_collection(&self, out: &mut Vec<u8>) -> Result<(), Error> {
+        self.refuse_in_transaction()?;
+        if self.command.database != "admin" {
+            let text = "renameCollection may only be run against the admin database.";
+            return Err(Refusal::unauthorized(text).into());
+        }
+        let to = self.command.body.find("to").ok_or_else(|| {
+            Refusal::missing_field(
+                "BSON field 'renameCollection.to' is missing but a required field",
+            )
+        })?;
+        let (database, from) = self.parts(&self.command.target)?;
+        let (to_database, to) = self.parts(&to)?;
+        if database != to_database {
+            return Err(Refusal::unauthorized(
+                "a collection is renamed within its database only; copy the documents and drop the old one",
+            )
+            .into());
+        }
+        let at = |collection: &'a str| Place {
+            database,
+            ..self.place(collection)
+        };
+        if self.shared_one(at(from)).await?.is_some() {
+            return Err(self.not_on_shared(
+                "the collection is shared with other apps; write the documents to another one and drop this one",
+            ));
+        }
+        let own = CollectionFacts::dedicated();
+        let ground = Ground::of(&own);
+        // Refused before anything is entered.
+        let mut scoped = self.with_facts(ground, |facts| {
+            self.scope
+                .rename(self.spec, self.command, facts, database, (from, to))
+        })?;
+        let existed = if from == to {
+            true
+        } else {
+            self.enter_own(at(to)).await?
+        };
+        let start = out.len();
+        let renamed = self
+            .exchange(&mut scoped, ground, out)
+            .await
+            .map(|seen| seen.is_ok);
+        if from != to {
+            self.settle_own(at(to), existed, &renamed).await?;
+        }
+        if renamed? {
+            let control = at(from).control();
+            let leave = control.leave(self.scope.app(), database, from);
+            self.driver(leave).await?;
+            self.forward.namespaces.forget(at(from));
+        } else {
+            self.say_logical(out, start, &[from, to]);
+        }
+        Ok(())
+    }
+
+    /// Database and collection of a namespace.
+    fn parts(&self, element: &Element<'a>) -> Result<(&'a str, &'a str), Refusal> {
+        let Some(name) = element.as_str() else {
+            let path = format!("renameCollection.{}", element.name());
+            return Err(Refusal::wrong_kind(&path, element.kind.name(), "string"));
+        };
+        let parts = name.split_once('.');
+        let (database, collection) = parts.ok_or_else(|| {
+            Refusal::invalid_namespace(format!("Invalid namespace specified '{name}'"))
+        })?;
+        check_namespace(self.command, database, collection, self.control_database())?;
+        Ok((database, collection))
+    }
+
+    /// Texts of a command of `admin` name collections of another database.
+    fn say_logical(&self, out: &mut Vec<u8>, start: usize, names: &[&str]) {
+        patch_reply(out, start, &mut |w, element| {
+            let Some(text) = element.as_str().filter(|_| element.key == b"errmsg") else {
+                w.element(element);
+                return;
+            };
+            let logical = |text: String, name: &&str| {
+                let physical = self.scope.physical_collection(name, Isolation::Dedicated);
+                text.replace(&format!(".{physical}"), &format!(".{name}"))
+            };
+            w.string(b"errmsg", &names.iter().fold(text.to_owned(), logical));
+        });
+    }
+
+    fn not_on_shared(&self, why: &str) -> Error {
+        let (database, name) = (self.command.database, self.spec.name);
+        Refusal::unauthorized(format!(
+            "not authorized on {database} to execute command {{ {name}: ... }}: {why}"
+        ))
+        .into()
+    }
+
+    /// Tells the catalog that a collection is about to be the app's own. Gives whether it was that before.
+    async fn enter_own(&self, target: Place<'_>) -> Result<bool, Error> {
+        let exists = || Error::from(Refusal::namespace_exists("target namespace exists"));
+        if self.shared_one(target).await?.is_some() {
+            return Err(exists());
+        }
+        let entry = Entry::new(target.database, target.collection, Isolation::Dedicated);
+        let control = target.control();
+        match self.driver(control.enter(self.scope.app(), &entry)).await? {
+            Some(Isolation::Shared) => Err(exists()),
+            before => Ok(before.is_some()),
+        }
+    }
+
+    /// Takes the entry back where nothing was made; else what is known of the name, and the views that read it, follow.
+    async fn settle_own(
+        &self,
+        target: Place<'_>,
+        existed: bool,
+        made: &Result<bool, Error>,
+    ) -> Result<(), Error> {
+        self.forward.namespaces.forget(target);
+        if matches!(made, Ok(true)) {
+            return self.views_follow(target.database, target.collection).await;
+        }
+        if existed {
+            return Ok(());
+        }
+        let control = target.control();
+        let leave = control.leave(self.scope.app(), target.database, target.collection);
+        self.driver(leave).await.map(|_| ())
+    }
+
+    /// Binds the app's views that name a collection to it as it is now: one that came into being after them may be of the other
+    /// kind than they were bound to.
+    pub(crate) async fn views_follow(&self, database: &str, collection: &str) -> Result<(), Error> {
+        let control =
+            crate::control::Control::new(self.shared.upstream.control(), self.control_database());
+        let entries = control.entries(self.scope.app(), Some(database));
+        for entry in self.driver(entries).await? {
+            let Some(view) = entry.view else { continue };
+            let mut body = doc! {"collMod": &entry.collection};
+            let parts = view.into_iter().filter(|(part, _)| part != "collation");
+            body.extend(parts.chain([("$db".to_owned(), database.into())]));
+            let bytes = body.to_vec().unwrap_or_default();
+            let command = Document::parse(&bytes).unwrap_or(Document::EMPTY);
+            let command = Command::inner(command, database)?;
+            let names = foreign_collections(&command);
+            if !names.iter().any(|(_, name)| *name == collection) {
+                continue;
+            }
+            let spec = look_up(b"collMod", database)?;
+            let mut ignored = Vec::new();
+            let bound = self.with_command(spec, &command).as_own(&mut ignored).await;
+            if !matches!(bound, Ok(true)) {
+                let view = format!("{database}.{}", entry.collection);
+                tracing::warn!(app = %self.scope.app(), view, "a view could not be bound to a collection that was made anew");
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,428 @@
+//! `collMod`, `renameCollection` and what only a collection of the app's own can do.
+
+use bson::{Document, doc};
+use mdb_testbed::Deployment;
+use mdb_tests::{ProxyBuilder, RawClient, TestProxy, batch, shared};
+
+struct World {
+    proxy: TestProxy,
+    db: String,
+    alice: RawClient,
+    bob: RawClient,
+    private: RawClient,
+    _server: Deployment,
+}
+
+impl World {
+    async fn new(isolation: &str) -> Self {
+        let server = Deployment::replica_set(1).start().await.unwrap();
+        let builder = ProxyBuilder::new(shared().await);
+        let builder = builder.app("alice").isolated(isolation).app("bob");
+        let proxy = builder.start().await;
+        let mut world = Self {
+            db: proxy.database_name().to_owned(),
+            alice: proxy.raw("alice").await,
+            bob: proxy.raw("bob").await,
+            private: RawClient::connect(server.hosts()[0].parse().unwrap()).await,
+            proxy,
+            _server: server,
+        };
+        world.fill().await;
+        world
+    }
+
+    async fn fill(&mut self) {
+        let indexes = [
+            doc! {"key": {"x": 1}, "name": "x_1"},
+            doc! {"key": {"d": 1}, "name": "ttl", "expireAfterSeconds": 1_000_000},
+        ];
+        for client in [&mut self.bob, &mut self.alice, &mut self.private] {
+            let insert = doc! {"insert": "c", "documents": [{"x": 1}, {"x": 2}], "$db": &self.db};
+            client.ok(&insert).await;
+            let create = doc! {"createIndexes": "c", "indexes": indexes.to_vec(), "$db": &self.db};
+            client.ok(&create).await;
+        }
+    }
+
+    /// The same on both sides, with the same reply.
+    async fn same(&mut self, command: Document) -> Document {
+        let mut command = command;
+        if !command.contains_key("$db") {
+            command.insert("$db", &self.db);
+        }
+        let plain = |mut reply: Document| {
+            for key in [
+                "$clusterTime",
+                "operationTime",
+                "uuid",
+                "electionId",
+                "opTime",
+                "readTimestamp",
+            ] {
+                reply.remove(key);
+            }
+            reply
+        };
+        let through = plain(self.alice.command(&command).await);
+        let direct = plain(self.private.command(&command).await);
+        assert_eq!(through, direct, "{command}");
+        through
+    }
+
+    async fn rename(&mut self, from: &str, to: &str, rest: Document) -> Document {
+        let (from, to) = (format!("{}.{from}", self.db), format!("{}.{to}", self.db));
+        let mut command = doc! {"renameCollection": from, "to": to};
+        command.extend(rest);
+        command.insert("$db", "admin");
+        self.same(command).await
+    }
+
+    async fn alice_fails(&mut self, command: Document) -> i32 {
+        let mut command = command;
+        if !command.contains_key("$db") {
+            command.insert("$db", &self.db);
+        }
+        self.alice.fails(&command).await
+    }
+
+    async fn found(&mut self, collection: &str) -> usize {
+        batch(
+            &self
+                .same(doc! {"find": collection, "projection": {"_id": 0}})
+                .await,
+        )
+        .len()
+    }
+
+    /// What is stored of the other app.
+    async fn of_bob(&mut self) -> (Document, usize) {
+        let list = doc! {"listIndexes": "c", "$db": &self.db};
+        let count = batch(&self.bob.ok(&doc! {"find": "c", "$db": &self.db}).await).len();
+        let indexes = batch(&self.bob.ok(&list).await);
+        (doc! {"indexes": indexes}, count)
+    }
+}
+
+#[tokio::test]
+async fn indexes_are_modified_as_on_a_private_server() {
+    for mode in ["shared", "dedicated"] {
+        let mut world = World::new(mode).await;
+        let before = world.of_bob().await;
+        for index in [
+            doc! {"name": "ttl", "expireAfterSeconds": 50},
+            doc! {"name": "ttl", "expireAfterSeconds": 50},
+            doc! {"keyPattern": {"d": 1.0}, "expireAfterSeconds": 60.5, "hidden": true},
+            doc! {"name": "x_1", "hidden": true},
+            doc! {"name": "x_1", "hidden": true},
+            doc! {"keyPattern": {"x": 1}, "hidden": false},
+            doc! {"name": "nope", "hidden": true},
+            doc! {"name": "_id_", "hidden": true},
+            doc! {"name": "_id_", "expireAfterSeconds": 5},
+            doc! {"hidden": true},
+            doc! {"name": "x_1"},
+            doc! {"name": "x_1", "keyPattern": {"x": 1}, "hidden": true},
+            doc! {"name": "x_1", "zzz": 1},
+            doc! {"name": "x_1", "hidden": "a"},
+            doc! {"name": "ttl", "expireAfterSeconds": -5},
+        ] {
+            world.same(doc! {"collMod": "c", "index": index}).await;
+        }
+        for command in [
+            doc! {"collMod": "c"},
+            doc! {"collMod": "c", "index": 1},
+            doc! {"collMod": "c", "changeStreamPreAndPostImages": {"enabled": true}},
+            doc! {"collMod": "c", "changeStreamPreAndPostImages": {"enabled": 1}},
+            doc! {"collMod": "c", "changeStreamPreAndPostImages": {}},
+            doc! {"collMod": "c", "changeStreamPreAndPostImages": 1},
+            doc! {"collMod": "none", "index": {"name": "x_1", "hidden": true}},
+            doc! {"collMod": "none"},
+            doc! {"listIndexes": "c"},
+        ] {
+            world.same(command).await;
+        }
+        assert_eq!(world.of_bob().await, before, "{mode}");
+    }
+}
+
+#[tokio::test]
+async fn options_of_own_collections_are_modified() {
+    let mut world = World::new("dedicated").await;
+    for command in [
+        doc! {"create": "cap", "capped": true, "size": 5000, "max": 10},
+        doc! {"create": "ts", "timeseries": {"timeField": "t"}},
+        doc! {"collMod": "c", "validator": {"x": {"$type": "int"}}, "validationLevel": "moderate", "validationAction": "warn"},
+        doc! {"collMod": "c", "cappedSize": 5000},
+        doc! {"collMod": "cap", "cappedSize": 10_000, "cappedMax": 20},
+        doc! {"collMod": "c", "expireAfterSeconds": 5},
+        doc! {"collMod": "ts", "expireAfterSeconds": 5},
+        doc! {"collMod": "ts", "timeseries": {"granularity": "minutes"}},
+        doc! {"collMod": "c", "index": {"name": "x_1", "prepareUnique": true}},
+        doc! {"collMod": "c", "index": {"name": "x_1", "unique": true}},
+        doc! {"listIndexes": "c"},
+    ] {
+        world.same(command).await;
+    }
+    let code = doc! {"collMod": "c", "validator": {"$where": "1"}};
+    assert_eq!(world.alice_fails(code).await, 2);
+}
+
+#[tokio::test]
+async fn what_concerns_other_apps_is_refused() {
+    let mut world = World::new("shared").await;
+    let before = world.of_bob().await;
+    for command in [
+        doc! {"collMod": "c", "validator": {"x": 1}},
+        doc! {"collMod": "c", "validationLevel": "off"},
+        doc! {"collMod": "c", "cappedSize": 4096},
+        doc! {"collMod": "c", "expireAfterSeconds": 1},
+        doc! {"collMod": "c", "viewOn": "d", "pipeline": []},
+        doc! {"collMod": "c", "index": {"name": "x_1", "unique": true}},
+        doc! {"collMod": "c", "index": {"name": "x_1", "expireAfterSeconds": 1}},
+    ] {
+        assert_eq!(world.alice_fails(command.clone()).await, 72, "{command}");
+    }
+    let (from, to) = (format!("{}.c", world.db), format!("{}.d", world.db));
+    for command in [
+        doc! {"convertToCapped": "c", "size": 4096},
+        doc! {"cloneCollectionAsCapped": "c", "toCollection": "d", "size": 4096},
+        doc! {"validate": "c"},
+        doc! {"planCacheClear": "c"},
+        doc! {"planCacheListFilters": "c"},
+        doc! {"planCacheSetFilter": "c", "query": {}, "indexes": []},
+        doc! {"planCacheClearFilters": "c"},
+        doc! {"compact": "c"},
+        doc! {"reIndex": "c"},
+        doc! {"renameCollection": from, "to": to, "$db": "admin"},
+    ] {
+        assert_eq!(world.alice_fails(command.clone()).await, 13, "{command}");
+    }
+    assert_eq!(world.of_bob().await, before);
+    // What the app does not have is not there, whoever has it.
+    let insert = doc! {"insert": "of_bob", "documents": [{"x": 1}], "$db": &world.db};
+    world.bob.ok(&insert).await;
+    for command in [
+        doc! {"convertToCapped": "of_bob", "size": 4096},
+        doc! {"validate": "of_bob"},
+        doc! {"collMod": "of_bob", "validator": {}},
+    ] {
+        world.same(command).await;
+    }
+}
+
+#[tokio::test]
+async fn own_collections_are_renamed() {
+    let mut world = World::new("dedicated").await;
+    let db = world.db.clone();
+    world
+        .same(doc! {"insert": "taken", "documents": [{"x": 3}]})
+        .await;
+    world
+        .same(doc! {"create": "v", "viewOn": "c", "pipeline": []})
+        .await;
+    let none = || doc! {};
+    world.rename("c", "taken", none()).await;
+    world.rename("c", "taken", doc! {"dropTarget": true}).await;
+    assert_eq!((world.found("c").await, world.found("taken").await), (0, 2));
+    world.rename("taken", "taken", none()).await;
+    world.rename("none", "x", none()).await;
+    world.rename("v", "w", none()).await;
+    world.rename("taken", "v", doc! {"dropTarget": true}).await;
+    world.rename("taken", "fresh", doc! {"dropTarget": 7}).await;
+    world.rename("taken", "c", none()).await;
+    assert_eq!(world.found("v").await, 2);
+    world.same(doc! {"listIndexes": "c"}).await;
+    world
+        .same(doc! {"renameCollection": format!("{db}.c"), "to": format!("{db}.d")})
+        .await;
+    world
+        .same(doc! {"renameCollection": format!("{db}.c"), "$db": "admin"})
+        .await;
+    for to in ["elsewhere.c", "admin.c", "mdb_runtime.c", "local.c"] {
+        let rename = doc! {"renameCollection": format!("{db}.c"), "to": to, "$db": "admin"};
+        assert_eq!(world.alice_fails(rename).await, 13, "{to}");
+    }
+    let names = doc! {"listCollections": 1, "nameOnly": true, "filter": {"name": {"$not": bson::Regex {
+    pattern: "^system".try_into().unwrap(), options: "".try_into().unwrap()}}}};
+    let (through, direct) = {
+        let mut command = names;
+        command.insert("$db", &db);
+        (
+            world.alice.ok(&command).await,
+            world.private.ok(&command).await,
+        )
+    };
+    let sorted = |reply: &Document| {
+        let mut found: Vec<String> = batch(reply).iter().map(ToString::to_string).collect();
+        found.sort();
+        found
+    };
+    assert_eq!(sorted(&through), sorted(&direct));
+}
+
+#[tokio::test]
+async fn a_name_is_taken_whatever_its_kind() {
+    let mut world = World::new("{ default: shared, collections: { own: dedicated } }").await;
+    let db = world.db.clone();
+    world
+        .same(doc! {"insert": "own", "documents": [{"x": 3}]})
+        .await;
+    world.rename("own", "c", doc! {}).await;
+    let over = doc! {"renameCollection": format!("{db}.own"), "to": format!("{db}.c"), "dropTarget": true, "$db": "admin"};
+    assert_eq!(world.alice_fails(over).await, 48);
+    let clone = doc! {"cloneCollectionAsCapped": "own", "toCollection": "c", "size": 4096};
+    assert_eq!(world.alice_fails(clone).await, 48);
+    // Bob's is no obstacle.
+    let insert = doc! {"insert": "of_bob", "documents": [{"x": 1}], "$db": &db};
+    world.bob.ok(&insert).await;
+    world.rename("own", "of_bob", doc! {}).await;
+    assert_eq!(world.found("of_bob").await, 1);
+    world
+        .same(doc! {"insert": "of_bob", "documents": [{"x": 4}]})
+        .await;
+    let upstream = world.proxy.upstream().await;
+    let physical = format!("of_bob@{}", world.proxy.slug("alice"));
+    let stored = upstream.collection::<Document>(&physical);
+    assert_eq!(stored.count_documents(doc! {}).await.unwrap(), 2);
+    assert_eq!(
+        batch(&world.bob.ok(&doc! {"find": "of_bob", "$db": &db}).await).len(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn own_collections_become_capped_and_are_validated() {
+    let mut world = World::new("dedicated").await;
+    for command in [
+        doc! {"validate": "c"},
+        doc! {"validate": "none"},
+        doc! {"cloneCollectionAsCapped": "c", "toCollection": "copy", "size": 10_000},
+        doc! {"cloneCollectionAsCapped": "c", "toCollection": "copy", "size": 10_000},
+        doc! {"cloneCollectionAsCapped": "none", "toCollection": "copy2", "size": 10_000},
+        doc! {"convertToCapped": "c", "size": 10_000},
+        doc! {"convertToCapped": "none", "size": 10_000},
+        doc! {"listIndexes": "c"},
+    ] {
+        world.same(command).await;
+    }
+    let full = doc! {"validate": "c", "full": true, "$db": &world.db};
+    let found = world.alice.ok(&full).await;
+    assert!(found.get_bool("valid").unwrap(), "{found}");
+    assert!(!found.to_string().contains("table:"), "{found}");
+    assert_eq!((world.found("copy").await, world.found("c").await), (2, 2));
+    let list = doc! {"listCollections": 1, "filter": {"name": "c"}, "$db": &world.db};
+    let listed = batch(&world.alice.ok(&list).await);
+    assert!(
+        listed[0]
+            .get_document("options")
+            .unwrap()
+            .get_bool("capped")
+            .unwrap()
+    );
+}
+
+#[tokio::test]
+async fn views_are_defined_anew() {
+    for mode in [
+        "shared",
+        "dedicated",
+        "{ default: shared, collections: { own: dedicated } }",
+    ] {
+        let mut world = World::new(mode).await;
+        for command in [
+            doc! {"insert": "own", "documents": [{"x": 7}, {"x": 8}, {"x": 9}]},
+            doc! {"create": "v", "viewOn": "c", "pipeline": [{"$match": {"x": 1}}], "collation": {"locale": "en", "strength": 1}},
+            doc! {"collMod": "v", "viewOn": "own"},
+            doc! {"collMod": "v", "pipeline": [{"$match": {"x": {"$gt": 7}}}]},
+            doc! {"collMod": "v", "viewOn": "v", "pipeline": []},
+            doc! {"collMod": "v", "index": {"name": "x", "hidden": true}},
+            doc! {"collMod": "v"},
+        ] {
+            world.same(command).await;
+        }
+        assert_eq!(world.found("v").await, 2, "{mode}");
+        let list = doc! {"listCollections": 1, "filter": {"name": "v"}, "$db": &world.db};
+        let options = |reply: Document| batch(&reply)[0].get_document("options").unwrap().clone();
+        let (mut through, mut direct) = (
+            options(world.alice.ok(&list).await),
+            options(world.private.ok(&list).await),
+        );
+        // The server adds what the collation does not say.
+        through.remove("collation").unwrap();
+        direct.remove("collation").unwrap();
+        assert_eq!(through, direct, "{mode}");
+        world
+            .same(doc! {"collMod": "v", "viewOn": "c", "pipeline": [{"$unionWith": "own"}]})
+            .await;
+        assert_eq!(world.found("v").await, 5, "{mode}");
+        let code = doc! {"collMod": "v", "viewOn": "c", "pipeline": [{"$match": {"$where": "1"}}]};
+        assert_eq!(world.alice_fails(code).await, 2, "{mode}");
+        world
+            .same(doc! {"find": "v", "projection": {"_id": 0}, "sort": {"x": 1}})
+            .await;
+        // What is refused by the server leaves the definition as it is.
+        assert_eq!(world.found("v").await, 5, "{mode}");
+    }
+}
+
+/// A source that comes into being after its view may be of the other kind.
+#[tokio::test]
+async fn views_follow_their_sources() {
+    let mut world = World::new("{ default: shared, collections: { own: dedicated } }").await;
+    for command in [
+        doc! {"create": "on_source", "viewOn": "late", "pipeline": []},
+        doc! {"create": "by_union", "viewOn": "c", "pipeline": [{"$unionWith": "late"}]},
+        doc! {"create": "late", "capped": true, "size": 4096},
+        doc! {"insert": "late", "documents": [{"x": 5}]},
+    ] {
+        world.same(command).await;
+    }
+    assert_eq!(
+        (
+            world.found("on_source").await,
+            world.found("by_union").await
+        ),
+        (1, 3)
+    );
+    // Dropped and made by a write: of the shared kind again.
+    world.same(doc! {"drop": "late"}).await;
+    assert_eq!(
+        (
+            world.found("on_source").await,
+            world.found("by_union").await
+        ),
+        (0, 2)
+    );
+    world
+        .same(doc! {"insert": "late", "documents": [{"x": 6}, {"x": 7}]})
+        .await;
+    assert_eq!(
+        (
+            world.found("on_source").await,
+            world.found("by_union").await
+        ),
+        (2, 4)
+    );
+    // Moved into a name that was shared.
+    world.same(doc! {"drop": "late"}).await;
+    world
+        .same(doc! {"insert": "own", "documents": [{"x": 8}]})
+        .await;
+    world.rename("own", "late", doc! {}).await;
+    assert_eq!(
+        (
+            world.found("on_source").await,
+            world.found("by_union").await
+        ),
+        (1, 3)
+    );
+    // An index makes a collection, too.
+    world.same(doc! {"drop": "late"}).await;
+    let index = doc! {"key": {"x": 1}, "name": "x"};
+    world
+        .same(doc! {"createIndexes": "late", "indexes": [index], "commitQuorum": 1})
+        .await;
+    world
+        .same(doc! {"insert": "late", "documents": [{"x": 9}]})
+        .await;
+    assert_eq!(world.found("on_source").await, 1);
+}
