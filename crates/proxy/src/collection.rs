@@ -82,8 +82,9 @@ impl Journey<'_> {
                 return Err(self.exists(collection));
             }
         }
+        let start = out.len();
         reply::ok(out, |_| {});
-        Ok(())
+        self.begin_transaction(collection, start, out).await
     }
 
     fn exists(&self, collection: &str) -> Error {

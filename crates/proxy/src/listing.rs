@@ -107,7 +107,7 @@ impl Test {
             Kind::String => Ok(Self::Equals(
                 element.as_string().unwrap_or_default().to_vec(),
             )),
-            Kind::Regex => pattern(element.value).map(Self::Matches),
+            Kind::Regex => pattern(element.value),
             Kind::Document => {
                 let operators = element.as_document().unwrap_or(Document::EMPTY);
                 let options = operators.find("$options").and_then(|o| o.as_str());
@@ -136,8 +136,8 @@ impl Test {
             b"$nin" => Self::Not(Box::new(Self::OneOf(values()))),
             b"$exists" => Self::Exists(operator.as_flag().unwrap_or(true)),
             b"$regex" => match operator.as_str() {
-                Some(text) => Self::Matches(compile(text, options.unwrap_or_default())?),
-                None => pattern(operator.value).map(Self::Matches)?,
+                Some(text) => matches(text, options.unwrap_or_default())?,
+                None => pattern(operator.value)?,
             },
             _ => {
                 return Err(Refusal::bad_value(format!(
@@ -164,11 +164,43 @@ impl Test {
 }
 
 /// A BSON regular expression: pattern and options, each ended by a zero byte.
-fn pattern(value: &[u8]) -> Result<Regex, Refusal> {
+fn pattern(value: &[u8]) -> Result<Test, Refusal> {
     let mut parts = value.split(|&b| b == 0);
     let mut next = || std::str::from_utf8(parts.next().unwrap_or_default()).unwrap_or_default();
     let (text, options) = (next(), next());
-    compile(text, options)
+    matches(text, options)
+}
+
+/// A pattern that may begin with `^(?!...)`, as drivers write it to leave out system collections.
+fn matches(text: &str, options: &str) -> Result<Test, Refusal> {
+    // An alternative behind the group would not be bound to the beginning.
+    let parts = text.strip_prefix("^(?!").and_then(split_group);
+    let Some((unwanted, rest)) = parts.filter(|(_, rest)| !rest.contains('|')) else {
+        return compile(text, options).map(Test::Matches);
+    };
+    let unwanted = compile(&format!("^(?:{unwanted})"), options)?;
+    let rest = compile(&format!("^(?:{rest})"), options)?;
+    let is_wanted = Test::Not(Box::new(Test::Matches(unwanted)));
+    Ok(Test::Every(vec![is_wanted, Test::Matches(rest)]))
+}
+
+/// What stands in a group whose opening is already read, and what follows it.
+fn split_group(text: &str) -> Option<(&str, &str)> {
+    let (mut depth, mut is_escaped, mut in_class) = (1_u32, false, false);
+    for (at, letter) in text.char_indices() {
+        match letter {
+            _ if is_escaped => is_escaped = false,
+            '\\' => is_escaped = true,
+            ']' => in_class = false,
+            _ if in_class => {}
+            '[' => in_class = true,
+            '(' => depth += 1,
+            ')' if depth > 1 => depth -= 1,
+            ')' => return Some((&text[..at], &text[at + 1..])),
+            _ => {}
+        }
+    }
+    None
 }
 
 fn compile(text: &str, options: &str) -> Result<Regex, Refusal> {
@@ -362,6 +394,12 @@ mod tests {
             (doc! {"$where": "1"}, Err(2)),
             (doc! {"name": {"$gt": "a"}}, Err(2)),
             (doc! {"name": {"$regex": "("}}, Err(2)),
+            (doc! {"name": {"$regex": r"^(?!system\.)"}}, Ok(true)),
+            (doc! {"name": {"$regex": r"^(?!(or|[)]|\)))o"}}, Ok(false)),
+            (doc! {"name": regex("^(?!x)ord")}, Ok(true)),
+            (doc! {"name": regex("^(?!x)der")}, Ok(false)),
+            (doc! {"name": regex("^(?!x)a|b")}, Err(2)),
+            (doc! {"name": regex("^(?!x")}, Err(2)),
         ];
         for (filter, expected) in cases {
             assert_eq!(takes(filter.clone(), "orders"), expected, "{filter}");

@@ -6,6 +6,7 @@ use mdb_wire::{Command, Document, Element, Kind, Mark, Writer};
 use crate::arguments::Take;
 use crate::body::{self, Body};
 use crate::commands::{self, Action, CommandSpec, Duty, Rule};
+use crate::composed::check_composed;
 use crate::facts::{CursorFacts, Facts};
 use crate::pipeline::Strip;
 use crate::refusal::Refusal;
@@ -527,6 +528,7 @@ pub fn check_catalog_command(
 ) -> Result<(), Refusal> {
     body::check_fields(spec, command)?;
     check_sequences(spec, command)?;
+    check_composed(spec, command)?;
     if !spec.on_collection && spec.name != "dropDatabase" {
         return Ok(());
     }

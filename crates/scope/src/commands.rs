@@ -77,6 +77,8 @@ pub enum Local {
     BuildInfo,
     /// `connectionStatus`.
     ConnectionStatus,
+    /// `usersInfo`.
+    UsersInfo,
     /// `whatsmyuri`.
     WhatsMyUri,
     /// `startSession`.

@@ -25,6 +25,7 @@ mod apply;
 mod arguments;
 mod body;
 mod commands;
+mod composed;
 mod dedicated;
 mod explain;
 mod expression;
@@ -59,6 +60,7 @@ pub use commands::{
     Action, COMMANDS, Catalog, CommandSpec, DATED, Dated, Denial, Duty, Local, REFUSED,
     RefusedGroup, Rule, look_up, servers_of, since,
 };
+pub use composed::check_composed;
 pub use facts::{
     CollectionFacts, CursorFacts, Facts, ForeignCollection, Isolation, OwnIndex,
     base_id_index_name, base_index_name, cluster_time_of,

@@ -169,7 +169,6 @@ pub static REFUSED: &[RefusedGroup] = &[
             "revokePrivilegesFromRole",
             "revokeRolesFromRole",
             "invalidateUserCache",
-            "usersInfo",
             "rolesInfo",
         ],
         prefixes: &[],

@@ -134,7 +134,12 @@ pub static COMMANDS: &[CommandSpec] = &[
     open(
         "connectionStatus",
         Local::ConnectionStatus,
-        "The credential and its roles.",
+        "The credential, its roles and, if asked for, its privileges.",
+    ),
+    local(
+        "usersInfo",
+        Local::UsersInfo,
+        "The credential that asks, without secrets; of others nothing is told.",
     ),
     open(
         "whatsmyuri",
@@ -335,7 +340,7 @@ pub static COMMANDS: &[CommandSpec] = &[
     local(
         "getParameter",
         Local::GetParameter,
-        "`featureCompatibilityVersion` only.",
+        "What test suites and tools ask for, among it `featureCompatibilityVersion`; others are not found.",
     ),
     local(
         "serverStatus",
