@@ -137,6 +137,8 @@ async fn options_that_cannot_be_shared_make_a_collection_the_apps_own() {
         .as_document()
         .unwrap();
     assert_eq!(error.get_i32("code").unwrap(), 121, "{refused}");
+    // Which rule, in the app's own words.
+    assert!(error.get_document("errInfo").is_ok(), "{refused}");
     let kinds: Vec<String> = listed(&mut alice, db)
         .await
         .iter()

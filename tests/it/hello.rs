@@ -175,7 +175,7 @@ async fn the_tools_get_their_answers() {
         (doc! {"isdbgrid": 1}, 59),
         (doc! {"getParameter": "foo"}, 72),
         (doc! {"replSetGetStatus": 1}, 76),
-        (doc! {"usersInfo": 1}, 13),
+        (doc! {"rolesInfo": 1}, 13),
         (doc! {"top": 1}, 13),
     ] {
         let mut command = command;
@@ -187,5 +187,27 @@ async fn the_tools_get_their_answers() {
             "{command}: {reply}"
         );
         assert!(!is_ok(&reply));
+    }
+}
+
+/// Drivers read `$clusterTime` from the first hello on, and `operationTime` from a ping (PyMongo's suite does).
+#[tokio::test]
+async fn replies_of_the_proxy_itself_carry_the_time() {
+    let proxy = TestProxy::start(shared().await, &["alice"]).await;
+    let mut alice = proxy.raw("alice").await;
+    let db = proxy.database_name();
+    let written = doc! {"insert": "t", "documents": [{"_id": 1}], "$db": db};
+    let written = alice.ok(&written).await.get_timestamp("operationTime");
+    let written = written.unwrap();
+    for command in [
+        doc! {"ping": 1, "$db": "admin"},
+        doc! {"hello": 1, "$db": "admin"},
+        doc! {"listCollections": 1, "$db": db},
+    ] {
+        let reply = alice.ok(&command).await;
+        let cluster = reply.get_document("$clusterTime").unwrap();
+        let cluster = cluster.get_timestamp("clusterTime").unwrap();
+        let operation = reply.get_timestamp("operationTime").unwrap();
+        assert!(operation >= written && cluster >= operation, "{reply}");
     }
 }

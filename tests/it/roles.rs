@@ -129,6 +129,7 @@ fn matrix() -> Vec<(Document, &'static str, [bool; 3])> {
         ),
         (doc! {"serverStatus": 1}, "", everybody),
         (doc! {"hostInfo": 1}, "", everybody),
+        (doc! {"usersInfo": 1}, "", everybody),
         (doc! {"listCommands": 1}, "", everybody),
         (doc! {"getFreeMonitoringStatus": 1}, "", everybody),
     ]

@@ -178,3 +178,40 @@ async fn what_servers_do_not_do_in_a_transaction_is_refused() {
     let secondary = doc! {"find": "t", "$readPreference": {"mode": "secondary"}, "$db": db};
     assert_eq!(alice.fails(&statement(secondary, 9, 9, true)).await, 72);
 }
+
+/// The first command of a transaction begins it upstream, also where the proxy does that command itself.
+#[tokio::test]
+async fn create_and_create_indexes_may_begin_a_transaction() {
+    let proxy = TestProxy::start(shared().await, &["alice"]).await;
+    let db = proxy.database_name();
+    let mut raw = proxy.raw("alice").await;
+    let indexes = |name: &str| {
+        let index = doc! {"key": {"x": 1}, "name": "x"};
+        doc! {"createIndexes": name, "indexes": [index], "$db": db}
+    };
+    let firsts = [
+        ("created", doc! {"create": "created", "$db": db}),
+        ("indexed", indexes("indexed")),
+    ];
+    for (number, (name, first)) in (1..).zip(firsts) {
+        raw.ok(&statement(first, 1, number, true)).await;
+        let insert = doc! {"insert": name, "documents": [{"_id": 1}], "$db": db};
+        raw.ok(&statement(insert, 1, number, false)).await;
+        raw.ok(&ending("commitTransaction", 1, number)).await;
+        let count = raw.ok(&doc! {"count": name, "$db": db}).await;
+        assert_eq!(count.get_i32("n").ok(), Some(1), "{name}");
+    }
+    // It would wait for the locks of its own transaction.
+    let insert = doc! {"insert": "late", "documents": [{"_id": 1}], "$db": db};
+    raw.ok(&statement(insert, 1, 3, true)).await;
+    let late = statement(indexes("late"), 1, 3, false);
+    assert_eq!(raw.fails(&late).await, 263);
+    raw.ok(&ending("abortTransaction", 1, 3)).await;
+    let existing = statement(
+        doc! {"createIndexes": "created", "indexes": [{"key": {"y": 1}, "name": "y"}], "$db": db},
+        1,
+        4,
+        true,
+    );
+    assert_eq!(raw.fails(&existing).await, 263);
+}

@@ -19,6 +19,8 @@ use crate::listing::{self, ListFilter, Listed};
 use crate::namespaces::{Known, Place, server_code};
 use crate::reply;
 
+mod transaction;
+
 /// Answers a command of the catalog.
 pub(crate) async fn answer(
     journey: &Journey<'_>,
@@ -32,6 +34,9 @@ pub(crate) async fn answer(
         Catalog::Create => journey.create(out).await,
         Catalog::Drop => journey.drop_collection(out).await,
         Catalog::DropDatabase => journey.drop_database(out).await,
+        Catalog::CreateIndexes if journey.in_transaction() => {
+            journey.create_indexes_in_transaction(out).await
+        }
         Catalog::CreateIndexes => journey.create_indexes(out).await,
         Catalog::ListIndexes => journey.list_indexes(out).await,
         Catalog::DropIndexes => journey.drop_indexes(out).await,

@@ -87,8 +87,9 @@ impl Journey<'_> {
         if !self.in_transaction() {
             self.views_follow(place.database, collection).await?;
         }
+        let start = out.len();
         reply::ok(out, |_| {});
-        Ok(())
+        self.begin_transaction(collection, start, out).await
     }
 
     fn exists(&self, collection: &str) -> Error {

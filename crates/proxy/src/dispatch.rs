@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use mdb_scope::{CommandSpec, Duty, Refusal, look_up, required_action};
+use mdb_scope::{CommandSpec, Duty, Refusal, check_composed, look_up, required_action};
 use mdb_wire::{Command, Message};
 
 use crate::api;
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::local;
+use crate::reply;
 use crate::shared::Shared;
 
 /// A command that has a row.
@@ -48,7 +49,10 @@ pub(crate) async fn answer(
     match call.spec.duty {
         Duty::Local(local) => {
             check_local(call)?;
-            local::answer(local, shared, connection, call, out).await
+            let start = out.len();
+            local::answer(local, shared, connection, call, out).await?;
+            reply::gossip(out, start, &shared.forward.cluster_time);
+            Ok(())
         }
         Duty::Forward(_) | Duty::Catalog(_) => forward(shared, connection, call, out).await,
         Duty::Refuse(_) => Err(not_authorized(call, call.spec.summary).into()),
@@ -96,6 +100,7 @@ fn admit(connection: &Connection, call: &Call<'_>) -> Result<(), Refusal> {
 /// A document sequence on a command that takes none would go past every check.
 fn check_local(call: &Call<'_>) -> Result<(), Error> {
     api::check(call.spec, call.command.body)?;
+    check_composed(call.spec, &call.command)?;
     match call.command.sequences().next() {
         None => Ok(()),
         Some(sequence) => {

@@ -27,6 +27,7 @@ use crate::identity::Identity;
 use crate::labels::when_lost;
 use crate::namespaces::{Known, Namespaces, Place};
 use crate::operations::Running;
+use crate::reply;
 use crate::shared::Shared;
 
 /// Flags and the kind of the one section, in front of a reply's body.
@@ -102,8 +103,12 @@ impl Forward {
             deadline,
             operation,
         };
+        let start = out.len();
         let result = match spec.duty {
-            Duty::Catalog(row) => Box::pin(catalog::answer(&journey, row, out)).await,
+            Duty::Catalog(row) => {
+                let composed = Box::pin(catalog::answer(&journey, row, out)).await;
+                composed.map(|()| reply::gossip(out, start, &self.cluster_time))
+            }
             Duty::Forward(Rule::GetMore) => journey.get_more(out).await,
             Duty::Forward(Rule::Sessions) if journey.names_no_session() => {
                 journey.kill_all_sessions(out).await

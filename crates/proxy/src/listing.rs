@@ -96,7 +96,7 @@ impl Test {
             first.is_some_and(|first| first.key.first() == Some(&b'$'))
         });
         match (element.kind, operators) {
-            (Kind::Regex, _) => pattern(element.value).map(Self::Matches),
+            (Kind::Regex, _) => pattern(element.value),
             (_, Some(operators)) => {
                 let options = operators.find("$options").and_then(|o| o.as_str());
                 let tests = operators
@@ -122,8 +122,8 @@ impl Test {
             b"$nin" => Self::Not(Box::new(Self::OneOf(values()))),
             b"$exists" => Self::Exists(operator.as_flag().unwrap_or(true)),
             b"$regex" => match operator.as_str() {
-                Some(text) => Self::Matches(compile(text, options.unwrap_or_default())?),
-                None => pattern(operator.value).map(Self::Matches)?,
+                Some(text) => matches(text, options.unwrap_or_default())?,
+                None => pattern(operator.value)?,
             },
             _ => {
                 return Err(Refusal::bad_value(format!(
@@ -192,11 +192,43 @@ fn literal(element: &Element<'_>) -> Bson {
 }
 
 /// A BSON regular expression: pattern and options, each ended by a zero byte.
-fn pattern(value: &[u8]) -> Result<Regex, Refusal> {
+fn pattern(value: &[u8]) -> Result<Test, Refusal> {
     let mut parts = value.split(|&b| b == 0);
     let mut next = || std::str::from_utf8(parts.next().unwrap_or_default()).unwrap_or_default();
     let (text, options) = (next(), next());
-    compile(text, options)
+    matches(text, options)
+}
+
+/// A pattern that may begin with `^(?!...)`, as drivers write it to leave out system collections.
+fn matches(text: &str, options: &str) -> Result<Test, Refusal> {
+    // An alternative behind the group would not be bound to the beginning.
+    let parts = text.strip_prefix("^(?!").and_then(split_group);
+    let Some((unwanted, rest)) = parts.filter(|(_, rest)| !rest.contains('|')) else {
+        return compile(text, options).map(Test::Matches);
+    };
+    let unwanted = compile(&format!("^(?:{unwanted})"), options)?;
+    let rest = compile(&format!("^(?:{rest})"), options)?;
+    let is_wanted = Test::Not(Box::new(Test::Matches(unwanted)));
+    Ok(Test::Every(vec![is_wanted, Test::Matches(rest)]))
+}
+
+/// What stands in a group whose opening is already read, and what follows it.
+fn split_group(text: &str) -> Option<(&str, &str)> {
+    let (mut depth, mut is_escaped, mut in_class) = (1_u32, false, false);
+    for (at, letter) in text.char_indices() {
+        match letter {
+            _ if is_escaped => is_escaped = false,
+            '\\' => is_escaped = true,
+            ']' => in_class = false,
+            _ if in_class => {}
+            '[' => in_class = true,
+            '(' => depth += 1,
+            ')' if depth > 1 => depth -= 1,
+            ')' => return Some((&text[..at], &text[at + 1..])),
+            _ => {}
+        }
+    }
+    None
 }
 
 fn compile(text: &str, options: &str) -> Result<Regex, Refusal> {
@@ -414,6 +446,12 @@ mod tests {
             (doc! {"$where": "1"}, Err(2)),
             (doc! {"name": {"$gt": "a"}}, Err(2)),
             (doc! {"name": {"$regex": "("}}, Err(2)),
+            (doc! {"name": {"$regex": r"^(?!system\.)"}}, Ok(true)),
+            (doc! {"name": {"$regex": r"^(?!(or|[)]|\)))o"}}, Ok(false)),
+            (doc! {"name": regex("^(?!x)ord")}, Ok(true)),
+            (doc! {"name": regex("^(?!x)der")}, Ok(false)),
+            (doc! {"name": regex("^(?!x)a|b")}, Err(2)),
+            (doc! {"name": regex("^(?!x")}, Err(2)),
         ];
         for (filter, expected) in cases {
             assert_eq!(takes(filter.clone(), "orders"), expected, "{filter}");

@@ -33,12 +33,13 @@ pub(crate) async fn answer(
         Local::Logout => log_out(connection, out),
         Local::Ping => reply::ok(out, |_| ()),
         Local::BuildInfo => build_info(shared, out),
-        Local::ConnectionStatus => connection_status(connection, body, out),
+        Local::ConnectionStatus => users::connection_status(connection, body, out),
+        Local::UsersInfo => users::users_info(shared, connection, call, out)?,
         Local::WhatsMyUri => whats_my_uri(connection, out),
         Local::StartSession => start_session(shared, out),
         Local::GetLog => get_log(call, out)?,
         Local::GetCmdLineOpts => get_cmd_line_opts(shared, out),
-        Local::GetParameter => get_parameter(shared, call, out)?,
+        Local::GetParameter => parameters::answer(shared, call, out)?,
         Local::ServerStatus => server_status(shared, connection, out),
         Local::HostInfo => host_info(out),
         Local::ListCommands => list_commands(out),
@@ -96,40 +97,6 @@ fn build_info(shared: &Shared, out: &mut Vec<u8>) {
     });
 }
 
-/// The user and its roles on the database that it authenticated on, in the app's own terms.
-fn connection_status(connection: &Connection, body: Document<'_>, out: &mut Vec<u8>) {
-    let identity = connection.identity();
-    let database = connection.authentication.database().unwrap_or_default();
-    let names = |key: &[u8], names: Vec<&str>, label: &[u8], writer: &mut Writer| {
-        let mark = writer.begin_array(key);
-        for (index, name) in names.into_iter().enumerate() {
-            let element = writer.begin_document(IndexKey::new(index).as_bytes());
-            writer.string(label, name);
-            writer.string(b"db", database);
-            writer.end(element);
-        }
-        writer.end(mark);
-    };
-    let users = identity
-        .map(|identity| identity.username.as_str())
-        .into_iter()
-        .collect();
-    let roles = identity
-        .into_iter()
-        .flat_map(|identity| identity.grants.role_names())
-        .collect();
-    let shows_privileges = body.find("showPrivileges").and_then(|e| e.as_flag()) == Some(true);
-    reply::ok(out, |writer| {
-        let mark = writer.begin_document(b"authInfo");
-        names(b"authenticatedUsers", users, b"user", writer);
-        names(b"authenticatedUserRoles", roles, b"role", writer);
-        if shows_privileges {
-            reply::strings(writer, b"authenticatedUserPrivileges", &[]);
-        }
-        writer.end(mark);
-    });
-}
-
 fn whats_my_uri(connection: &Connection, out: &mut Vec<u8>) {
     reply::ok(out, |writer| {
         writer.string(b"you", &connection.peer.to_string());
@@ -172,23 +139,6 @@ fn get_cmd_line_opts(shared: &Shared, out: &mut Vec<u8>) {
         reply::strings(writer, b"argv", &[process_name(shared)]);
         empty_document(writer, b"parsed");
     });
-}
-
-/// `featureCompatibilityVersion` only; it follows the version that `buildInfo` says.
-fn get_parameter(shared: &Shared, call: &Call<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
-    const NAME: &str = "featureCompatibilityVersion";
-    let command = &call.command;
-    let is_asked = command.body.find(NAME).is_some() || command.target.as_str() == Some("*");
-    if !is_asked {
-        return Err(Refusal::invalid_options("no option found to get").into());
-    }
-    let [major, minor, ..] = shared.hello.now().build.version_array;
-    reply::ok(out, |writer| {
-        let mark = writer.begin_document(NAME.as_bytes());
-        writer.string(b"version", &format!("{major}.{minor}"));
-        writer.end(mark);
-    });
-    Ok(())
 }
 
 /// What tools and test suites read: the version, how long the proxy runs, and the app's own connections.
@@ -265,6 +215,9 @@ pub(crate) fn now_millis() -> i64 {
 
 /// BSON's subtype of a UUID.
 const UUID_SUBTYPE: u8 = 4;
+
+mod parameters;
+mod users;
 
 #[cfg(test)]
 mod tests;

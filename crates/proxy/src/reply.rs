@@ -1,9 +1,10 @@
 //! Replies that the proxy writes itself. The one place that turns errors into replies.
 
-use mdb_wire::Writer;
 use mdb_wire::writer::IndexKey;
+use mdb_wire::{Document, Writer};
 
 use crate::announcement::TopologyVersion;
+use crate::cluster_time::ClusterTime;
 use crate::error::Error;
 
 /// Appends the document `{ <fields>, ok: 1.0 }` to `out`.
@@ -61,6 +62,40 @@ pub(crate) fn for_query_failure(error: &Error) -> Vec<u8> {
     writer.double(b"ok", 0.0);
     writer.end(mark);
     writer.into_bytes()
+}
+
+/// Adds `$clusterTime` and `operationTime` to the document that begins at `start`, as servers do to every reply, hello
+/// included: drivers order their reads by them. Nothing is added that is there already, and nothing while no time is known,
+/// as in front of a standalone.
+pub(crate) fn gossip(out: &mut Vec<u8>, start: usize, times: &ClusterTime) {
+    const TIME: &str = "$clusterTime";
+    let Some(newest) = times.newest() else { return };
+    let Ok(newest) = Document::parse_shallow(&newest) else {
+        return;
+    };
+    let reply = out
+        .get(start..)
+        .and_then(|bytes| Document::parse_shallow(bytes).ok());
+    let Some(body) = reply.filter(|reply| reply.find(TIME).is_none()) else {
+        return;
+    };
+    let body = body.bytes().to_vec();
+    let Ok(body) = Document::parse_shallow(&body) else {
+        return;
+    };
+    out.truncate(start);
+    let mut writer = Writer::new(std::mem::take(out));
+    let mark = writer.begin();
+    for element in body.elements() {
+        writer.element(&element);
+    }
+    writer.document(TIME.as_bytes(), newest);
+    // The newest time that is known is not older than the client's last operation.
+    if let Some(time) = newest.find("clusterTime") {
+        writer.renamed(b"operationTime", &time);
+    }
+    writer.end(mark);
+    *out = writer.into_bytes();
 }
 
 /// An array of strings.

@@ -7,6 +7,7 @@ use crate::arguments::Take;
 use crate::body::{self, Body};
 use crate::change_stream::{self, StreamReach, stream_reach};
 use crate::commands::{self, Action, CommandSpec, Duty, Rule};
+use crate::composed::check_composed;
 use crate::facts::{CursorFacts, Facts};
 use crate::pipeline::{Strip, figures};
 use crate::refusal::Refusal;
@@ -534,6 +535,7 @@ pub fn check_catalog_command(
 ) -> Result<(), Refusal> {
     body::check_fields(spec, command)?;
     check_sequences(spec, command)?;
+    check_composed(spec, command)?;
     if !spec.on_collection && !matches!(spec.name, "dropDatabase" | "dbStats" | "dataSize") {
         return Ok(());
     }

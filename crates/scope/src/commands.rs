@@ -107,6 +107,8 @@ pub enum Local {
     BuildInfo,
     /// `connectionStatus`.
     ConnectionStatus,
+    /// `usersInfo`.
+    UsersInfo,
     /// `whatsmyuri`.
     WhatsMyUri,
     /// `startSession`.

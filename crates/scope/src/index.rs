@@ -67,6 +67,8 @@ static OPTIONS: &[(&str, Treat)] = &[
     ("sparse", Treat::Own),
     ("wildcardProjection", Treat::Own),
     ("ns", Treat::Drop),
+    // Without effect on every server that is served.
+    ("dropDups", Treat::Drop),
     ("background", Treat::Pass),
     ("unique", Treat::Pass),
     ("expireAfterSeconds", Treat::Pass),
@@ -83,7 +85,6 @@ static OPTIONS: &[(&str, Treat)] = &[
     ("max", Treat::Pass),
     ("storageEngine", Treat::Refuse),
     ("bucketSize", Treat::Refuse),
-    ("dropDups", Treat::Refuse),
     ("clustered", Treat::Refuse),
     ("prepareUnique", Treat::Refuse),
     ("columnstoreProjection", Treat::Refuse),

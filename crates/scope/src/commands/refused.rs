@@ -155,7 +155,6 @@ pub static REFUSED: &[RefusedGroup] = &[
             "revokePrivilegesFromRole",
             "revokeRolesFromRole",
             "invalidateUserCache",
-            "usersInfo",
             "rolesInfo",
         ],
         prefixes: &[],

@@ -137,7 +137,12 @@ pub static COMMANDS: &[CommandSpec] = &[
     open(
         "connectionStatus",
         Local::ConnectionStatus,
-        "The credential and its roles.",
+        "The credential, its roles and, if asked for, its privileges.",
+    ),
+    local(
+        "usersInfo",
+        Local::UsersInfo,
+        "The credential that asks, without secrets; of others nothing is told.",
     ),
     open(
         "whatsmyuri",
@@ -434,7 +439,7 @@ pub static COMMANDS: &[CommandSpec] = &[
     local(
         "getParameter",
         Local::GetParameter,
-        "`featureCompatibilityVersion` only.",
+        "What test suites and tools ask for, among it `featureCompatibilityVersion`; others are not found.",
     ),
     local(
         "serverStatus",

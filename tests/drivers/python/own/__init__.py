@@ -1,0 +1,1 @@
+"""PyMongo's own test suite, directly and through the proxy."""
