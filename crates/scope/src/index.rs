@@ -4,18 +4,22 @@
 //! over its own documents, led by the scope field, named `SLUG.name`. The physical definition says all that the app's own says,
 //! so no catalog is kept of indexes.
 
-use mdb_wire::{Command, Document, Element, Kind, Writer};
+use mdb_wire::{Command, Document, Element, Writer};
 
 use crate::apply::{Outcome, begin, seal};
 use crate::body::Body;
 use crate::commands::CommandSpec;
 use crate::facts::{CollectionFacts, Facts, OwnIndex, base_id_index_name, base_index_name};
-use crate::hint::{is_id_key, same_key};
+use crate::hint::is_id_key;
 use crate::namespace;
 use crate::refusal::Refusal;
 use crate::scope::{Scope, no_repeats};
 use crate::scoped::{ReplyRule, Retry, Routing, Scoped};
 use crate::{filter, generic};
+
+mod dropping;
+
+pub use dropping::dropped_indexes;
 
 /// Fields of one key pattern: the server's 32 less the scope field.
 const KEY_FIELDS_MAX: usize = 31;
@@ -553,58 +557,4 @@ fn exists(w: &mut Writer, key: Document<'_>) {
         w.end(branch);
     }
     w.end(or);
-}
-
-/// The physical names that a `dropIndexes` means.
-///
-/// # Errors
-/// 27 for an index that the app does not have, 72 for `_id_`.
-pub fn dropped_indexes<'f>(
-    command: &Command<'_>,
-    collection: &'f CollectionFacts,
-) -> Result<Vec<&'f OwnIndex>, Refusal> {
-    let index = command.body.find("index").ok_or_else(|| {
-        Refusal::missing_field("BSON field 'dropIndexes.index' is missing but a required field")
-    })?;
-    match index.kind {
-        Kind::String if index.as_str() == Some("*") => Ok(collection.indexes.iter().collect()),
-        Kind::Array => index
-            .as_array()
-            .into_iter()
-            .flat_map(Document::elements)
-            .map(|name| one_dropped(&name, collection))
-            .collect(),
-        _ => one_dropped(&index, collection).map(|only| vec![only]),
-    }
-}
-
-fn one_dropped<'f>(
-    index: &Element<'_>,
-    collection: &'f CollectionFacts,
-) -> Result<&'f OwnIndex, Refusal> {
-    let own = &collection.indexes;
-    if let Some(key) = index.as_document() {
-        if is_id_key(key) {
-            return Err(Refusal::invalid_options("cannot drop _id index"));
-        }
-        return own
-            .iter()
-            .find(|i| Document::parse(&i.key).is_ok_and(|k| same_key(k, key)))
-            .ok_or_else(|| {
-                let key = print_key(key);
-                Refusal::index_not_found(format!("can't find index with key: {key}"))
-            });
-    }
-    match index.as_str() {
-        Some("_id_") => Err(Refusal::invalid_options("cannot drop _id index")),
-        Some(name) => own
-            .iter()
-            .find(|i| i.name == name)
-            .ok_or_else(|| Refusal::index_not_found(format!("index not found with name [{name}]"))),
-        None => Err(Refusal::wrong_kind(
-            "dropIndexes.index",
-            index.kind.name(),
-            "string",
-        )),
-    }
 }
