@@ -21,6 +21,7 @@ pub struct Words {
 impl Words {
     /// In keys and strings, `word` is replaced by `text`.
     pub fn word(&mut self, word: &str, text: &str) {
+        self.words.retain(|(known, _)| known != word);
         self.words.push((word.to_owned(), text.to_owned()));
     }
 

@@ -352,7 +352,11 @@ async fn read(place: Place<'_>) -> Result<Known, DriverError> {
     let mut found = None;
     while let Some(entry) = cursor.try_next().await? {
         if entry.get_str("name").is_ok_and(|name| name == own) {
-            return Ok(Known::dedicated(true));
+            let mut known = Known::dedicated(true);
+            if entry.get_str("type").is_ok_and(|kind| kind == "view") {
+                known.facts = CollectionFacts::view();
+            }
+            return Ok(known);
         }
         found = Some(entry);
     }

@@ -127,7 +127,7 @@ pub(crate) fn write(
     inner.end(mark);
     let bytes = inner.into_bytes();
     let document = Document::parse(&bytes).map_err(|_| Incident::Shape("plan"))?;
-    let hides = scope.is_hidden() && !collection.is_dedicated();
+    let hides = scope.is_hidden() && !collection.is_stored_apart();
     if hides && mentions(document, scope.field().as_str().as_bytes()) {
         return Err(Incident::Shape("plan without the scope field"));
     }
@@ -163,7 +163,7 @@ impl Plan<'_> {
     }
 
     fn treat(&self, element: &Element<'_>) -> Option<Treat> {
-        let more: &[_] = if self.collection.is_dedicated() {
+        let more: &[_] = if self.collection.is_stored_apart() {
             DEDICATED_FIELDS
         } else {
             &[]
@@ -180,7 +180,7 @@ impl Plan<'_> {
         let input = document.find("inputStage")?.as_document()?;
         let is_fetch = document.find("stage")?.as_str() == Some("FETCH");
         let base = base_index_name(self.scope.field().as_str());
-        let is_fetch = is_fetch && !self.collection.is_dedicated();
+        let is_fetch = is_fetch && !self.collection.is_stored_apart();
         (is_fetch && input.find("indexName")?.as_str() == Some(base.as_str())).then_some(input)
     }
 
@@ -230,14 +230,14 @@ impl Plan<'_> {
 
     fn is_own_addition(&self, key: &[u8]) -> bool {
         self.scope.is_hidden()
-            && !self.collection.is_dedicated()
+            && !self.collection.is_stored_apart()
             && (key == self.scope.field().as_str().as_bytes() || key.first() == Some(&b'~'))
     }
 
     fn index_name<'e>(&'e self, element: &Element<'e>) -> &'e str {
         let name = element.as_str().unwrap_or_default();
         let field = self.scope.field().as_str();
-        if self.collection.is_dedicated() {
+        if self.collection.is_stored_apart() {
             return name;
         }
         if name == base_id_index_name(field) || name == base_index_name(field) {
@@ -248,7 +248,10 @@ impl Plan<'_> {
             .indexes
             .iter()
             .find(|i| i.physical_name == name);
-        own.map_or(name, |index| index.name.as_str())
+        // Through a view the indexes are those of a collection that was not looked up.
+        let prefix = format!("{}.", self.scope.app().as_str());
+        let logical = name.strip_prefix(&prefix).unwrap_or(name);
+        own.map_or(logical, |index| index.name.as_str())
     }
 
     fn descend(&self, w: &mut Writer, element: &Element<'_>) {
@@ -273,7 +276,7 @@ impl Plan<'_> {
     /// `{$project: {app_id: false, …}}`: what becomes of the stage that takes the field out.
     fn is_own_stage(&self, part: &Element<'_>) -> bool {
         let stage = part.as_document().and_then(Document::first);
-        let stage = stage.filter(|_| !self.collection.is_dedicated());
+        let stage = stage.filter(|_| !self.collection.is_stored_apart());
         stage
             .filter(|s| matches!(s.key, b"$project" | b"$unset"))
             .and_then(|s| s.as_document())

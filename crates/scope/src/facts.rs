@@ -79,6 +79,8 @@ pub(crate) fn isolation_of(
 pub struct CollectionFacts {
     /// Where its documents are.
     pub isolation: Isolation,
+    /// Whether it is a view: of the app's own, but what it shows may be the app's part of a shared collection.
+    pub is_view: bool,
     /// Whether both base indexes stand.
     pub has_base_indexes: bool,
     /// The app's own indexes in the order of their creation, `_id_` not among them.
@@ -93,6 +95,7 @@ impl CollectionFacts {
         let leading_fields = indexes.iter().filter_map(OwnIndex::leading_field).collect();
         Self {
             isolation: Isolation::Shared,
+            is_view: false,
             has_base_indexes,
             indexes,
             leading_fields,
@@ -105,6 +108,19 @@ impl CollectionFacts {
             isolation: Isolation::Dedicated,
             ..Self::default()
         }
+    }
+
+    /// Facts of a view of the app's own.
+    pub fn view() -> Self {
+        Self {
+            is_view: true,
+            ..Self::dedicated()
+        }
+    }
+
+    /// Whether what the server says of plans and indexes is of the app's own: not so through a view.
+    pub(crate) fn is_stored_apart(&self) -> bool {
+        self.is_dedicated() && !self.is_view
     }
 
     /// Whether nothing in the collection is another app's.

@@ -115,6 +115,12 @@ impl<'a> Plan<'a> {
             if let Some(document) = element.as_document() {
                 no_repeats(document, "a hint or an index bound")?;
             }
+            if body.facts.collection.is_view && !is_of_every_collection(element) {
+                return Err(Refusal::bad_value(format!(
+                    "{} on a view is not served: the indexes are those of the collection behind it, which may be shared; leave it out",
+                    String::from_utf8_lossy(element.key)
+                )));
+            }
             w.element(element);
         }
         Ok(())
@@ -331,4 +337,14 @@ pub(crate) fn same_key(a: Document<'_>, b: Document<'_>) -> bool {
             _ => return false,
         }
     }
+}
+
+/// Whether a hint names what every collection has: the index on `_id`, or no index.
+fn is_of_every_collection(hint: &Element<'_>) -> bool {
+    let first = hint.as_document().and_then(Document::first);
+    let is_key = first.is_some_and(|f| matches!(f.key, b"$natural" | b"_id"));
+    let is_single = hint
+        .as_document()
+        .is_some_and(|d| d.elements().count() == 1);
+    hint.key == b"hint" && (hint.as_str() == Some("_id_") || is_key && is_single)
 }

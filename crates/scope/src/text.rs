@@ -29,7 +29,7 @@ pub(crate) fn rewrite(view: &ReplyView<'_>, message: &str) -> String {
         .map_or(message, |(before, _)| before.trim_end());
     let logical = |text: String, name: &&str| logical_name(view, name, &text);
     let message = view.dedicated.iter().fold(message.to_owned(), logical);
-    if view.collection.is_dedicated() {
+    if view.collection.is_stored_apart() {
         return sessions(view.scope, &message);
     }
     of_shared(view, &message)
@@ -86,6 +86,9 @@ fn of_shared(view: &ReplyView<'_>, message: &str) -> String {
     out
 }
 
+/// What the planner says behind a namespace, without a blank: `ns=d.cTree: $and\nSort: {}`.
+const OF_PLANNER: &str = "Tree: ";
+
 /// `NAME@SLUG` as `NAME`, where it stands as a name: behind the database, or as a word.
 fn logical_name(view: &ReplyView<'_>, name: &str, message: &str) -> String {
     let physical = format!("{name}{}", view.scope.suffix());
@@ -97,7 +100,8 @@ fn logical_name(view: &ReplyView<'_>, name: &str, message: &str) -> String {
         let is_name = stands_alone
             || out.ends_with(&format!("{}.", view.database))
             || out.ends_with(&format!("{}.system.buckets.", view.database));
-        let ends = !after.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '-'));
+        let ends = after.starts_with(OF_PLANNER)
+            || !after.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '-'));
         out.push_str(if is_name && ends { name } else { &physical });
         rest = after;
     }
@@ -362,6 +366,10 @@ mod tests {
                 "dup key: { e: \"abc@shop\" }",
             ),
             ("d.c@shop2", "d.c@shop2"),
+            (
+                "error processing query: ns=d.c@shopTree: $and\nSort: {}",
+                "error processing query: ns=d.cTree: $and\nSort: {}",
+            ),
             (
                 "app_id is a field like any other",
                 "app_id is a field like any other",

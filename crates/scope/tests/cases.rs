@@ -43,6 +43,8 @@ struct Setting {
     random_ids: bool,
     /// The command's collection is the app's own.
     dedicated: bool,
+    /// It is a view of the app's own.
+    view: bool,
     /// Other collections of the database that are.
     foreign: Vec<String>,
     /// What is known of the change stream of a reply.
@@ -63,6 +65,7 @@ impl Default for Setting {
             cursor: None,
             random_ids: false,
             dedicated: false,
+            view: false,
             foreign: Vec::new(),
             events: None,
         }
@@ -71,7 +74,9 @@ impl Default for Setting {
 
 impl Setting {
     fn collection(&self, scope: &Scope) -> CollectionFacts {
-        if self.dedicated {
+        if self.view {
+            CollectionFacts::view()
+        } else if self.dedicated {
             CollectionFacts::dedicated()
         } else {
             proxy::collection(scope, &self.indexes, self.base_indexes)
@@ -338,7 +343,7 @@ fn client(
 ) -> Result<String, String> {
     let collection = setting.collection(scope);
     let foreign = setting.foreign.iter().map(String::as_str);
-    let own = setting.dedicated.then_some("c");
+    let own = (setting.dedicated || setting.view).then_some("c");
     let dedicated: Vec<&str> = foreign.chain(own).collect();
     let view = ReplyView {
         scope,
