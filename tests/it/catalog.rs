@@ -230,7 +230,17 @@ async fn a_collection_with_a_collation_of_its_own_is_not_served() {
         doc! {"insert": "odd", "documents": [{"x": 1}], "$db": db},
         doc! {"delete": "odd", "deletes": [{"q": {}, "limit": 0}], "$db": db},
         doc! {"aggregate": "odd", "pipeline": [], "cursor": {}, "$db": db},
+        doc! {"drop": "odd", "$db": db},
+        doc! {"listIndexes": "odd", "$db": db},
+        doc! {"createIndexes": "odd", "indexes": [{"key": {"x": 1}, "name": "x"}], "$db": db},
     ] {
         assert_eq!(alice.fails(&command).await, 72, "{command}");
     }
+    // What another app has there under a slug that looks alike to the collation.
+    let look_alike = doc! {"app_id": proxy.slug("alice").to_uppercase(), "x": 1};
+    let documents = proxy.upstream().await.collection::<Document>("odd");
+    documents.insert_one(look_alike).await.unwrap();
+    assert!(names(&mut alice, db, doc! {}).await.is_empty());
+    alice.ok(&doc! {"dropDatabase": 1, "$db": db}).await;
+    assert_eq!(documents.count_documents(doc! {}).await.unwrap(), 1);
 }

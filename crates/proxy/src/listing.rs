@@ -1,6 +1,7 @@
 //! What lists of collections, databases and indexes look like, and which of them a filter takes.
 
 use crate::control::Entry;
+use crate::namespaces::has_collation;
 use bson::{Bson, doc};
 use mdb_scope::{AppId, CollectionFacts, Isolation, Refusal, Scope};
 use mdb_wire::writer::IndexKey;
@@ -307,7 +308,9 @@ impl Listed {
     pub(crate) fn shared(app: &AppId, database: &str, found: &bson::Document) -> Option<Self> {
         let name = found.get_str("name").ok()?;
         let is_collection = found.get_str("type").is_ok_and(|kind| kind == "collection");
-        if !is_collection || mdb_scope::check_collection(name).is_err() {
+        let is_nameable = mdb_scope::check_collection(name).is_ok();
+        // Under a default collation the app's condition could take look-alike apps' documents.
+        if !is_collection || !is_nameable || has_collation(found) {
             return None;
         }
         let uuid = bson::Uuid::from_bytes(collection_uuid(app, database, name));

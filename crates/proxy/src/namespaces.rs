@@ -210,7 +210,9 @@ impl Namespaces {
     /// Reads a collection's facts anew.
     pub(crate) async fn refresh(&self, place: Place<'_>) -> Result<Arc<Known>, NamespaceError> {
         let now = Instant::now();
-        self.load(place, Some(now)).await
+        let known = self.load(place, Some(now)).await?;
+        known.served()?;
+        Ok(known)
     }
 
     /// Makes sure that base indexes and catalog entry are there before a write that may create the collection. Gives
@@ -465,16 +467,16 @@ pub(crate) fn server_code(error: &DriverError) -> Option<i32> {
     }
 }
 
+/// Whether a collection, as `listCollections` shows it, has a default collation other than `simple`.
+pub(crate) fn has_collation(found: &bson::Document) -> bool {
+    let options = found.get_document("options");
+    let collation = options.and_then(|options| options.get_document("collation"));
+    collation.is_ok_and(|c| c.get_str("locale").is_ok_and(|locale| locale != "simple"))
+}
+
 /// A default collation decides how the app's condition compares, which could make apps look alike.
 fn unserved(place: Place<'_>, found: &bson::Document) -> Option<Refusal> {
-    let collation = found
-        .get_document("options")
-        .and_then(|o| o.get_document("collation"))
-        .ok()?;
-    if collation
-        .get_str("locale")
-        .is_ok_and(|locale| locale == "simple")
-    {
+    if !has_collation(found) {
         return None;
     }
     Some(Refusal::invalid_options(format!(
