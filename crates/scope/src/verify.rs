@@ -9,7 +9,7 @@ use mdb_wire::{Document, Element, Kind};
 use expression::expressions;
 use filter::{conditions, guarded};
 use pipeline::{Origin, pipeline};
-use stream::{Reach, is_stream, stream};
+use stream::{Reach, is_of_deployment, is_stream, stream};
 use update::{stamped, update};
 
 mod expression;
@@ -370,19 +370,6 @@ fn command(
         }
         _ => Ok(()),
     }
-}
-
-/// Whether a command opens, reads or closes a change stream on the whole deployment, which has no database of its own.
-fn is_of_deployment(name: &str, first: Element<'_>, body: Document<'_>) -> bool {
-    let is_whole = |collection: Option<&str>| collection == Some("$cmd.aggregate");
-    let stages = body.find("pipeline").and_then(|p| p.as_array());
-    body.find("$db").and_then(|db| db.as_str()) == Some("admin")
-        && match name {
-            "aggregate" => first.kind != Kind::String && stages.is_some_and(is_stream),
-            "getMore" => is_whole(body.find("collection").and_then(|c| c.as_str())),
-            "killCursors" => is_whole(first.as_str()),
-            _ => false,
-        }
 }
 
 /// Whose the collection is that a command names.

@@ -42,6 +42,19 @@ pub(super) fn is_stream(stages: Document<'_>) -> bool {
     first.is_some_and(|stage| stage.key == b"$changeStream")
 }
 
+/// Whether a command opens, reads or closes a change stream on the whole deployment, which has no database of its own.
+pub(super) fn is_of_deployment(name: &str, first: Element<'_>, body: Document<'_>) -> bool {
+    let is_whole = |collection: Option<&str>| collection == Some("$cmd.aggregate");
+    let stages = body.find("pipeline").and_then(|p| p.as_array());
+    body.find("$db").and_then(|db| db.as_str()) == Some("admin")
+        && match name {
+            "aggregate" => first.kind != Kind::String && stages.is_some_and(is_stream),
+            "getMore" => is_whole(body.find("collection").and_then(|c| c.as_str())),
+            "killCursors" => is_whole(first.as_str()),
+            _ => false,
+        }
+}
+
 /// The three stages of the proxy, then those of the client.
 pub(super) fn stream(place: Place<'_>, reach: Reach, stages: Document<'_>, path: &str) -> Verdict {
     let mut all = stages.elements();
