@@ -90,6 +90,7 @@ impl<'a, 'f> Body<'a, 'f> {
             self.facts.collection.isolation,
             self.facts.wire_version,
         )
+        .of_view(self.facts.collection.is_view)
     }
 
     /// Whether the command works on a collection that apps share.
@@ -276,6 +277,7 @@ impl<'a, 'f> Body<'a, 'f> {
             is_collated: self.prelude.is_collated,
             database: self.command.database,
             foreign: self.facts.foreign,
+            may_fail: element.as_nested().is_some_and(filter::may_fail),
             depth: 0,
         };
         let source = if self.command.target.kind == Kind::String {

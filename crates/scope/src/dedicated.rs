@@ -107,6 +107,9 @@ impl<'a> View<'a> {
             is_collated,
             database,
             foreign: facts.foreign,
+            may_fail: self
+                .pipeline
+                .is_some_and(|p| p.as_nested().is_some_and(filter::may_fail)),
             depth: 0,
         };
         let source = match isolation {

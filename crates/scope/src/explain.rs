@@ -298,6 +298,20 @@ impl Plan<'_> {
         }
     }
 
+    /// The app's own expression in `$expr: {$cond: [<the app's condition>, E, false]}`.
+    fn guarded_expression<'e>(&self, element: &Element<'e>) -> Option<Element<'e>> {
+        if element.key != b"$expr" {
+            return None;
+        }
+        let only = element.as_document()?.first()?;
+        let parts = only.as_array().filter(|_| only.key == b"$cond")?;
+        let mut parts = parts.elements();
+        let field = self.scope.field().as_str().as_bytes();
+        let is_ours = mentions(parts.next()?.as_document()?, field);
+        let inner = parts.next().filter(|_| is_ours)?;
+        (!inner.as_nested().is_some_and(|d| mentions(d, field))).then_some(inner)
+    }
+
     /// A predicate without the app's condition: `{$and: [{app_id: …}, x]}` is `x`.
     fn predicate(&self, w: &mut Writer, predicate: Document<'_>) {
         for element in predicate.elements() {
@@ -314,6 +328,10 @@ impl Plan<'_> {
                         .filter(|d| !d.first().is_some_and(|f| self.is_own_addition(f.key)))
                         .collect::<Vec<_>>()
                 });
+            if let Some(inner) = self.guarded_expression(&element) {
+                w.renamed(b"$expr", &inner);
+                continue;
+            }
             match branches.as_deref() {
                 // Whole documents in expressions are taken without the field, in as many words; a value may have such a field.
                 None if element.key == b"$expr" || element.key.first() != Some(&b'$') => {

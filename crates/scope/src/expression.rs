@@ -7,6 +7,38 @@ use crate::refusal::Refusal;
 use crate::scope::no_repeats;
 use crate::sight::Sight;
 
+/// Operators that give a value for any arguments.
+const TOTAL: &[&[u8]] = &[
+    b"$eq",
+    b"$ne",
+    b"$gt",
+    b"$gte",
+    b"$lt",
+    b"$lte",
+    b"$cmp",
+    b"$and",
+    b"$or",
+    b"$not",
+    b"$ifNull",
+    b"$cond",
+    b"$type",
+    b"$isArray",
+    b"$isNumber",
+];
+
+/// Whether an expression can end in an error that depends on the document. The error would tell of the document, also where
+/// the filter around it does not take the document: servers evaluate conjuncts in the order that they like.
+pub(crate) fn may_fail(value: &Element<'_>) -> bool {
+    let Some(parts) = value.as_nested() else {
+        return false;
+    };
+    parts.elements().any(|part| match part.key {
+        b"$literal" | b"$const" => false,
+        key if key.first() == Some(&b'$') && !TOTAL.contains(&key) => true,
+        _ => may_fail(&part),
+    })
+}
+
 /// Writes an expression under `key`. Where it would see the hidden field, references to it are replaced by what they mean
 /// to an app that has no such field: nothing.
 ///

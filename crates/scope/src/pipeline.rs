@@ -45,6 +45,9 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) database: &'a str,
     /// What is known of the collections that stages name.
     pub(crate) foreign: &'a [ForeignCollection],
+    /// Whether a `$match` of the command can end in an error that tells of a document. The server moves stages in front of
+    /// the app's condition, which a barrier stops.
+    pub(crate) may_fail: bool,
     /// How many pipelines stand around this one.
     pub(crate) depth: usize,
 }
@@ -109,6 +112,9 @@ pub(crate) fn write<'a>(
     let strip = match source {
         Source::Collection | Source::Foreign => scoped(around, &mut out, stages, source)?,
         Source::Stages | Source::Given | Source::Own => {
+            if around.may_fail && around.sight.is_view() && source != Source::Given {
+                barrier(&mut out);
+            }
             rest(around, &mut out, stages.elements(), source == Source::Given)?;
             Strip(false)
         }
@@ -139,14 +145,32 @@ fn scoped<'a>(
         if hides && source == Source::Foreign {
             take_out(around, out);
         }
+        if around.may_fail && source == Source::Foreign {
+            barrier(out);
+        }
         return Ok(Strip(hides && source == Source::Collection));
     };
     let (spec, body) = stages::look_up(stage)?;
     if hides && !stops_field(around.sight, spec, &body) {
         take_out(around, out);
     }
+    if around.may_fail {
+        barrier(out);
+    }
     rest(around, out, stages, false)?;
     Ok(Strip(false))
+}
+
+/// `{$replaceWith: {$mergeObjects: ["$$ROOT"]}}`: changes nothing, and no `$match` is moved in front of it (6.0.5).
+fn barrier(out: &mut Stages<'_>) {
+    let key = out.next();
+    let stage = out.w.begin_document(key.as_bytes());
+    let replace = out.w.begin_document(b"$replaceWith");
+    let merge = out.w.begin_array(b"$mergeObjects");
+    out.w.string(b"0", "$$ROOT");
+    out.w.end(merge);
+    out.w.end(replace);
+    out.w.end(stage);
 }
 
 fn take_out(around: Surroundings<'_>, out: &mut Stages<'_>) {

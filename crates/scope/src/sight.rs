@@ -9,6 +9,7 @@ pub(crate) struct Sight<'a> {
     scope: &'a Scope,
     is_raw: bool,
     is_shared: bool,
+    is_view: bool,
     wire_version: i32,
 }
 
@@ -20,8 +21,24 @@ impl<'a> Sight<'a> {
             scope,
             is_raw: is_shared,
             is_shared,
+            is_view: false,
             wire_version,
         }
+    }
+
+    /// The same where the documents may be those of a view, whose pipeline the server joins with what stands behind it.
+    pub(crate) fn of_view(self, is_view: bool) -> Self {
+        Self { is_view, ..self }
+    }
+
+    /// Whether the documents may be those of a view.
+    pub(crate) fn is_view(self) -> bool {
+        self.is_view
+    }
+
+    /// Whether the scope field stands in the documents at this place.
+    pub(crate) fn is_raw(self) -> bool {
+        self.is_raw
     }
 
     /// The same for documents of another collection.

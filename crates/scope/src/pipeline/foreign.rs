@@ -45,7 +45,11 @@ fn foreign_collection<'a>(
         } else {
             Source::Stages
         },
-        around: Surroundings { sight, ..around },
+        around: Surroundings {
+            // Which of the app's own ones are views is not told here.
+            sight: sight.of_view(!sight.is_shared()),
+            ..around
+        },
     })
 }
 

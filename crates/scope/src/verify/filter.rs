@@ -1,9 +1,9 @@
 //! Filters: the condition that binds them, and nothing in them that runs code.
 
-use mdb_wire::{Document, Element};
+use mdb_wire::{Document, Element, Kind};
 
 use super::expression::expressions;
-use super::{Ground, Place, Verdict, ensure, inside, once, violation};
+use super::{Ground, Owner, Place, Verdict, ensure, inside, once, violation};
 
 /// A filter whose top-level conjuncts hold the app's condition.
 pub(super) fn guarded(place: Place<'_>, filter: Document<'_>, path: &str) -> Verdict {
@@ -15,7 +15,74 @@ pub(super) fn guarded(place: Place<'_>, filter: Document<'_>, path: &str) -> Ver
     ensure(is_bound, path, "the filter is not bound to the app")?;
     let is_exact = !place.is_collated || conjunct(filter, &|e| owner.is_pattern(e));
     ensure(is_exact, path, "the collation loosens the app's condition")?;
+    ensure(
+        !fails_for_others(owner, filter),
+        path,
+        "an expression that can fail is evaluated for other apps' documents",
+    )?;
     conditions(filter, path)
+}
+
+/// Expressions that any document has a value for.
+const SAFE: &[&str] = &[
+    "$eq",
+    "$ne",
+    "$gt",
+    "$gte",
+    "$lt",
+    "$lte",
+    "$cmp",
+    "$and",
+    "$or",
+    "$not",
+    "$ifNull",
+    "$cond",
+    "$type",
+    "$isArray",
+    "$isNumber",
+    // In this form only the proxy's own.
+    "$unsetField",
+];
+
+/// Whether an `$expr` below can fail and does not ask first whose the document is.
+fn fails_for_others(owner: Owner<'_>, part: Document<'_>) -> bool {
+    part.elements().any(|element| {
+        if element.key != b"$expr" {
+            return element
+                .as_nested()
+                .is_some_and(|d| fails_for_others(owner, d));
+        }
+        let first = element.as_document().and_then(Document::first);
+        let asks = first.is_some_and(|cond| cond.key == b"$cond" && asks_owner(owner, &cond));
+        !asks && fails(&element)
+    })
+}
+
+fn fails(element: &Element<'_>) -> bool {
+    element.as_nested().is_some_and(|parts| {
+        parts.elements().any(|part| match part.key {
+            b"$literal" | b"$const" => false,
+            name if name.first() == Some(&b'$') => !super::is_one_of(SAFE, name) || fails(&part),
+            _ => fails(&part),
+        })
+    })
+}
+
+/// `[{$eq: ["$field", {$literal: slug}]}, …, false]`.
+fn asks_owner(owner: Owner<'_>, cond: &Element<'_>) -> bool {
+    let mut parts = cond.as_array().into_iter().flat_map(Document::elements);
+    let test = parts
+        .next()
+        .and_then(|t| t.as_document()?.find("$eq")?.as_array());
+    let otherwise = parts.nth(1);
+    let Some(mut sides) = test.map(Document::elements) else {
+        return false;
+    };
+    let path = sides.next().and_then(|s| s.as_string());
+    let names_field = path.and_then(|p| p.strip_prefix(b"$")) == Some(owner.field);
+    let slug = sides.next().and_then(|s| s.as_document()?.find("$literal"));
+    let is_false = otherwise.is_some_and(|e| e.kind == Kind::Boolean && e.as_flag() == Some(false));
+    names_field && slug.is_some_and(|s| owner.is_slug(&s)) && is_false
 }
 
 /// Whether an element stands at the top level of a filter, or in an `$and` there.
