@@ -234,11 +234,9 @@ struct Options<'a> {
 impl<'a> Options<'a> {
     fn read(reach: Reach, body: &Body<'_, '_>, stage: &Element<'a>) -> Result<Self, Refusal> {
         let Some(given) = stage.as_document() else {
-            return Err(Refusal {
-                code: 6_188_500,
-                name: "Location6188500",
-                text: "$changeStream must take a nested object".into(),
-            });
+            return Err(Refusal::change_stream_shape(
+                "$changeStream must take a nested object",
+            ));
         };
         no_repeats(given, "$changeStream")?;
         let mut options = Self {

@@ -6,11 +6,11 @@ use mdb_wire::{Document, Element, Kind};
 
 mod reader;
 
-pub(crate) use reader::{read_document, read_text};
+pub use reader::{read_document, read_text};
 
 /// A BSON value.
 #[derive(Clone, PartialEq)]
-pub(crate) enum Value {
+pub enum Value {
     /// Fields in order; a name may stand twice.
     Document(Fields),
     /// Elements in order.
@@ -20,44 +20,53 @@ pub(crate) enum Value {
 }
 
 /// Fields in order.
-pub(crate) type Fields = Vec<(String, Value)>;
+pub type Fields = Vec<(String, Value)>;
 
 /// A command: a body and document sequences.
 #[derive(Clone, PartialEq, Default)]
-pub(crate) struct Text {
-    pub(crate) body: Fields,
-    pub(crate) sequences: Vec<(String, Vec<Fields>)>,
+pub struct Text {
+    /// The body, the command first.
+    pub body: Fields,
+    /// Document sequences by name.
+    pub sequences: Vec<(String, Vec<Fields>)>,
 }
 
 impl Value {
-    pub(crate) fn int(number: i32) -> Self {
+    /// A 32-bit integer.
+    pub fn int(number: i32) -> Self {
         Self::Leaf(Kind::Int32, number.to_le_bytes().to_vec())
     }
 
-    pub(crate) fn string(text: &str) -> Self {
+    /// A string.
+    pub fn string(text: &str) -> Self {
         Self::Leaf(Kind::String, string_bytes(text.as_bytes()))
     }
 
-    pub(crate) fn symbol(text: &str) -> Self {
+    /// A symbol, the deprecated kind of string.
+    pub fn symbol(text: &str) -> Self {
         Self::Leaf(Kind::Symbol, string_bytes(text.as_bytes()))
     }
 
-    pub(crate) fn regex(pattern: &str, options: &str) -> Self {
+    /// A regular expression.
+    pub fn regex(pattern: &str, options: &str) -> Self {
         Self::Leaf(
             Kind::Regex,
             [pattern.as_bytes(), b"\0", options.as_bytes(), b"\0"].concat(),
         )
     }
 
-    pub(crate) fn null() -> Self {
+    /// Null.
+    pub fn null() -> Self {
         Self::Leaf(Kind::Null, Vec::new())
     }
 
-    pub(crate) fn boolean(is_true: bool) -> Self {
+    /// A boolean.
+    pub fn boolean(is_true: bool) -> Self {
         Self::Leaf(Kind::Boolean, vec![u8::from(is_true)])
     }
 
-    pub(crate) fn of(element: &Element<'_>) -> Self {
+    /// The value of an element.
+    pub fn of(element: &Element<'_>) -> Self {
         match (element.as_document(), element.as_array()) {
             (Some(document), _) => Self::Document(fields(document)),
             (_, Some(array)) => Self::Array(array.elements().map(|e| Self::of(&e)).collect()),
@@ -66,7 +75,7 @@ impl Value {
     }
 
     /// The text of a string.
-    pub(crate) fn as_str(&self) -> Option<&str> {
+    pub fn as_str(&self) -> Option<&str> {
         match self {
             Self::Leaf(Kind::String, bytes) => std::str::from_utf8(&bytes[4..bytes.len() - 1]).ok(),
             _ => None,
@@ -103,7 +112,7 @@ fn string_bytes(text: &[u8]) -> Vec<u8> {
 }
 
 /// The fields of a document.
-pub(crate) fn fields(document: Document<'_>) -> Fields {
+pub fn fields(document: Document<'_>) -> Fields {
     let field = |e: Element<'_>| (e.name().to_owned(), Value::of(&e));
     document.elements().map(field).collect()
 }
@@ -122,7 +131,10 @@ fn seal(out: &mut Vec<u8>, mark: usize) {
 }
 
 /// A document's bytes.
-pub(crate) fn encode(fields: &Fields) -> Vec<u8> {
+///
+/// # Panics
+/// Beyond 2 GiB.
+pub fn encode(fields: &Fields) -> Vec<u8> {
     let mut out = vec![0; 4];
     for (name, value) in fields {
         encode_field(&mut out, name, value);
@@ -133,7 +145,10 @@ pub(crate) fn encode(fields: &Fields) -> Vec<u8> {
 
 impl Text {
     /// An OP_MSG.
-    pub(crate) fn message(&self) -> Vec<u8> {
+    ///
+    /// # Panics
+    /// Beyond 2 GiB.
+    pub fn message(&self) -> Vec<u8> {
         let mut out = vec![0; 12];
         out.extend_from_slice(&2013_i32.to_le_bytes());
         out.extend_from_slice(&[0; 5]);
@@ -153,9 +168,9 @@ impl Text {
     }
 
     /// What a message says.
-    pub(crate) fn of(message: &mdb_wire::Message) -> Self {
+    pub fn of(message: &mdb_wire::Message) -> Self {
         let sequence = |s: mdb_wire::Sequence<'_>| {
-            let name = String::from_utf8(s.name.to_vec()).unwrap();
+            let name = String::from_utf8_lossy(s.name).into_owned();
             (name, s.documents().map(fields).collect())
         };
         Self {
@@ -199,7 +214,10 @@ impl fmt::Display for Value {
 }
 
 /// Writes a document as text.
-pub(crate) fn write_fields(f: &mut impl fmt::Write, fields: &Fields) -> fmt::Result {
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_fields(f: &mut impl fmt::Write, fields: &Fields) -> fmt::Result {
     write_list(f, '{', '}', fields, |f, (name, value)| {
         let is_word =
             |c: char| c.is_alphanumeric() || matches!(c, '$' | '_' | '.' | '~' | '-' | '*');

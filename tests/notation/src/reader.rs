@@ -5,7 +5,10 @@ use mdb_wire::Kind;
 use super::{Fields, Text, Value, string_bytes};
 
 /// Reads a command: a body, then `+ name [documents]` for each document sequence.
-pub(crate) fn read_text(text: &str) -> Text {
+///
+/// # Panics
+/// At a mistake in the text.
+pub fn read_text(text: &str) -> Text {
     let mut reader = Reader { text, rest: text };
     let mut out = Text {
         body: reader.document(),
@@ -27,7 +30,10 @@ pub(crate) fn read_text(text: &str) -> Text {
 }
 
 /// Reads one document.
-pub(crate) fn read_document(text: &str) -> Fields {
+///
+/// # Panics
+/// At a mistake in the text.
+pub fn read_document(text: &str) -> Fields {
     let mut reader = Reader { text, rest: text };
     let fields = reader.document();
     reader.end();
