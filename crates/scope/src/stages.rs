@@ -3,7 +3,6 @@
 use mdb_wire::{Document, Element, Writer};
 
 use crate::refusal::Refusal;
-use crate::scope::no_repeats;
 use crate::sight::Sight;
 use crate::versions::{
     Edition, FIRST_RELEASE, Release, V5_0, V6_0, V7_0, V8_0, V8_1, V8_2, V8_3, Versions,
@@ -323,12 +322,8 @@ pub(crate) fn write_plain(
                 _ => written?,
             }
         }
-        _ => {
-            if let Some(document) = body.as_document() {
-                no_repeats(document, spec.name)?;
-            }
-            w.element(body);
-        }
+        // It holds no expression; what would not be let through in one is not let through here either.
+        _ => expression::write(sight, w, body.key, body)?,
     }
     w.end(stage);
     Ok(())
