@@ -1,7 +1,7 @@
 //! From a command to its proof: [`Scope::apply`].
 
 use mdb_wire::frame::{HEADER_BYTES, OpCode, header};
-use mdb_wire::{Command, Document, Element, Kind, Mark, Writer};
+use mdb_wire::{Command, CommandError, Document, Element, Kind, Mark, Writer};
 
 use crate::arguments::Take;
 use crate::body::{self, Body};
@@ -334,10 +334,9 @@ fn explained<'a>(command: &Command<'a>) -> Result<(&'static CommandSpec, Command
             "object",
         ));
     };
-    let inner = Command::inner(inner, command.database).map_err(|error| Refusal {
-        code: error.code(),
-        name: "FailedToParse",
-        text: error.to_string(),
+    let inner = Command::inner(inner, command.database).map_err(|error| match error {
+        CommandError::Empty => Refusal::command_not_found(error.to_string()),
+        _ => Refusal::repeated_field(error.to_string()),
     })?;
     let database = inner.body.find("$db");
     if database.is_some_and(|db| db.as_str() != Some(command.database)) {

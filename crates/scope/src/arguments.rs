@@ -48,6 +48,8 @@ pub enum Take {
     Hint,
     /// The lower or upper bound of an index scan.
     Bound,
+    /// Options of a cursor: only those that are known.
+    Cursor,
     /// A collation: it decides how the app's condition is written.
     Collation,
     /// Variables: an expression each.
@@ -228,7 +230,7 @@ pub(crate) static KILL_OP: &[Argument] = &[arg("op", Take::Own)];
 /// `aggregate`.
 pub(crate) static AGGREGATE: &[Argument] = &[
     arg("pipeline", Take::Pipeline),
-    arg("cursor", PASS),
+    arg("cursor", Take::Cursor),
     arg("explain", Take::Own),
     arg("allowDiskUse", PASS),
     arg("hint", Take::Hint),

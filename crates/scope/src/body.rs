@@ -182,7 +182,11 @@ impl<'a, 'f> Body<'a, 'f> {
             Take::Pass if argument.name == "returnKey" && element.as_flag() == Some(true) => {
                 self.return_key(w, element)?;
             }
-            Take::Pass | Take::Collation | Take::ReadConcern | Take::WriteConcern => {
+            Take::Pass
+            | Take::Cursor
+            | Take::Collation
+            | Take::ReadConcern
+            | Take::WriteConcern => {
                 w.element(element);
             }
             Take::Filter => {
@@ -302,6 +306,7 @@ impl<'a> Prelude<'a> {
         match take {
             Take::Collation => self.is_collated = generic::collation(element)?,
             Take::Session => self.session = Some(generic::client_session(element)?),
+            Take::Cursor => generic::cursor(element)?,
             Take::ReadConcern => generic::read_concern(element)?,
             Take::WriteConcern => generic::write_concern(element)?,
             Take::ReadPreference => self.read_preference(element)?,

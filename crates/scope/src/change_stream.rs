@@ -234,11 +234,9 @@ struct Options<'a> {
 impl<'a> Options<'a> {
     fn read(reach: Reach, body: &Body<'_, '_>, stage: &Element<'a>) -> Result<Self, Refusal> {
         let Some(given) = stage.as_document() else {
-            return Err(Refusal {
-                code: 6_188_500,
-                name: "Location6188500",
-                text: "$changeStream must take a nested object".into(),
-            });
+            return Err(Refusal::change_stream_shape(
+                "$changeStream must take a nested object",
+            ));
         };
         no_repeats(given, "$changeStream")?;
         let mut options = Self {
@@ -259,6 +257,13 @@ impl<'a> Options<'a> {
             }
         }
         check_reach(reach, is_whole, body)?;
+        let requires = options.full_document == "required" || options.before == "required";
+        if requires && options.ground == Ground::Own && reach != Reach::Collection {
+            // The server would fail for events of other apps too, and name them.
+            return Err(Refusal::invalid_options(
+                "'required' is not available in a stream on a database or the deployment; use whenAvailable",
+            ));
+        }
         Ok(options)
     }
 

@@ -134,20 +134,22 @@ pub(crate) fn may_fail(document: Document<'_>) -> bool {
     })
 }
 
-/// Checks the members of `$text` or of a geometry. A point may be an object of any two names.
+/// Checks the members of `$text` or of a geometry, in mongod's words (6.0.5). A point near which to search may be an object of
+/// any two names.
 fn members(table: &'static [Operator], element: &Element<'_>) -> Result<(), Refusal> {
     let Some(document) = element.as_document() else {
         return Ok(());
     };
     no_repeats(document, "an operator")?;
-    let unknown = document
-        .elements()
-        .find(|member| member.key.first() == Some(&b'$') && !has(table, member.key));
+    let may_be_point = matches!(element.key, b"$near" | b"$nearSphere");
+    let unknown = document.elements().find(|member| {
+        !has(table, member.key) && (!may_be_point || member.key.first() == Some(&b'$'))
+    });
     match unknown {
         None => Ok(()),
+        Some(_) if element.key == b"$text" => Err(Refusal::bad_value("extra fields in $text")),
         Some(member) => Err(Refusal::bad_value(format!(
-            "unknown member of {}: {}",
-            element.name(),
+            "unknown geo specifier: {}",
             member.name()
         ))),
     }

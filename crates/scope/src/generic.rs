@@ -43,6 +43,19 @@ pub(crate) fn session(scope: &Scope, w: &mut Writer, id: [u8; 16]) {
 
 const READ_CONCERN: &[&str] = &["level", "afterClusterTime", "atClusterTime"];
 const WRITE_CONCERN: &[&str] = &["w", "j", "wtimeout", "fsync"];
+const CURSOR: &[&str] = &["batchSize"];
+const COLLATION: &[&str] = &[
+    "locale",
+    "caseLevel",
+    "caseFirst",
+    "strength",
+    "numericOrdering",
+    "alternate",
+    "maxVariable",
+    "normalization",
+    "backwards",
+    "version",
+];
 
 /// Checks that a read concern has no member but those that a client may state.
 pub(crate) fn read_concern(element: &Element<'_>) -> Result<(), Refusal> {
@@ -52,6 +65,14 @@ pub(crate) fn read_concern(element: &Element<'_>) -> Result<(), Refusal> {
 /// Checks that a write concern has no member but those that a client may state.
 pub(crate) fn write_concern(element: &Element<'_>) -> Result<(), Refusal> {
     members(element, WRITE_CONCERN)
+}
+
+/// Checks that the options of a cursor are known; the server says it where they are no object.
+pub(crate) fn cursor(element: &Element<'_>) -> Result<(), Refusal> {
+    match element.kind {
+        Kind::Document => members(element, CURSOR),
+        _ => Ok(()),
+    }
 }
 
 fn members(element: &Element<'_>, known: &[&str]) -> Result<(), Refusal> {
@@ -86,7 +107,7 @@ pub(crate) fn collation(element: &Element<'_>) -> Result<bool, Refusal> {
             "object",
         ));
     };
-    no_repeats(document, "a collation")?;
+    members(element, COLLATION)?;
     if document.is_empty() {
         return Ok(false);
     }

@@ -219,8 +219,13 @@ impl Scope {
                 .find(option)
                 .is_some_and(|e| e.as_flag() == Some(true))
         };
-        let collated = definition.find("collation").map(|c| generic::collation(&c));
-        if flag("unique") && collated.transpose()? == Some(true) {
+        let collation = definition.find("collation");
+        let is_collated = collation.map(|c| generic::collation(&c)).transpose()?;
+        if let Some(projection) = definition.find("wildcardProjection") {
+            let projection = projection.as_document().unwrap_or(Document::EMPTY);
+            no_repeats(projection, "a wildcardProjection")?;
+        }
+        if flag("unique") && is_collated == Some(true) {
             return Err(Refusal::cannot_create_index(
                 "a unique index with a collation is not available on a shared collection: apps whose names look alike to the collation would collide",
             ));

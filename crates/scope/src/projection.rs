@@ -128,6 +128,7 @@ fn is_sort_order(element: &Element<'_>) -> Result<bool, Refusal> {
     let Some(document) = element.as_document() else {
         return Ok(is_number(element));
     };
+    no_repeats(document, "a sort")?;
     for meta in document.elements() {
         if meta.key != b"$meta" {
             return Ok(false);

@@ -83,6 +83,18 @@ refusals! {
     database_differs_in_case = 13297 "DatabaseDifferCase";
     /// A `$match` that is no object.
     match_shape = 15959 "Location15959";
+    /// A `$changeStream` that is no object.
+    change_stream_shape = 6_188_500 "Location6188500";
+    /// A `$sort` that is no object.
+    sort_shape = 15973 "Location15973";
+    /// An option that `$bucket` does not have.
+    bucket_option = 40197 "Location40197";
+    /// An option that `$bucketAuto` does not have.
+    bucket_auto_option = 40245 "Location40245";
+    /// An option that `$sample` does not have.
+    sample_option = 28748 "Location28748";
+    /// An option that `$unwind` does not have.
+    unwind_option = 28811 "Location28811";
     /// No search here.
     search_not_enabled = 31082 "SearchNotEnabled";
     /// Unknown projection expression.

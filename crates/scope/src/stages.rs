@@ -3,7 +3,6 @@
 use mdb_wire::{Document, Element, Writer};
 
 use crate::refusal::Refusal;
-use crate::scope::no_repeats;
 use crate::sight::Sight;
 use crate::versions::{
     Edition, FIRST_RELEASE, Release, V5_0, V6_0, V7_0, V8_0, V8_1, V8_2, V8_3, Versions,
@@ -295,6 +294,7 @@ pub(crate) fn write_plain(
     ) {
         return Err(misplaced(spec));
     }
+    options(spec, body)?;
     let stage = w.begin_document(key);
     match spec.duty {
         StageDuty::Match => {
@@ -310,11 +310,9 @@ pub(crate) fn write_plain(
         StageDuty::Sort => match body.as_document() {
             Some(sort) => projection::sort(sight, w, body.key, sort)?,
             None => {
-                return Err(Refusal {
-                    code: 15973,
-                    name: "Location15973",
-                    text: "the $sort key specification must be an object".into(),
-                });
+                return Err(Refusal::sort_shape(
+                    "the $sort key specification must be an object",
+                ));
             }
         },
         StageDuty::Expressions => {
@@ -324,15 +322,69 @@ pub(crate) fn write_plain(
                 _ => written?,
             }
         }
-        _ => {
-            if let Some(document) = body.as_document() {
-                no_repeats(document, spec.name)?;
-            }
-            w.element(body);
-        }
+        // It holds no expression; what would not be let through in one is not let through here either.
+        _ => expression::write(sight, w, body.key, body)?,
     }
     w.end(stage);
     Ok(())
+}
+
+/// What is said of a name that is not known.
+type Unknown = fn(&str) -> Refusal;
+
+/// Stages whose fields are options, and what is said of one that is not known, in mongod's words (6.0.5).
+static OPTIONS: &[(&str, &[&str], Unknown)] = &[
+    ("$sample", &["size"], |name| {
+        Refusal::sample_option(format!("unrecognized option to $sample: {name}"))
+    }),
+    (
+        "$unwind",
+        &["path", "includeArrayIndex", "preserveNullAndEmptyArrays"],
+        |name| Refusal::unwind_option(format!("unrecognized option to $unwind stage: {name}")),
+    ),
+    (
+        "$bucket",
+        &["groupBy", "boundaries", "default", "output"],
+        |name| Refusal::bucket_option(format!("Unrecognized option to $bucket: {name}.")),
+    ),
+    (
+        "$bucketAuto",
+        &["groupBy", "buckets", "output", "granularity"],
+        |name| Refusal::bucket_auto_option(format!("Unrecognized option to $bucketAuto: {name}")),
+    ),
+    (
+        "$densify",
+        &["field", "partitionByFields", "range"],
+        |name| unknown_option("$densify", name),
+    ),
+    (
+        "$fill",
+        &["partitionBy", "partitionByFields", "sortBy", "output"],
+        |name| unknown_option("$fill", name),
+    ),
+    (
+        "$setWindowFields",
+        &["partitionBy", "sortBy", "output"],
+        |name| unknown_option("$setWindowFields", name),
+    ),
+    ("$replaceRoot", &["newRoot"], |name| {
+        unknown_option("$replaceRoot", name)
+    }),
+];
+
+fn unknown_option(stage: &str, name: &str) -> Refusal {
+    Refusal::unknown_field(format!("BSON field '{stage}.{name}' is an unknown field."))
+}
+
+fn options(spec: &StageSpec, body: &Element<'_>) -> Result<(), Refusal> {
+    let row = OPTIONS.iter().find(|(name, ..)| *name == spec.name);
+    let (Some((_, known, refusal)), Some(document)) = (row, body.as_document()) else {
+        return Ok(());
+    };
+    let unknown = document
+        .elements()
+        .find(|e| !known.iter().any(|k| k.as_bytes() == e.key));
+    unknown.map_or(Ok(()), |e| Err(refusal(e.name())))
 }
 
 /// Writes a stage of an update's pipeline and gives its name.

@@ -120,6 +120,9 @@ fn change(sight: Sight<'_>, operator: &[u8], path: &Element<'_>) -> Result<(), R
         b"$push" | b"$addToSet" => modifiers(path),
         // A condition on elements, or operators on the elements themselves.
         b"$pull" => path.as_document().map_or(Ok(()), filter::relative),
+        b"$bit" | b"$currentDate" => path
+            .as_document()
+            .map_or(Ok(()), |d| no_repeats(d, "the value of an update operator")),
         _ => Ok(()),
     }
 }

@@ -1,8 +1,9 @@
 //! The rules of scoping, as cases and as properties.
 
+use mdb_notation as notation;
+
 mod cases;
 mod matcher;
-mod notation;
 mod properties;
 mod proxy;
 mod rows;

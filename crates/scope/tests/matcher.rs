@@ -1,5 +1,8 @@
-//! The match language over small documents, as far as the properties use it: comparisons, `$in`, `$exists`, `$not`, and the
-//! logical operators; plus the pipelines that hold nothing but `$match` and `$unset`.
+//! The match language over small documents: comparisons, `$in`, `$exists`, `$not`, `$elemMatch`, `$size`, `$all`, the logical
+//! operators, paths with dots and arrays on them; plus the pipelines that hold nothing but `$match` and `$unset`.
+//!
+//! Written from the manual of the server, without the rules of scoping. Null is not compared, as what is missing below an array
+//! is a subject of its own.
 
 use mdb_wire::Kind;
 
@@ -13,7 +16,7 @@ pub(crate) fn matches(filter: &Fields, document: &Fields) -> bool {
         "$or" => branches(value).any(|f| matches(f, document)),
         "$nor" => !branches(value).any(|f| matches(f, document)),
         "$comment" => true,
-        path => predicate(value, field(document, path)),
+        path => predicate(value, &reach(document, path)),
     })
 }
 
@@ -52,7 +55,27 @@ fn branches(value: &Value) -> impl Iterator<Item = &Fields> {
     })
 }
 
-fn predicate(value: &Value, found: Option<&Value>) -> bool {
+/// Every value at a path: an array on the way stands for its documents.
+fn reach<'a>(document: &'a Fields, path: &str) -> Vec<&'a Value> {
+    let (name, rest) = path.split_once('.').unwrap_or((path, ""));
+    let Some(value) = field(document, name) else {
+        return Vec::new();
+    };
+    match value {
+        value if rest.is_empty() => vec![value],
+        Value::Document(inner) => reach(inner, rest),
+        Value::Array(values) => {
+            let documents = values.iter().filter_map(|v| match v {
+                Value::Document(inner) => Some(reach(inner, rest)),
+                _ => None,
+            });
+            documents.flatten().collect()
+        }
+        Value::Leaf(..) => Vec::new(),
+    }
+}
+
+fn predicate(value: &Value, found: &[&Value]) -> bool {
     match value {
         Value::Document(operators) if operators.first().is_some_and(|f| f.0.starts_with('$')) => {
             operators
@@ -62,39 +85,73 @@ fn predicate(value: &Value, found: Option<&Value>) -> bool {
         // The one pattern of these properties is the app's own.
         Value::Leaf(Kind::Regex, bytes) => {
             assert_eq!(bytes, format!("\\A{SLUG}\\z\0\0").as_bytes());
-            found.and_then(Value::as_str) == Some(SLUG)
+            any(found, |v| v.as_str() == Some(SLUG))
         }
-        literal => equal(literal, found),
+        literal => any(found, |v| v == literal),
     }
 }
 
-fn equal(literal: &Value, found: Option<&Value>) -> bool {
-    match found {
-        None => *literal == Value::null(),
-        Some(found) => found == literal,
-    }
+/// Whether a value is taken, or an element of one that is an array.
+fn any(found: &[&Value], takes: impl Fn(&Value) -> bool) -> bool {
+    found.iter().any(|value| {
+        takes(value) || matches!(value, Value::Array(values) if values.iter().any(&takes))
+    })
 }
 
-fn holds(operator: &str, operand: &Value, found: Option<&Value>) -> bool {
-    let order = || number(operand).zip(found.and_then(number));
-    let listed = || match operand {
-        Value::Array(values) => values.iter().any(|v| equal(v, found)),
+fn holds(operator: &str, operand: &Value, found: &[&Value]) -> bool {
+    let order = |holds: fn(i32, i32) -> bool| {
+        any(found, |v| {
+            number(v)
+                .zip(number(operand))
+                .is_some_and(|(v, o)| holds(v, o))
+        })
+    };
+    let values = || match operand {
+        Value::Array(values) => values,
         other => panic!("not a list: {other}"),
     };
+    let listed = || values().iter().any(|o| any(found, |v| v == o));
     match operator {
-        "$eq" => equal(operand, found),
-        "$ne" => !equal(operand, found),
+        "$eq" => any(found, |v| v == operand),
+        "$ne" => !any(found, |v| v == operand),
         "$in" => listed(),
         "$nin" => !listed(),
-        "$exists" => found.is_some() == (*operand == Value::boolean(true)),
+        "$exists" => found.is_empty() != (*operand == Value::boolean(true)),
         "$not" => !predicate(operand, found),
-        "$gt" => order().is_some_and(|(o, f)| f > o),
-        "$gte" => order().is_some_and(|(o, f)| f >= o),
-        "$lt" => order().is_some_and(|(o, f)| f < o),
-        "$lte" => order().is_some_and(|(o, f)| f <= o),
+        "$gt" => order(|v, o| v > o),
+        "$gte" => order(|v, o| v >= o),
+        "$lt" => order(|v, o| v < o),
+        "$lte" => order(|v, o| v <= o),
+        "$size" => found.iter().any(
+            |v| matches!(v, Value::Array(v) if i32::try_from(v.len()).ok() == number(operand)),
+        ),
+        "$all" => {
+            let values = values();
+            !values.is_empty() && values.iter().all(|o| any(found, |v| v == o))
+        }
+        "$elemMatch" => found.iter().any(|v| element_matches(v, operand)),
         other => panic!("not an operator of these properties: {other}"),
     }
 }
+
+/// Whether one element of an array meets every condition.
+fn element_matches(value: &Value, operand: &Value) -> bool {
+    let (Value::Array(values), Value::Document(conditions)) = (value, operand) else {
+        return false;
+    };
+    let is_predicate = conditions
+        .first()
+        .is_some_and(|(name, _)| name.starts_with('$') && !LOGICAL.contains(&name.as_str()));
+    values.iter().any(|element| match element {
+        element if is_predicate => conditions
+            .iter()
+            .all(|(operator, operand)| holds(operator, operand, &[element])),
+        Value::Document(inner) => matches(conditions, inner),
+        _ => false,
+    })
+}
+
+const LOGICAL: &[&str] = &["$and", "$or", "$nor"];
 
 fn number(value: &Value) -> Option<i32> {
     match value {
@@ -105,21 +162,20 @@ fn number(value: &Value) -> Option<i32> {
     }
 }
 
-/// A small collection: every combination of owner, `x` and `y`, each of which may be missing.
-pub(crate) fn documents() -> Vec<Fields> {
-    let numbers = || [None, Some(0), Some(1), Some(2)];
-    let mut documents = Vec::new();
-    for owner in [Some(SLUG), Some("b"), Some("SHOP"), Some("shop2"), None] {
-        for x in numbers() {
-            for y in numbers() {
-                let id = i32::try_from(documents.len()).unwrap();
-                let mut document = vec![("_id".to_owned(), Value::int(id))];
-                document.extend(owner.map(|o| (FIELD.to_owned(), Value::string(o))));
-                document.extend(x.map(|x| ("x".to_owned(), Value::int(x))));
-                document.extend(y.map(|y| ("y".to_owned(), Value::int(y))));
-                documents.push(document);
-            }
-        }
-    }
-    documents
+/// Owners of documents: the app, one that a collation takes for it, others, none.
+pub(crate) const OWNERS: &[Option<&str>] =
+    &[Some(SLUG), Some("b"), Some("SHOP"), Some("shop2"), None];
+
+/// A document as it is stored.
+pub(crate) fn stored(id: i32, owner: Option<&str>, data: &Fields) -> Fields {
+    let mut document = vec![("_id".to_owned(), Value::int(id))];
+    document.extend(owner.map(|o| (FIELD.to_owned(), Value::string(o))));
+    document.extend(data.iter().cloned());
+    document
+}
+
+/// A document as its app knows it.
+pub(crate) fn logical(document: &Fields) -> Fields {
+    let is_own = |field: &&(String, Value)| field.0 != FIELD;
+    document.iter().filter(is_own).cloned().collect()
 }

@@ -11,6 +11,7 @@ use crate::notation::{Fields, Text, Value, encode, read_text};
 use crate::proxy::{self, FIELD, Outcome, SLUG};
 
 mod generate;
+mod positions;
 mod structure;
 
 fn config() -> ProptestConfig {
@@ -54,11 +55,10 @@ fn apply_message(message: &Message) -> Result<Option<Text>, Refusal> {
 }
 
 /// The ids of the documents that a command's first filter position takes.
-fn taken(text: &Text) -> HashSet<String> {
-    let documents = matcher::documents();
+fn taken(text: &Text, documents: &[Fields]) -> HashSet<String> {
     let id = |d: &Fields| d[0].1.to_string();
     if let Some(Value::Array(stages)) = matcher::field(&text.body, "pipeline") {
-        return matcher::aggregate(stages, &documents)
+        return matcher::aggregate(stages, documents)
             .iter()
             .map(id)
             .collect();
@@ -80,11 +80,12 @@ fn is_own(document: &Fields) -> bool {
     matcher::field(document, FIELD).and_then(Value::as_str) == Some(SLUG)
 }
 
-/// What an app that is alone with its documents gets: those that its filter takes.
-fn expected(filter: &Fields) -> HashSet<String> {
-    matcher::documents()
-        .iter()
-        .filter(|d| is_own(d) && matcher::matches(filter, d))
+/// What an app that is alone with its documents gets: those that its filters take.
+fn expected(filters: &[Fields], documents: &[Fields]) -> HashSet<String> {
+    let takes = |d: &Fields| filters.iter().all(|f| matcher::matches(f, d));
+    let own = documents.iter().filter(|d| is_own(d));
+    own.map(matcher::logical)
+        .filter(takes)
         .map(|d| d[0].1.to_string())
         .collect()
 }
@@ -125,35 +126,61 @@ proptest! {
         }
     }
 
-    /// The app gets what its own filter takes, of its own documents.
+    /// Of all documents the app gets those that are its own and that its own filter takes.
     #[test]
-    fn conditions_are_kept(filter in generate::plain_filter(), form in generate::filtered_command()) {
+    fn conditions_are_kept(
+        filter in generate::private_filter(),
+        form in generate::filtered_command(),
+        documents in generate::documents(),
+    ) {
         let text = form(&filter);
         let upstream = apply(&text).unwrap().unwrap();
-        prop_assert_eq!(taken(&upstream), expected(&filter), "{} became {}", text, upstream);
+        let expected = expected(&[filter], &documents);
+        prop_assert_eq!(taken(&upstream, &documents), expected, "{} became {}", text, upstream);
+    }
+
+    /// The same where the filter names the app itself, which holds for each of its documents.
+    #[test]
+    fn conditions_that_name_the_app_are_kept(
+        filter in generate::plain_filter(),
+        form in generate::filtered_command(),
+        documents in generate::documents(),
+    ) {
+        let text = form(&filter);
+        let upstream = apply(&text).unwrap().unwrap();
+        let own: Vec<Fields> = documents.iter().filter(|d| is_own(d)).cloned().collect();
+        let expected: HashSet<_> =
+            own.iter().filter(|d| matcher::matches(&filter, d)).map(|d| d[0].1.to_string()).collect();
+        prop_assert_eq!(taken(&upstream, &documents), expected, "{} became {}", text, upstream);
     }
 
     /// The same for a pipeline of matches, which sees the documents without the field.
     #[test]
-    fn conditions_of_pipelines_are_kept(filters in proptest::collection::vec(generate::private_filter(), 0..4)) {
+    fn conditions_of_pipelines_are_kept(
+        filters in proptest::collection::vec(generate::private_filter(), 0..4),
+        documents in generate::documents(),
+    ) {
         let stage = |f: &Fields| Value::Document(vec![("$match".to_owned(), Value::Document(f.clone()))]);
         let mut text = read_text(r#"{aggregate: "c", cursor: {}, $db: "d"}"#);
         text.body.push(("pipeline".to_owned(), Value::Array(filters.iter().map(stage).collect())));
         let upstream = apply(&text).unwrap().unwrap();
-        let all = |d: &Fields| is_own(d) && filters.iter().all(|f| matcher::matches(f, d));
-        let expected: HashSet<_> = matcher::documents().iter().filter(|d| all(d)).map(|d| d[0].1.to_string()).collect();
-        prop_assert_eq!(taken(&upstream), expected, "{} became {}", text, upstream);
+        let expected = expected(&filters, &documents);
+        prop_assert_eq!(taken(&upstream, &documents), expected, "{} became {}", text, upstream);
     }
 
     /// Scoping what is scoped already takes the same documents: the app's condition is known as its own.
     #[test]
-    fn twice_is_once(filter in generate::plain_filter(), form in generate::filtered_command()) {
+    fn twice_is_once(
+        filter in generate::plain_filter(),
+        form in generate::filtered_command(),
+        documents in generate::documents(),
+    ) {
         let once = apply(&form(&filter)).unwrap().unwrap();
         // A physical hint is not the app's to give.
         let mut again = once.clone();
         structure::drop_field(&mut again, "hint");
         match apply(&again) {
-            Ok(twice) => prop_assert_eq!(taken(&once), taken(&twice.unwrap())),
+            Ok(twice) => prop_assert_eq!(taken(&once, &documents), taken(&twice.unwrap(), &documents)),
             // The pattern that stands beside the condition under a collation is not the app's to give either.
             Err(refusal) => {
                 prop_assert_eq!(refusal.code, 2);
@@ -179,16 +206,6 @@ proptest! {
     fn unknown_names_are_refused(template in generate::place_for_a_name(), name in "\\$[a-z]{2,4}Zz[A-Z]?") {
         let refusal = apply(&read_text(&template.replace('@', &name)));
         prop_assert!(refusal.is_err(), "{} in {}", name, template);
-    }
-
-    /// A field that stands twice where it matters is refused with its code.
-    #[test]
-    fn names_twice_are_refused(text in generate::valid_command(), place in any::<prop::sample::Index>()) {
-        prop_assert!(apply(&text).is_ok(), "{}", text);
-        let mut text = text;
-        structure::repeat(&mut text, place);
-        let refusal = apply(&text).unwrap_err();
-        prop_assert_eq!(refusal.code, 40413, "{} in {}", refusal, text);
     }
 
     /// Any reply is passed on as a document or becomes an incident.

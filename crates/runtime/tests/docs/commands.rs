@@ -195,6 +195,7 @@ fn take(take: Take) -> &'static str {
         Take::Projection | Take::Sort => "passed on without the scope field",
         Take::Hint => "an index of the app, by name or key",
         Take::Bound => "kept inside the app's part of the index",
+        Take::Cursor => "passed on; its options are checked",
         Take::Collation => {
             "passed on; the app's condition is written so that no collation loosens it"
         }
@@ -223,6 +224,7 @@ fn reason(take: Take) -> &'static str {
     match take {
         Take::Refuse(why) | Take::Withhold(why) | Take::Unshared(why) => why,
         Take::Pass => "it reads no documents and names none",
+        Take::Cursor => "they size batches and name nothing",
         Take::Drop => "without effect on a shared collection",
         Take::Filter | Take::Pipeline | Take::Updates | Take::Deletes => {
             "without the condition it would reach every app's documents"

@@ -10,8 +10,10 @@ fn every_dependency_has_a_line() {
     let mut without = Vec::new();
     let mut seen = 0;
     let mut manifests = vec![root().join("tests/Cargo.toml")];
-    for entry in fs::read_dir(root().join("crates")).unwrap() {
-        manifests.push(entry.unwrap().path().join("Cargo.toml"));
+    for directory in ["crates", "tests"] {
+        for entry in fs::read_dir(root().join(directory)).unwrap() {
+            manifests.push(entry.unwrap().path().join("Cargo.toml"));
+        }
     }
     for path in manifests.into_iter().filter(|path| path.exists()) {
         let text = fs::read_to_string(&path).unwrap();

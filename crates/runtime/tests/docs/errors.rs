@@ -130,6 +130,12 @@ const MEANINGS: &[(i32, &str)] = &[
     ),
     (15959, "A `$match` that is no object."),
     (51024, "A number is smaller than allowed."),
+    (15973, "A `$sort` that is no object."),
+    (6_188_500, "A `$changeStream` that is no object."),
+    (28748, "An option that `$sample` does not have."),
+    (28811, "An option that `$unwind` does not have."),
+    (40197, "An option that `$bucket` does not have."),
+    (40245, "An option that `$bucketAuto` does not have."),
     (51173, "`min` or `max` without `hint`."),
 ];
 

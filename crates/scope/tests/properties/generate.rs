@@ -5,6 +5,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
+use crate::matcher::{self, OWNERS};
 use crate::notation::{Fields, Text, Value, read_document, read_text};
 use crate::proxy::{FIELD, SLUG};
 
@@ -175,31 +176,84 @@ pub(super) fn foreign_owner() -> impl Strategy<Value = Value> {
     value().prop_filter("the app's own", |v| v.as_str() != Some(SLUG))
 }
 
+/// Data of a document: numbers, texts, arrays and documents under few names, so that filters take some of them.
+fn stored_value() -> impl Strategy<Value = Value> {
+    let leaf = || {
+        prop_oneof![
+            3 => (0..3_i32).prop_map(Value::int),
+            1 => select(&["shop", "a"][..]).prop_map(Value::string),
+        ]
+    };
+    let inner = vec(
+        (select(&["x", "y"][..]).prop_map(str::to_owned), leaf()),
+        0..3,
+    )
+    .prop_map(first_of_each);
+    prop_oneof![
+        4 => leaf(),
+        2 => vec(leaf(), 0..3).prop_map(Value::Array),
+        1 => inner.clone().prop_map(Value::Document),
+        2 => vec(inner.prop_map(Value::Document), 0..3).prop_map(Value::Array),
+    ]
+}
+
+fn first_of_each(fields: Fields) -> Fields {
+    let mut kept = Fields::new();
+    for field in fields {
+        if !kept.iter().any(|f| f.0 == field.0) {
+            kept.push(field);
+        }
+    }
+    kept
+}
+
+/// A collection of the documents of several owners.
+pub(super) fn documents() -> impl Strategy<Value = Vec<Fields>> {
+    let names = select(&["x", "y"][..]).prop_map(str::to_owned);
+    let data = vec((names, stored_value()), 0..3).prop_map(first_of_each);
+    vec((select(OWNERS), data), 8..24).prop_map(|documents| {
+        let stored = |(id, (owner, data))| matcher::stored(id, owner, &data);
+        (0..).zip(documents).map(stored).collect()
+    })
+}
+
 fn comparison() -> impl Strategy<Value = Value> + Clone {
     let number = || (0..3_i32).prop_map(Value::int);
     let list = vec(number(), 0..3).prop_map(Value::Array);
-    let one = select(&["$eq", "$ne", "$gt", "$gte", "$lt", "$lte"][..]);
+    let one = select(&["$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$size"][..]);
     let operator = prop_oneof![
-        (one, number()).prop_map(|(o, v)| (o.to_owned(), v)),
-        (select(&["$in", "$nin"][..]), list).prop_map(|(o, v)| (o.to_owned(), v)),
-        any::<bool>().prop_map(|b| ("$exists".to_owned(), Value::boolean(b))),
+        3 => (one, number()).prop_map(|(o, v)| (o.to_owned(), v)),
+        2 => (select(&["$in", "$nin", "$all"][..]), list).prop_map(|(o, v)| (o.to_owned(), v)),
+        1 => any::<bool>().prop_map(|b| ("$exists".to_owned(), Value::boolean(b))),
     ];
-    let operators = operator.prop_map(|o| Value::Document(vec![o]));
-    let negated = operators
-        .clone()
-        .prop_map(|o| Value::Document(vec![("$not".to_owned(), o)]));
-    prop_oneof![number(), operators, negated]
+    let operators = vec(operator, 1..3)
+        .prop_map(first_of_each)
+        .prop_map(Value::Document);
+    let named = |name: &'static str| move |o| Value::Document(vec![(name.to_owned(), o)]);
+    let inner = select(&["x", "y"][..]).prop_map(str::to_owned);
+    let inner =
+        (inner, prop_oneof![number(), operators.clone()]).prop_map(|f| Value::Document(vec![f]));
+    let elements = prop_oneof![operators.clone(), inner.clone()];
+    let branches = (select(&["$and", "$or", "$nor"][..]), vec(inner, 1..3))
+        .prop_map(|(o, b)| Value::Document(vec![(o.to_owned(), Value::Array(b))]));
+    let elements = prop_oneof![3 => elements, 1 => branches].prop_map(named("$elemMatch"));
+    let positive = prop_oneof![2 => operators, 1 => elements];
+    let negated = positive.clone().prop_map(named("$not"));
+    prop_oneof![2 => number(), 4 => positive, 1 => negated]
+}
+
+/// A path: of a field, or below one.
+fn path() -> impl Strategy<Value = String> {
+    select(&["x", "y", "x", "y", "x.x", "x.y", "y.y"][..]).prop_map(str::to_owned)
 }
 
 /// A filter as an app writes it that knows of no other.
 pub(super) fn private_filter() -> impl Strategy<Value = Fields> {
-    let names = select(&["x", "y"][..]).prop_map(str::to_owned);
-    filter((names, comparison()).prop_map(|field| vec![field]).boxed())
+    filter((path(), comparison()).prop_map(|field| vec![field]).boxed())
 }
 
 /// A filter as an app writes it that knows its own name.
 pub(super) fn plain_filter() -> impl Strategy<Value = Fields> {
-    let names = select(&["x", "y"][..]).prop_map(str::to_owned);
     let own = select(
         &[
             r#"{app_id: "shop"}"#,
@@ -208,7 +262,7 @@ pub(super) fn plain_filter() -> impl Strategy<Value = Fields> {
         ][..],
     );
     let field = prop_oneof![
-        3 => (names, comparison()).prop_map(|field| vec![field]),
+        3 => (path(), comparison()).prop_map(|field| vec![field]),
         1 => own.prop_map(read_document),
     ];
     filter(field.boxed())
@@ -314,24 +368,8 @@ fn pipeline() -> impl Strategy<Value = Text> {
     })
 }
 
-/// Commands that an app may send, each with many of the places that are rewritten.
-const VALID: &[&str] = &[
-    r#"{find: "c", filter: {x: {$gt: 1}, $or: [{y: 1}, {$expr: {$eq: ["$x", "$y"]}}]}, projection: {x: 1, y: {z: 1}}, sort: {x: 1}, hint: {x: 1}, let: {v: 1}, collation: {locale: "en"}, lsid: {id: UUID("00000000000000000000000000000001")}, $db: "d"}"#,
-    r#"{find: "c", filter: {a: {$elemMatch: {x: 1, $or: [{y: 1}]}}}, projection: {a: {$slice: [{$concatArrays: ["$a"]}, 1]}}, readConcern: {level: "local"}, $db: "d"}"#,
-    r#"{count: "c", query: {x: {$not: {$gt: 1}}}, $db: "d"}"#,
-    r#"{distinct: "c", key: "x", query: {$nor: [{x: 1}]}, collation: {locale: "en"}, $db: "d"}"#,
-    r#"{findAndModify: "c", query: {x: 1}, update: {$set: {y: 1}}, arrayFilters: [{e: 1}], sort: {y: 1}, fields: {x: 1}, $db: "d"}"#,
-    r#"{findAndModify: "c", query: {x: 1}, update: [{$set: {y: "$$v"}}], let: {v: 1}, upsert: true, $db: "d"}"#,
-    r#"{update: "c", $db: "d"} + updates [{q: {x: 1}, u: {$set: {y: 1, z: 2}, $unset: {w: 1}}, hint: {x: 1}}, {q: {}, u: [{$replaceWith: {a: "$x"}}], collation: {locale: "en"}}]"#,
-    r#"{delete: "c", let: {v: 1}, $db: "d"} + deletes [{q: {x: 1}, limit: 1}, {q: {$and: [{y: 1}]}, limit: 0, collation: {locale: "en"}}]"#,
-    r#"{aggregate: "c", pipeline: [{$match: {x: 1}}, {$sort: {x: 1}}, {$group: {_id: {a: "$x"}, n: {$sum: {$add: [1, 2]}}}}], cursor: {}, let: {v: 1}, $db: "d"}"#,
-    r#"{aggregate: "c", pipeline: [{$lookup: {from: "f", let: {v: "$x"}, pipeline: [{$match: {$expr: {$eq: ["$y", "$$v"]}}}], as: "z"}}, {$facet: {a: [{$unionWith: {coll: "g", pipeline: [{$project: {x: 1}}]}}]}}], cursor: {}, collation: {locale: "en"}, $db: "d"}"#,
-    r#"{aggregate: "c", pipeline: [{$graphLookup: {from: "f", startWith: "$x", connectFromField: "x", connectToField: "y", as: "z", restrictSearchWithMatch: {k: 1}}}], cursor: {}, $db: "d"}"#,
-    r#"{explain: {find: "c", filter: {x: 1}}, verbosity: "queryPlanner", $db: "d"}"#,
-];
-
 pub(super) fn valid_command() -> impl Strategy<Value = Text> {
-    select(VALID).prop_map(read_text)
+    select(super::positions::COMMANDS).prop_map(read_text)
 }
 
 /// Commands with and without mistakes: fixed ones, pipelines, and those whose filter, update or document is anything.

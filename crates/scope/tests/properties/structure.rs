@@ -26,11 +26,6 @@ fn each_value(name: &str, value: &mut Value, see: &mut dyn FnMut(&str, &mut Fiel
     match value {
         Value::Document(fields) => each_in(name, fields, see),
         Value::Array(values) => {
-            let name = if LISTS.contains(&name) {
-                name
-            } else {
-                "element"
-            };
             for value in values {
                 each_value(name, value, see);
             }
@@ -39,76 +34,29 @@ fn each_value(name: &str, value: &mut Value, see: &mut dyn FnMut(&str, &mut Fiel
     }
 }
 
-/// Arrays whose documents are filters or statements. Those of others may be stages, which are refused as what they are when
-/// they have two fields.
-const LISTS: &[&str] = &["$and", "$or", "$nor", "arrayFilters"];
-
-/// Changes one document among those for which `is_wanted` holds.
-fn at(
-    text: &mut Text,
-    place: Index,
-    is_wanted: fn(&str, &Fields) -> bool,
-    change: &mut dyn FnMut(&mut Fields),
-) {
+/// Changes one document.
+fn at(text: &mut Text, place: Index, change: &mut dyn FnMut(&mut Fields)) {
     let mut count = 0;
-    each(text, &mut |name, fields| {
-        count += usize::from(is_wanted(name, fields));
-    });
+    each(text, &mut |_, _| count += 1);
     let target = place.index(count);
     let mut seen = 0;
-    each(text, &mut |name, fields| {
-        if is_wanted(name, fields) {
-            if seen == target {
-                change(fields);
-            }
-            seen += 1;
+    each(text, &mut |_, fields| {
+        if seen == target {
+            change(fields);
         }
+        seen += 1;
     });
 }
 
 /// Changes one field somewhere in a command.
 pub(super) fn mutate(text: &mut Text, mutation: &Mutation) {
-    at(text, mutation.place, |_, _| true, &mut |fields| {
+    at(text, mutation.place, &mut |fields| {
         let place = mutation.field.index(fields.len() + 1);
         match fields.get_mut(place) {
             Some(field) if mutation.renames => field.0.clone_from(&mutation.name),
             Some(field) => field.1 = mutation.value.clone(),
             None => fields.push((mutation.name.clone(), mutation.value.clone())),
         }
-    });
-}
-
-/// Names over documents in which a name that stands twice has two meanings.
-const STRUCTURAL: &[&str] = &[
-    "body",
-    "updates",
-    "deletes",
-    "filter",
-    "query",
-    "q",
-    "projection",
-    "sort",
-    "collation",
-    "let",
-    "hint",
-    "lsid",
-    "readConcern",
-    "arrayFilters",
-    "u",
-    "restrictSearchWithMatch",
-];
-
-fn is_structural(name: &str, fields: &Fields) -> bool {
-    let is_named = STRUCTURAL.contains(&name) || name.starts_with('$');
-    let has_operators = fields.first().is_some_and(|f| f.0.starts_with('$'));
-    !fields.is_empty() && name != "element" && (is_named || has_operators)
-}
-
-/// Repeats one field of one document that matters.
-pub(super) fn repeat(text: &mut Text, place: Index) {
-    at(text, place, is_structural, &mut |fields| {
-        let field = fields[place.index(fields.len())].clone();
-        fields.push(field);
     });
 }
 
@@ -143,5 +91,58 @@ fn places_of(value: &Value) -> usize {
         Value::Document(fields) => places_in(fields),
         Value::Array(values) => 1 + values.iter().map(places_of).sum::<usize>(),
         Value::Leaf(..) => usize::from(value.as_str().is_some_and(|s| s.starts_with('$'))),
+    }
+}
+
+/// Every document of a command, inner ones first, as the names over it: the command's first, `[]` for an array.
+pub(super) fn places_of_names(text: &Text) -> Vec<String> {
+    let mut places = Vec::new();
+    each_path(&mut text.clone(), &mut |path, _| {
+        places.push(path.to_owned());
+    });
+    places
+}
+
+/// Changes one of the documents that [`places_of_names`] gives; the change is told whether it is a whole body.
+pub(super) fn change_at(text: &mut Text, number: usize, change: &dyn Fn(bool, &mut Fields)) {
+    let mut seen = 0;
+    each_path(text, &mut |path, fields| {
+        if seen == number {
+            let is_body = path == "explain.explain" || !path.contains(['.', '[']);
+            change(is_body, fields);
+        }
+        seen += 1;
+    });
+}
+
+fn each_path(text: &mut Text, see: &mut dyn FnMut(&str, &mut Fields)) {
+    let command = text.body.first().map_or("", |f| &f.0).to_owned();
+    each_path_in(&command, &mut text.body, see);
+    for (name, documents) in &mut text.sequences {
+        for document in documents {
+            each_path_in(&format!("{command}.{name}[]"), document, see);
+        }
+    }
+}
+
+fn each_path_in(path: &str, fields: &mut Fields, see: &mut dyn FnMut(&str, &mut Fields)) {
+    // Those inside first: a change must not be walked into.
+    let paths: Vec<String> = fields.iter().map(|f| format!("{path}.{}", f.0)).collect();
+    for (path, (_, value)) in paths.iter().zip(fields.iter_mut()) {
+        each_path_of(path, value, see);
+    }
+    see(path, fields);
+}
+
+fn each_path_of(path: &str, value: &mut Value, see: &mut dyn FnMut(&str, &mut Fields)) {
+    match value {
+        Value::Document(fields) => each_path_in(path, fields, see),
+        Value::Array(values) => {
+            let path = format!("{path}[]");
+            for value in values {
+                each_path_of(&path, value, see);
+            }
+        }
+        Value::Leaf(..) => {}
     }
 }

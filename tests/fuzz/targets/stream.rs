@@ -1,0 +1,6 @@
+//! `mdb_fuzz::stream` under libFuzzer.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &[u8]| mdb_fuzz::stream::check(input));
