@@ -261,7 +261,7 @@ impl<'a> Journey<'a> {
             let bound = self.with_command(spec, &command).as_own(&mut ignored).await;
             if !matches!(bound, Ok(true)) {
                 let view = format!("{database}.{}", entry.collection);
-                tracing::warn!(app = %self.scope.app(), view, "a view could not be bound to a collection that was made anew");
+                tracing::info!(app = %self.scope.app(), view, "a view could not be bound to a collection that was made anew");
             }
         }
         Ok(())

@@ -5,7 +5,8 @@
 
 use bson::doc;
 use mdb_scope::{
-    CollectionFacts, CursorFacts, Isolation, ReplyRule, StreamReach, ends_stream, stream_reach,
+    CollectionFacts, CursorFacts, Isolation, ReplyRule, StreamReach, check_database, ends_stream,
+    stream_reach,
 };
 use mdb_upstream::Lease;
 use mdb_wire::Document;
@@ -32,6 +33,9 @@ impl Journey<'_> {
 
     /// What a stream on a database or on the deployment has to know: whether all collections of the app are its own.
     pub(crate) async fn stream_facts(&self) -> Result<CollectionFacts, Error> {
+        if stream_reach(self.command) == Some(StreamReach::Database) {
+            check_database(self.command, self.control_database())?;
+        }
         let is_own = match stream_reach(self.command) {
             Some(reach) if self.identity.app.isolation.is_dedicated() => {
                 self.shared_collections(reach).await?.is_empty()

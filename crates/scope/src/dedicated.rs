@@ -129,7 +129,13 @@ fn definition(body: &Body<'_, '_>, w: &mut Writer, element: &Element<'_>) -> Res
     match element.key {
         b"validator" => {
             let document = generic::document_or_null(element, "validator")?;
-            filter::bound(body.sight(), w, element.key, false, Some(document))
+            filter::bound(
+                body.sight().of_view(false),
+                w,
+                element.key,
+                false,
+                Some(document),
+            )
         }
         b"indexes" => {
             index::check_dedicated(element)?;

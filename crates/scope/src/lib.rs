@@ -69,7 +69,9 @@ pub use facts::{
     base_id_index_name, base_index_name, cluster_time_of,
 };
 pub use index::dropped_indexes;
-pub use namespace::{NAMESPACE_BYTES_MAX, check_collection, check_namespace, collection_of};
+pub use namespace::{
+    NAMESPACE_BYTES_MAX, check_collection, check_database, check_namespace, collection_of,
+};
 pub use operators::{
     EXPRESSIONS, FILTER_FIELD, FILTER_TOP, GEOMETRY, META, Operator, OperatorDuty,
     SYSTEM_VARIABLES, TEXT, UPDATE_MODIFIERS, UPDATE_OPERATORS,

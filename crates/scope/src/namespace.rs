@@ -14,7 +14,7 @@ pub const NAMESPACE_BYTES_MAX: usize = 255;
 ///
 /// # Errors
 /// 13 for the databases of servers and for the proxy's own.
-pub(crate) fn check_database(command: &Command<'_>, control_database: &str) -> Result<(), Refusal> {
+pub fn check_database(command: &Command<'_>, control_database: &str) -> Result<(), Refusal> {
     check_name(command, command.database, control_database)
 }
 
