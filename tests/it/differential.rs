@@ -80,7 +80,7 @@ fn strip(document: &mut Document, sorts: bool) {
 /// Another app with documents, indexes and names of its own in every collection.
 async fn disturb(client: &mut RawClient, db: &str) {
     for collection in [
-        "people", "tree", "odd", "fresh", "made", "nowhere", "theirs",
+        "people", "tree", "odd", "fresh", "made", "nowhere", "theirs", "stock", "merged", "places",
     ] {
         let documents: Vec<Document> = (0..20)
             .map(|n| {
@@ -102,6 +102,16 @@ async fn disturb(client: &mut RawClient, db: &str) {
             .ok(&doc! {"createIndexes": collection, "indexes": indexes, "$db": db})
             .await;
     }
+    // Other kinds of indexes, which the server would take for the only ones of their kind.
+    let indexes = vec![
+        doc! {"key": {"theirs": "2dsphere"}, "name": "theirs"},
+        doc! {"key": {"flat": "2dsphere"}, "name": "at"},
+        doc! {"key": {"at": "2d"}, "name": "flat"},
+        doc! {"key": {"text": "text"}, "name": "words"},
+    ];
+    client
+        .ok(&doc! {"createIndexes": "places", "indexes": indexes, "$db": db})
+        .await;
 }
 
 #[tokio::test]

@@ -202,6 +202,8 @@ async fn the_matrix_is_whole() {
         "killSessions",
         "currentOp",
         "killOp",
+        // In front of a server that has it: `bulk_write`.
+        "bulkWrite",
     ];
     let matrix = matrix();
     for command in listed.get_document("commands").unwrap().keys() {

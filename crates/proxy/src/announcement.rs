@@ -199,11 +199,11 @@ impl Build {
     }
 }
 
-/// MongoDB 7.0. From 25 (8.0) on drivers send the command `bulkWrite`, which is not rewritten yet.
-const WIRE_VERSION_MAX: i32 = 21;
+/// MongoDB 8.0, the newest whose commands are known here. Drivers may send what is new in later ones.
+const WIRE_VERSION_MAX: i32 = 25;
 /// The version that [`WIRE_VERSION_MAX`] stands for: `buildInfo` and hello must agree.
-const CAPPED_VERSION: &str = "7.0.0";
-const CAPPED_VERSION_ARRAY: [i32; 4] = [7, 0, 0, 0];
+const CAPPED_VERSION: &str = "8.0.0";
+const CAPPED_VERSION_ARRAY: [i32; 4] = [8, 0, 0, 0];
 /// MongoDB 4.4: the lowest that current drivers take, and what every upstream that is served has.
 const WIRE_VERSION_UNREACHED: i32 = 9;
 /// `maxWriteBatchSize` of every mongod since 3.6.

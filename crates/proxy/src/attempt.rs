@@ -4,7 +4,7 @@ use mdb_scope::{Glance, Retry};
 use mdb_upstream::Sent;
 
 /// How often an upsert that lost a race on its `_id` is sent again; the server itself tries as often.
-const UPSERT_TRIES_MAX: u32 = 3;
+pub(crate) const UPSERT_TRIES_MAX: u32 = 3;
 /// How often a command is sent again that provably was not begun. Each time the proxy waits for a member that may take it;
 /// more than a few mean that members disagree about who is primary.
 const UNBEGUN_TRIES_MAX: u32 = 5;

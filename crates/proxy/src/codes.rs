@@ -45,6 +45,7 @@ const NAMES: &[(i32, &str)] = &[
     (146, "ExceededMemoryLimit"),
     (160, "MaxStalenessOutOfRange"),
     (166, "CommandNotSupportedOnView"),
+    (167, "OptionNotSupportedOnView"),
     (168, "InvalidPipelineOperator"),
     (184, "ClientMetadataAppNameTooLarge"),
     (186, "ClientMetadataCannotBeMutated"),

@@ -60,7 +60,10 @@ impl Entry {
             } else {
                 Isolation::Shared
             },
-            view: found.get_document("view").ok().cloned(),
+            view: found
+                .get_binary_generic("view")
+                .ok()
+                .and_then(|bytes| bson::deserialize_from_slice(bytes).ok()),
         })
     }
 }
@@ -144,7 +147,15 @@ impl<'a> Control<'a> {
             on_insert.insert("dedicated", true);
         }
         if let Some(view) = &entry.view {
-            on_insert.insert("view", view);
+            // As bytes: servers before 5.0 store no document with names like `$match`.
+            let bytes = bson::serialize_to_vec(view)?;
+            on_insert.insert(
+                "view",
+                Binary {
+                    subtype: BinarySubtype::Generic,
+                    bytes,
+                },
+            );
         }
         let update = if entry.is_provisional {
             on_insert.insert("provisional", true);

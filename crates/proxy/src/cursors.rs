@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mdb_scope::{AppId, CursorFacts, Isolation, ReplyRule, ServerAddress};
+use mdb_scope::{AppId, CursorFacts, ForeignCollection, Isolation, ReplyRule, ServerAddress};
 use mdb_telemetry::AppMeter;
 use tokio::time::Instant;
 
@@ -35,6 +35,8 @@ pub struct Cursor {
     pub lsid: Option<Box<[u8]>>,
     /// How its batches are read.
     pub rule: ReplyRule,
+    /// The other collections of its command, for the texts of later batches.
+    pub foreign: Box<[ForeignCollection]>,
     /// The command that opened it.
     pub command: &'static str,
     /// Whether the server keeps it however long it is idle.

@@ -3,18 +3,15 @@
 use std::sync::Arc;
 
 use mdb_scope::{
-    AppId, CollectionFacts, CommandSpec, CursorFacts, Duty, Facts, FieldName, Glance, Incident,
-    Refusal, ReplyRule, ReplyView, Rule, Scope, Scoped, check_namespace, cursor_not_found,
-    figures_stage, glance, stream_reach,
+    AppId, CollectionFacts, CommandSpec, Duty, Facts, FieldName, ForeignCollection, Refusal,
+    ReplyRule, Rule, Scope, Scoped, check_namespace, cursor_not_found, figures_stage, stream_reach,
 };
-use mdb_upstream::{Lease, Sent, ServerHello};
-use mdb_wire::frame::HEADER_BYTES;
-use mdb_wire::{Command, Document, Writer};
+use mdb_upstream::ServerHello;
+use mdb_wire::{Command, Document};
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use crate::attempt::Attempt;
 use crate::canary::Canary;
 use crate::catalog;
 use crate::cluster_time::ClusterTime;
@@ -30,8 +27,6 @@ use crate::operations::Running;
 use crate::reply;
 use crate::shared::Shared;
 
-/// Flags and the kind of the one section, in front of a reply's body.
-const REPLY_BODY_AT: usize = HEADER_BYTES + 4 + 1;
 /// 4.4: what is assumed of an upstream that answered a command before its hello was seen.
 const WIRE_VERSION_DEFAULT: i32 = 9;
 
@@ -43,7 +38,7 @@ pub struct Forward {
     session_key: OnceCell<[u8; KEY_BYTES]>,
     pub(crate) cluster_time: ClusterTime,
     pub(crate) namespaces: Arc<Namespaces>,
-    canary: Option<Canary>,
+    pub(crate) canary: Option<Canary>,
 }
 
 /// One command on its way.
@@ -110,6 +105,7 @@ impl Forward {
                 composed.map(|()| reply::gossip(out, start, &self.cluster_time))
             }
             Duty::Forward(Rule::GetMore) => journey.get_more(out).await,
+            Duty::Forward(Rule::Bulk) => Box::pin(journey.bulk(out)).await,
             Duty::Forward(Rule::Sessions) if journey.names_no_session() => {
                 journey.kill_all_sessions(out).await
             }
@@ -215,22 +211,16 @@ impl<'a> Journey<'a> {
             checks_cluster_time: self.shared.upstream.has_authentication(),
             control_database: &self.forward.control_database,
             collection: ground.collection,
+            namespaces: ground.namespaces,
             foreign: ground.foreign,
         })
     }
 
     /// A command that is rewritten by its row and sent.
     pub(crate) async fn travel(&self, out: &mut Vec<u8>) -> Result<(), Error> {
-        let foreign = self.foreign().await?;
+        let mut foreign = self.foreign().await?;
         let Some(collection) = target(self.spec, self.command)? else {
-            let facts = self.stream_facts().await?;
-            let ground = Ground {
-                collection: &facts,
-                foreign: &foreign,
-            };
-            let mut scoped = self.rewrite(ground)?;
-            self.let_keep_images(&facts).await?;
-            return self.exchange(&mut scoped, ground, out).await.map(|_| ());
+            return self.travel_nowhere(foreign, out).await;
         };
         check_namespace(
             self.command,
@@ -252,10 +242,17 @@ impl<'a> Journey<'a> {
             scoped = self.rewrite(made.ground(&foreign))?;
             known = made;
         }
+        let writing = self.prepare_written(&mut foreign).await?;
+        if writing.has_moved {
+            scoped = self.rewrite(known.ground(&foreign))?;
+        }
         let start = out.len();
         let seen = self
             .exchange(&mut scoped, known.ground(&foreign), out)
-            .await?;
+            .await;
+        let is_done = seen.as_ref().is_ok_and(|seen| seen.is_ok);
+        self.finish_written(writing, is_done).await?;
+        let seen = seen?;
         if scoped.hints_base() && seen.is_hint_unknown {
             // Someone has dropped the collection behind the proxy: what is known of it is wrong.
             out.truncate(start);
@@ -270,8 +267,45 @@ impl<'a> Journey<'a> {
         Ok(())
     }
 
+    /// The same for a command that works on no collection: its documents come with it, it is a stream of a database, or it is
+    /// about sessions.
+    async fn travel_nowhere(
+        &self,
+        foreign: Vec<ForeignCollection>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        let facts = self.stream_facts().await?;
+        self.travel_from(&facts, foreign, out).await
+    }
+
+    /// The same where nothing has to be made but what the last stage writes.
+    pub(crate) async fn travel_from(
+        &self,
+        facts: &CollectionFacts,
+        mut foreign: Vec<ForeignCollection>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        let mut scoped = self.rewrite(Ground {
+            foreign: &foreign,
+            ..Ground::of(facts)
+        })?;
+        self.let_keep_images(facts).await?;
+        let writing = self.prepare_written(&mut foreign).await?;
+        let ground = Ground {
+            foreign: &foreign,
+            ..Ground::of(facts)
+        };
+        if writing.has_moved {
+            scoped = self.rewrite(ground)?;
+        }
+        let seen = self.exchange(&mut scoped, ground, out).await;
+        let is_done = seen.as_ref().is_ok_and(|seen| seen.is_ok);
+        self.finish_written(writing, is_done).await?;
+        seen.map(|_| ())
+    }
+
     /// The collection that the command names, if it names one.
-    fn collection_name(&self) -> Option<&'a str> {
+    pub(crate) fn collection_name(&self) -> Option<&'a str> {
         match self.spec.name {
             "getMore" => self.command.body.find("collection")?.as_str(),
             _ => target(self.spec, self.command).ok()?,
@@ -370,7 +404,10 @@ impl<'a> Journey<'a> {
             isolation: cursor.isolation,
             ..CollectionFacts::default()
         };
-        let ground = Ground::of(&none);
+        let ground = Ground {
+            foreign: &cursor.foreign,
+            ..Ground::of(&none)
+        };
         let mut scoped = self.with_facts(ground, |facts| {
             self.scope
                 .get_more(self.spec, self.command, facts, &facts_of_cursor)
@@ -397,139 +434,6 @@ impl<'a> Journey<'a> {
         self.close_upstream(exchanged.ended).await;
         Ok(())
     }
-
-    /// Sends a command and writes its reply; a cursor in it is entered.
-    pub(crate) async fn exchange(
-        &self,
-        scoped: &mut Scoped,
-        ground: Ground<'_>,
-        out: &mut Vec<u8>,
-    ) -> Result<Glance, Error> {
-        let isolation = ground.collection.isolation;
-        let result = self
-            .exchange_with(scoped, ground, out, &mut |lease, rule, upstream_id| {
-                if upstream_id == 0 {
-                    Ok(0)
-                } else {
-                    self.open_cursor(lease, rule, isolation, upstream_id)
-                }
-            })
-            .await;
-        if let Err(Error::Limit(_)) = &result {
-            tracing::warn!(app = %self.identity.app.id, "an app holds too many open cursors");
-        }
-        let exchanged = result?;
-        self.close_upstream(exchanged.ended).await;
-        Ok(exchanged.seen)
-    }
-
-    /// Sends a command until there is a reply to pass on or nothing more may be tried, and writes the reply.
-    pub(crate) async fn exchange_with(
-        &self,
-        scoped: &mut Scoped,
-        ground: Ground<'_>,
-        out: &mut Vec<u8>,
-        map_cursor: &mut (dyn FnMut(&Lease, ReplyRule, i64) -> Result<i64, Error> + Send),
-    ) -> Result<Exchanged, Error> {
-        let mut attempt = Attempt::default();
-        loop {
-            let lent = self
-                .shared
-                .upstream
-                .lend(scoped.routing(), self.deadline)
-                .await;
-            let mut lease = lent.map_err(|error| Error::Upstream {
-                error,
-                labels: when_lost(self.command, attempt.is_unbegun()),
-            })?;
-            let local = lease.local_address();
-            self.operation
-                .at(local.map(|local| (lease.server().clone(), local)));
-            let frame = match lease.exchange(scoped).await {
-                Ok(frame) => frame,
-                Err(error) if attempt.after_failure(scoped.retry(), error.sent) => {
-                    self.shared.metrics.retry();
-                    continue;
-                }
-                Err(error) => {
-                    let is_unsent = error.sent == Sent::Nothing && attempt.is_unbegun();
-                    let labels = when_lost(self.command, is_unsent);
-                    return Err(Error::Exchange { error, labels });
-                }
-            };
-            let body = frame.get(REPLY_BODY_AT..).unwrap_or_default();
-            if let Some(canary) = &self.forward.canary
-                && canary.sings(&self.identity.app.id, body)
-            {
-                return Err(Error::incident(
-                    "a document of the canary in a reply to another app",
-                ));
-            }
-            let reply = Document::parse_shallow(body)
-                .map_err(|_| Error::incident("a reply that is no document"))?;
-            self.forward.cluster_time.learn(reply);
-            let seen = glance(reply);
-            if let Some(code) = seen.state_change {
-                self.shared
-                    .upstream
-                    .report(lease.server(), lease.generation(), code);
-            }
-            let upserts_by_id = scoped.is_upsert_by_id() && !self.in_transaction();
-            if attempt.after_reply(scoped.retry(), upserts_by_id, &seen) {
-                self.shared.metrics.retry();
-                continue;
-            }
-            let dedicated = ground.dedicated(self.collection_name());
-            let view = ReplyView {
-                scope: self.scope,
-                rule: scoped.rule(),
-                collection: ground.collection,
-                database: self.command.database,
-                dedicated: &dedicated,
-            };
-            write_reply(&view, reply, &seen, &lease, out, map_cursor)?;
-            let isolation = ground.collection.isolation;
-            let ended = self.ended_stream(&lease, scoped.rule(), isolation, reply);
-            return Ok(Exchanged { seen, ended });
-        }
-    }
-}
-
-/// A command that was answered.
-pub(crate) struct Exchanged {
-    pub(crate) seen: Glance,
-    /// A cursor that is still open upstream and that the client takes for closed.
-    pub(crate) ended: Option<CursorFacts>,
-}
-
-/// Writes a reply for the client; `map_cursor` enters the cursor in it.
-fn write_reply(
-    view: &ReplyView<'_>,
-    reply: Document<'_>,
-    seen: &Glance,
-    lease: &Lease,
-    out: &mut Vec<u8>,
-    map_cursor: &mut (dyn FnMut(&Lease, ReplyRule, i64) -> Result<i64, Error> + Send),
-) -> Result<(), Error> {
-    out.reserve(reply.bytes().len());
-    let mut w = Writer::new(std::mem::take(out));
-    let mark = w.begin();
-    let mut failure = None;
-    let written = view.write(&mut w, reply, seen, &mut |upstream_id| {
-        map_cursor(lease, view.rule, upstream_id).unwrap_or_else(|error| {
-            failure = Some(error);
-            0
-        })
-    });
-    w.end(mark);
-    *out = w.into_bytes();
-    if let Some(error) = failure {
-        return Err(error);
-    }
-    written.map_err(|incident| match incident {
-        Incident::UpstreamUnauthorized(text) => Error::Unprivileged(text),
-        _ => Error::incident(incident.to_string()),
-    })
 }
 
 /// Whether a command can bring its collection into being: an insert, or any upsert.

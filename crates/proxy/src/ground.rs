@@ -1,14 +1,15 @@
 //! What is known of the collections that one command names.
 
 use mdb_scope::{
-    CollectionFacts, CommandSpec, ForeignCollection, Refusal, check_namespace, collection_of,
-    foreign_collections,
+    CollectionFacts, CommandSpec, ForeignCollection, Isolation, Refusal, WrittenCollection,
+    check_namespace, collection_of, foreign_collections, written_collection,
 };
 use mdb_wire::{Command, Document};
 
+use crate::control::Entry;
 use crate::error::Error;
 use crate::forward::Journey;
-use crate::namespaces::Place;
+use crate::namespaces::{Known, Place};
 
 /// How many other collections the stages of one command may name. A pipeline has at most 1000 stages; each name that is not
 /// known yet costs a question to the upstream.
@@ -18,6 +19,8 @@ const FOREIGN_MAX: usize = 100;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ground<'a> {
     pub(crate) collection: &'a CollectionFacts,
+    /// Of a `bulkWrite`, those of its `nsInfo`.
+    pub(crate) namespaces: &'a [CollectionFacts],
     pub(crate) foreign: &'a [ForeignCollection],
 }
 
@@ -26,18 +29,31 @@ impl<'a> Ground<'a> {
     pub(crate) fn of(collection: &'a CollectionFacts) -> Self {
         Self {
             collection,
+            namespaces: &[],
             foreign: &[],
         }
     }
 
-    /// The collections that are the app's own, by the app's names.
-    pub(crate) fn dedicated(&self, own_name: Option<&'a str>) -> Vec<&'a str> {
+    /// The collections that are the app's own: database, and the app's name.
+    pub(crate) fn dedicated(
+        &self,
+        database: &'a str,
+        own_name: Option<&'a str>,
+    ) -> Vec<(&'a str, &'a str)> {
         let own = own_name.filter(|_| self.collection.is_dedicated());
         let foreign = self.foreign.iter();
-        let foreign = foreign.filter(|f| f.isolation == mdb_scope::Isolation::Dedicated);
+        let foreign = foreign.filter(|f| f.isolation == Isolation::Dedicated);
         own.into_iter()
-            .chain(foreign.map(|f| f.collection.as_str()))
+            .map(|name| (database, name))
+            .chain(foreign.map(|f| (f.database.as_str(), f.collection.as_str())))
             .collect()
+    }
+
+    /// Whether any of them is shared, if only through a view.
+    pub(crate) fn shares(&self) -> bool {
+        let is_shared = |f: &ForeignCollection| f.isolation == Isolation::Shared;
+        let of_own = self.collection.is_dedicated() && !self.collection.is_view;
+        !of_own || self.foreign.iter().any(is_shared)
     }
 }
 
@@ -90,14 +106,147 @@ impl<'a> Journey<'a> {
             let known = self
                 .namespace(self.forward.namespaces.look_up(place))
                 .await?;
+            let isolation = if self.makes_own(place, &known).await? {
+                Isolation::Dedicated
+            } else {
+                known.facts.isolation
+            };
             found.push(ForeignCollection {
                 database: database.to_owned(),
                 collection: collection.to_owned(),
-                isolation: known.facts.isolation,
+                isolation,
+                near: known.facts.near.clone(),
             });
         }
         Ok(found)
     }
+
+    /// Whether the command's `$out` makes the collection the app's own: it replaces a collection as a whole, which only one
+    /// of the app's own can be, and the app has nothing under that name beside other apps.
+    async fn makes_own(&self, place: Place<'_>, known: &Known) -> Result<bool, Error> {
+        let written = written_collection(self.command);
+        let is_replaced = written.is_some_and(|written| {
+            written.replaces
+                && written.database == place.database
+                && written.collection == place.collection
+        });
+        Ok(is_replaced && !known.facts.is_dedicated() && !self.has(place, known).await?)
+    }
+
+    /// The collection that the command's last stage writes.
+    fn written(&self) -> Option<(Place<'a>, WrittenCollection<'a>)> {
+        let written = written_collection(self.command)?;
+        let place = Place {
+            database: written.database,
+            ..self.place(written.collection)
+        };
+        Some((place, written))
+    }
+
+    /// Makes the collection that the command's last stage writes ready for it, after the command was rewritten. Gives
+    /// whether that has changed where its documents are.
+    pub(crate) async fn prepare_written(
+        &self,
+        foreign: &mut [ForeignCollection],
+    ) -> Result<Writing<'a>, Error> {
+        let none = Writing {
+            place: None,
+            is_entered: false,
+            has_moved: false,
+        };
+        let Some((place, written)) = self.written() else {
+            return Ok(none);
+        };
+        // The server does neither in a transaction.
+        if self.in_transaction() {
+            return Ok(none);
+        }
+        let is_it = |f: &&mut ForeignCollection| {
+            f.database == place.database && f.collection == place.collection
+        };
+        let Some(found) = foreign.iter_mut().find(is_it) else {
+            return Ok(none);
+        };
+        let namespaces = &self.forward.namespaces;
+        if self.spec.name == "explain" {
+            if found.isolation == Isolation::Shared && !written.replaces {
+                self.namespace(namespaces.exist(place)).await?;
+            }
+            return Ok(none);
+        }
+        if written.replaces {
+            return self.enter_written(place).await;
+        }
+        if found.isolation == Isolation::Dedicated {
+            return Ok(none);
+        }
+        let (known, is_new) = self.namespace(namespaces.ready(place, false)).await?;
+        if is_new {
+            Box::pin(self.views_follow(place.database, place.collection)).await?;
+        }
+        let has_moved = known.facts.isolation != found.isolation;
+        found.isolation = known.facts.isolation;
+        Ok(Writing { has_moved, ..none })
+    }
+
+    /// Tells the catalog of a collection of the app's own that is about to be: another proxy that is about to make it a
+    /// shared one looks there.
+    async fn enter_written(&self, place: Place<'a>) -> Result<Writing<'a>, Error> {
+        let known = self
+            .namespace(self.forward.namespaces.look_up(place))
+            .await?;
+        let mut is_entered = false;
+        if !(known.facts.is_dedicated() && known.exists) {
+            let entry = Entry::new(place.database, place.collection, Isolation::Dedicated);
+            let before = place.control();
+            let before = before.enter(self.scope.app(), &entry);
+            let before = self.driver(before).await?;
+            if before == Some(Isolation::Shared) {
+                return Err(Refusal::namespace_exists(format!(
+                    "Collection {}.{} was made meanwhile, and is shared: $out cannot replace it",
+                    place.database, place.collection
+                ))
+                .into());
+            }
+            is_entered = before.is_none();
+        }
+        Ok(Writing {
+            place: Some(place),
+            is_entered,
+            has_moved: false,
+        })
+    }
+
+    /// After the stage has run: what is known of the collection is old, and if there is none, the catalog must not have it.
+    pub(crate) async fn finish_written(
+        &self,
+        writing: Writing<'_>,
+        is_done: bool,
+    ) -> Result<(), Error> {
+        let Some(place) = writing.place else {
+            return Ok(());
+        };
+        self.forward.namespaces.forget(place);
+        if writing.is_entered && is_done {
+            return self.views_follow(place.database, place.collection).await;
+        }
+        if writing.is_entered {
+            let leave = place.control();
+            let leave = leave.leave(self.scope.app(), place.database, place.collection);
+            self.driver(leave).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A `$out` that is about to run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Writing<'a> {
+    place: Option<Place<'a>>,
+    /// Whether the catalog has it for this command alone.
+    is_entered: bool,
+    /// Whether the collection turned out to be elsewhere than the command was rewritten for.
+    pub(crate) has_moved: bool,
 }
 
 /// The collection that a command names, if it works on one.

@@ -413,6 +413,7 @@ impl Known {
     pub(crate) fn ground<'a>(&'a self, foreign: &'a [ForeignCollection]) -> Ground<'a> {
         Ground {
             collection: &self.facts,
+            namespaces: &[],
             foreign,
         }
     }

@@ -88,14 +88,14 @@ impl Journey<'_> {
         &self,
         lease: &Lease,
         rule: ReplyRule,
-        isolation: Isolation,
+        ground: Ground<'_>,
         reply: Document<'_>,
     ) -> Option<CursorFacts> {
         if !ends_stream(rule, reply) {
             return None;
         }
         let id = reply.find("cursor")?.as_document()?.find("id")?;
-        let cursor = self.cursor(lease, rule, isolation, id.as_integer()?);
+        let cursor = self.cursor(lease, rule, ground, id.as_integer()?);
         Some(cursor.facts())
     }
 

@@ -29,6 +29,7 @@ fn facts(collection: &CollectionFacts) -> Facts<'_> {
         checks_cluster_time: false,
         control_database: "mdb_runtime",
         collection,
+        namespaces: &[],
         foreign: &[],
     }
 }
@@ -152,6 +153,7 @@ fn strip(criterion: &mut Criterion) {
         collection: &collection,
         database: "d",
         dedicated: &[],
+        shares: true,
     };
     let mut group = criterion.benchmark_group("reply");
     group.throughput(Throughput::Bytes(bytes.len() as u64));

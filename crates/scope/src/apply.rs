@@ -9,12 +9,12 @@ use crate::change_stream::{self, StreamReach, stream_reach};
 use crate::commands::{self, Action, CommandSpec, Duty, Rule};
 use crate::composed::check_composed;
 use crate::facts::{CursorFacts, Facts};
-use crate::pipeline::{Strip, figures};
+use crate::pipeline::{self, Strip, figures};
 use crate::refusal::Refusal;
 use crate::scope::Scope;
 use crate::scoped::{ReplyRule, Retry, Routing, Scoped};
 use crate::statements;
-use crate::{generic, namespace};
+use crate::{generic, namespace, race};
 
 /// Session ids of one `endSessions`: the server takes no more (6.0.5).
 const SESSIONS_MAX: usize = 10_000;
@@ -39,6 +39,7 @@ impl Scope {
         let mut w = begin(command);
         let outcome = match rule {
             Rule::Body => self.body(spec, command, facts, &mut w),
+            Rule::Bulk => self.bulk_write(spec, command, facts, &mut w),
             Rule::Explain => self.explain(spec, command, facts, &mut w),
             Rule::Sessions => self.session_list(spec, command, facts, &mut w),
             Rule::Transaction => self.transaction_end(spec, command, facts, &mut w),
@@ -118,6 +119,23 @@ impl Scope {
         seal(w, facts, outcome)
     }
 
+    /// The same for some statements of an `update`, by their places in the client's command in ascending order. Where the
+    /// command has a transaction number, the server knows each by the place that it had: what was executed is not repeated.
+    ///
+    /// # Errors
+    /// As [`Scope::apply`].
+    pub fn apply_again(
+        &self,
+        spec: &'static CommandSpec,
+        command: &Command<'_>,
+        facts: &Facts<'_>,
+        statements: &[usize],
+    ) -> Result<Scoped, Refusal> {
+        let mut w = begin(command);
+        let outcome = self.some(spec, command, facts, &mut w, Some(statements))?;
+        seal(w, facts, outcome)
+    }
+
     fn body(
         &self,
         spec: &'static CommandSpec,
@@ -125,11 +143,25 @@ impl Scope {
         facts: &Facts<'_>,
         w: &mut Writer,
     ) -> Result<Outcome, Refusal> {
+        self.some(spec, command, facts, w, None)
+    }
+
+    fn some(
+        &self,
+        spec: &'static CommandSpec,
+        command: &Command<'_>,
+        facts: &Facts<'_>,
+        w: &mut Writer,
+        only: Option<&[usize]>,
+    ) -> Result<Outcome, Refusal> {
         if stream_reach(command) != Some(StreamReach::Deployment) {
             namespace::check_database(command, facts.control_database)?;
         }
         check_sequences(spec, command)?;
-        let body = Body::read(self, spec, command, facts)?;
+        let body = Body {
+            only,
+            ..Body::read(self, spec, command, facts)?
+        };
         let mark = w.begin();
         target(&body, w)?;
         let strip = body.fields(w, false)?;
@@ -358,14 +390,20 @@ fn explained<'a>(command: &Command<'a>) -> Result<(&'static CommandSpec, Command
     Ok((spec, inner))
 }
 
-/// What a command needs from the roles: its row's action, that of the inner command for an `explain`.
+/// What a command needs from the roles: its row's action, that of a stage that writes, that of the inner command for an
+/// `explain`.
 pub fn required_action(spec: &'static CommandSpec, command: &Command<'_>) -> Action {
-    match spec.duty {
-        Duty::Forward(Rule::Explain) => {
-            explained(command).map_or(Action::None, |(inner, _)| inner.action)
-        }
-        _ => figures::required_action(command).unwrap_or(spec.action),
+    if let Duty::Forward(Rule::Explain) = spec.duty {
+        return explained(command).map_or(Action::None, |(inner_spec, inner)| {
+            required_action(inner_spec, &inner)
+        });
     }
+    let pipeline = command.body.find("pipeline");
+    let pipeline = pipeline.filter(|_| spec.name == "aggregate");
+    let writing = pipeline.and_then(|pipeline| pipeline::writing_stage(&pipeline));
+    let writing = writing.map(|(_, action)| action);
+    let needed = writing.or_else(|| figures::required_action(command));
+    needed.unwrap_or(spec.action)
 }
 
 /// Sequences stand for the documents or statements of writes; on any other command they would travel past every rule.
@@ -422,7 +460,7 @@ fn is_upsert_by_id(body: &Body<'_, '_>) -> bool {
             let (Some(only), None) = (statements.next(), statements.next()) else {
                 return false;
             };
-            only.find("upsert").and_then(|u| u.as_flag()) == Some(true) && names_id(only.find("q"))
+            race::is_upsert_by_id(only)
         }
         _ => false,
     }
@@ -438,17 +476,13 @@ impl<'a> Body<'a, '_> {
     fn statements(&self) -> impl Iterator<Item = Document<'a>> {
         let name = sequence_argument(self.spec).map_or("", |(name, _)| name);
         let command: &'a Command<'a> = self.command;
-        let in_sequence = command
-            .sequence(name)
-            .into_iter()
-            .flat_map(mdb_wire::Sequence::documents);
-        let in_body = command.body.find(name);
-        let in_body = in_body
-            .and_then(|e| e.as_array())
-            .into_iter()
-            .flat_map(Document::elements)
-            .filter_map(|e| e.as_document());
-        in_sequence.chain(in_body)
+        statements::of(command, name)
+    }
+
+    /// Whether the statement at this place is among those that go upstream.
+    fn takes(&self, place: usize) -> bool {
+        self.only
+            .is_none_or(|only| only.binary_search(&place).is_ok())
     }
 
     /// Writes the documents or statements as a sequence, also those that came in the body: there they could grow it past
@@ -467,12 +501,17 @@ impl<'a> Body<'a, '_> {
         w.raw(name.as_bytes());
         w.raw(&[0]);
         if let Some(sequence) = self.command.sequence(name) {
-            for document in sequence.documents() {
+            let documents = sequence.documents().enumerate();
+            for (_, document) in documents.filter(|(place, _)| self.takes(*place)) {
                 statements::one(self, w, take, None, document)?;
             }
         }
         if let Some(element) = in_body {
-            for document in statements::documents_of(self, &element)?.elements() {
+            let documents = statements::documents_of(self, &element)?.elements();
+            for (_, document) in documents
+                .enumerate()
+                .filter(|(place, _)| self.takes(*place))
+            {
                 statements::one(self, w, take, None, statements::nested(self, &document)?)?;
             }
         }
@@ -480,19 +519,15 @@ impl<'a> Body<'a, '_> {
         Ok(())
     }
 
-    fn routing(&self) -> Routing {
+    pub(crate) fn routing(&self) -> Routing {
         match &self.prelude.read_preference {
-            Some((preference, _))
-                if body::routes_reads(self.spec) && !self.prelude.in_transaction =>
-            {
-                Routing::Preference(preference.clone())
-            }
+            Some((preference, _)) if self.is_routed() => Routing::Preference(preference.clone()),
             _ => Routing::Primary,
         }
     }
 
-    fn retry(&self) -> Retry {
-        let is_read = self.spec.action == Action::Find;
+    pub(crate) fn retry(&self) -> Retry {
+        let is_read = self.spec.action == Action::Find && self.prelude.writes.is_none();
         match (
             self.prelude.in_transaction,
             is_read,

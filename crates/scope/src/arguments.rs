@@ -338,6 +338,53 @@ pub static UPDATE_STATEMENT: &[Argument] = &[
     withhold("includeQueryStatsMetricsForOpIndex", STATISTICS).from(V8_2),
 ];
 
+/// `bulkWrite`.
+pub(crate) static BULK_WRITE: &[Argument] = &[
+    arg("ops", Take::Own).from(V8_0),
+    arg("nsInfo", Take::Own).from(V8_0),
+    arg("ordered", PASS).from(V8_0),
+    arg("errorsOnly", PASS).from(V8_0),
+    arg("let", Take::Let).from(V8_0),
+    arg("cursor", PASS).from(V8_0),
+    arg("bypassDocumentValidation", Take::Drop).from(V8_0),
+];
+
+/// An insert in `bulkWrite`.
+pub static BULK_INSERT: &[Argument] = &[
+    arg("insert", Take::Own).from(V8_0),
+    arg("document", Take::Own).from(V8_0),
+];
+
+/// An update in `bulkWrite`.
+pub static BULK_UPDATE: &[Argument] = &[
+    arg("update", Take::Own).from(V8_0),
+    arg("filter", Take::Filter).from(V8_0),
+    arg("updateMods", Take::Update).from(V8_0),
+    arg("constants", Take::Let).from(V8_0),
+    arg("multi", PASS).from(V8_0),
+    arg("upsert", PASS).from(V8_0),
+    arg("arrayFilters", Take::ArrayFilters).from(V8_0),
+    arg("collation", Take::Collation).from(V8_0),
+    arg("hint", Take::Hint).from(V8_0),
+    arg("sort", Take::Sort).from(V8_0),
+    withhold(
+        "upsertSupplied",
+        "it writes a document past the proxy's stamp; use $setOnInsert",
+    )
+    .from(V8_0),
+    withhold("sampleId", BETWEEN_SERVERS).from(V8_0),
+];
+
+/// A delete in `bulkWrite`.
+pub static BULK_DELETE: &[Argument] = &[
+    arg("delete", Take::Own).from(V8_0),
+    arg("filter", Take::Filter).from(V8_0),
+    arg("multi", PASS).from(V8_0),
+    arg("collation", Take::Collation).from(V8_0),
+    arg("hint", Take::Hint).from(V8_0),
+    withhold("sampleId", BETWEEN_SERVERS).from(V8_0),
+];
+
 /// `delete`.
 pub(crate) static DELETE: &[Argument] = &[
     arg("deletes", Take::Deletes),

@@ -2,13 +2,14 @@
 
 use std::cell::Cell;
 
+use mdb_wire::writer::IndexKey;
 use mdb_wire::{Command, Document, Element, Kind, Writer};
 
 use crate::arguments::{self, Argument, Take};
 use crate::change_stream;
 use crate::commands::CommandSpec;
 use crate::facts::{self, Facts};
-use crate::pipeline::{self, Source, Strip, Surroundings};
+use crate::pipeline::{self, Source, Strip, Surroundings, Within};
 use crate::refusal::Refusal;
 use crate::scope::Scope;
 use crate::scoped::ReadPreference;
@@ -30,6 +31,8 @@ pub(crate) struct Prelude<'a> {
     pub(crate) client_cluster_time: Option<Document<'a>>,
     pub(crate) explains: bool,
     pub(crate) is_upsert: bool,
+    /// The stage that writes.
+    pub(crate) writes: Option<&'static str>,
     pub(crate) plan: hint::Plan<'a>,
 }
 
@@ -42,6 +45,8 @@ pub(crate) struct Body<'a, 'f> {
     pub(crate) prelude: Prelude<'a>,
     /// Whether the proxy named a base index by itself.
     pub(crate) hints_base: Cell<bool>,
+    /// The statements that go upstream, by their places in ascending order, if not all.
+    pub(crate) only: Option<&'a [usize]>,
 }
 
 impl<'a, 'f> Body<'a, 'f> {
@@ -69,6 +74,11 @@ impl<'a, 'f> Body<'a, 'f> {
                 "read preference in a transaction must be primary",
             ));
         }
+        if let (true, Some(stage)) = (prelude.in_transaction, prelude.writes) {
+            return Err(Refusal::not_in_transaction(format!(
+                "{stage} cannot be used in a transaction"
+            )));
+        }
         if spec.name == "aggregate" && command.body.find("pipeline").is_none() {
             return Err(Refusal::missing_field(
                 "BSON field 'aggregate.pipeline' is missing but a required field",
@@ -81,6 +91,7 @@ impl<'a, 'f> Body<'a, 'f> {
             facts,
             prelude,
             hints_base: Cell::new(false),
+            only: None,
         })
     }
 
@@ -110,6 +121,9 @@ impl<'a, 'f> Body<'a, 'f> {
         for element in self.command.body.elements().skip(1) {
             let argument = row(self.spec, &element)?;
             has_filter |= argument.take == Take::Filter;
+            if self.only.is_some() && matches!(element.key, b"stmtId" | b"stmtIds") {
+                continue;
+            }
             if let Some(found) = self.field(w, argument, &element, is_inner)? {
                 strip = found;
             }
@@ -128,14 +142,14 @@ impl<'a, 'f> Body<'a, 'f> {
 
     /// `$db`, session, cluster time, read preference.
     fn trailer(&self, w: &mut Writer) {
+        self.statement_ids(w);
         w.string(b"$db", self.command.database);
         if let Some(id) = self.prelude.session {
             generic::session(self.scope, w, id);
         }
         self.cluster_time(w);
         if let Some((_, element)) = &self.prelude.read_preference
-            && routes_reads(self.spec)
-            && !self.prelude.in_transaction
+            && self.is_routed()
         {
             w.renamed(b"$readPreference", element);
         }
@@ -168,6 +182,34 @@ impl<'a, 'f> Body<'a, 'f> {
         }
         w.element(element);
         Ok(())
+    }
+
+    /// The numbers by which the server knows statements again that are sent for a second time.
+    fn statement_ids(&self, w: &mut Writer) {
+        let Some(only) = self.only.filter(|_| self.prelude.is_numbered) else {
+            return;
+        };
+        let body = self.command.body;
+        let integer = |e: Element<'_>| e.as_integer();
+        let first = body.find("stmtId").and_then(integer).unwrap_or_default();
+        let given = body.find("stmtIds").and_then(|ids| ids.as_array());
+        let given: Option<Vec<i64>> = given.map(|ids| ids.elements().filter_map(integer).collect());
+        let array = w.begin_array(b"stmtIds");
+        for (count, &place) in only.iter().enumerate() {
+            let by_place = i64::try_from(place).unwrap_or_default();
+            let id = match &given {
+                Some(ids) => ids.get(place).copied().unwrap_or(by_place),
+                None => first.saturating_add(by_place),
+            };
+            let key = IndexKey::new(count);
+            w.int32(key.as_bytes(), i32::try_from(id).unwrap_or_default());
+        }
+        w.end(array);
+    }
+
+    /// Whether a read preference may send the command elsewhere than to the primary.
+    pub(crate) fn is_routed(&self) -> bool {
+        routes_reads(self.spec) && !self.prelude.in_transaction && self.prelude.writes.is_none()
     }
 
     fn field(
@@ -280,6 +322,10 @@ impl<'a, 'f> Body<'a, 'f> {
             sight: self.sight(),
             is_collated: self.prelude.is_collated,
             database: self.command.database,
+            collection: self.command.target.as_str().unwrap_or_default(),
+            near: &self.facts.collection.near,
+            control_database: self.facts.control_database,
+            within: Within::Command,
             foreign: self.facts.foreign,
             may_fail: element.as_nested().is_some_and(filter::may_fail),
             depth: 0,
@@ -330,6 +376,10 @@ impl<'a> Prelude<'a> {
                 b"upsert" => self.is_upsert = element.as_flag() == Some(true),
                 _ => self.plan.learn(take, element)?,
             },
+            Take::Pipeline => {
+                self.writes = pipeline::writing_stage(element).map(|(name, _)| name);
+                self.plan.learn(take, element)?;
+            }
             _ => self.plan.learn(take, element)?,
         }
         Ok(())

@@ -177,6 +177,8 @@ pub enum Rule {
     Body,
     /// `getMore`: the cursor's own row decides.
     GetMore,
+    /// `bulkWrite`: each statement by the row of its own command.
+    Bulk,
     /// `explain`: the inner command by its own row.
     Explain,
     /// `endSessions` and its like: an array of session ids.

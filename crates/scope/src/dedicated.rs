@@ -6,9 +6,9 @@ use crate::apply::{Outcome, begin, check_sequences, seal, target};
 use crate::arguments::{self, Take};
 use crate::body::Body;
 use crate::commands::CommandSpec;
-use crate::facts::{Facts, Isolation, isolation_of};
+use crate::facts::{Facts, Isolation, NO_NEAR_KEY, known_of};
 use crate::namespace::{check_collection, check_length};
-use crate::pipeline::{self, EMPTY_ARRAY, Source, Surroundings};
+use crate::pipeline::{self, EMPTY_ARRAY, Source, Surroundings, Within};
 use crate::refusal::Refusal;
 use crate::scope::{Scope, no_repeats};
 use crate::scoped::{ReplyRule, Retry, Routing, Scoped};
@@ -95,7 +95,8 @@ impl<'a> View<'a> {
     fn write(&self, body: &Body<'_, '_>, w: &mut Writer) -> Result<(), Refusal> {
         let facts = body.facts;
         let database = body.command.database;
-        let isolation = isolation_of(facts.foreign, database, self.on);
+        let known = known_of(facts.foreign, database, self.on);
+        let isolation = known.map_or(Isolation::Shared, |known| known.isolation);
         let physical = body.scope.physical_collection(self.on, isolation);
         w.string(b"viewOn", &physical);
         let collation = body.command.body.find("collation");
@@ -106,6 +107,10 @@ impl<'a> View<'a> {
             sight: body.sight().over(isolation),
             is_collated,
             database,
+            collection: self.on,
+            near: known.map_or(&NO_NEAR_KEY, |known| &known.near),
+            control_database: facts.control_database,
+            within: Within::View,
             foreign: facts.foreign,
             may_fail: self
                 .pipeline

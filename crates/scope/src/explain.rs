@@ -1,5 +1,6 @@
 //! Plans in the app's own terms.
 
+use mdb_wire::writer::IndexKey;
 use mdb_wire::{Document, Element, Kind, Writer};
 
 use crate::facts::{CollectionFacts, base_id_index_name, base_index_name};
@@ -273,19 +274,117 @@ impl Plan<'_> {
         }
     }
 
-    /// `{$project: {app_id: false, …}}`: what becomes of the stage that takes the field out.
+    /// `{$project: {app_id: false, …}}`: what becomes of the stage that takes the field out; and the stage that puts it back
+    /// in front of a `$merge`.
     fn is_own_stage(&self, part: &Element<'_>) -> bool {
         let stage = part.as_document().and_then(Document::first);
-        let stage = stage.filter(|_| !self.collection.is_stored_apart());
-        stage
-            .filter(|s| matches!(s.key, b"$project" | b"$unset"))
-            .and_then(|s| s.as_document())
-            .and_then(|d| d.find(self.scope.field().as_str()))
-            .is_some_and(|e| e.as_flag() == Some(false))
+        let Some(stage) = stage.filter(|_| self.view.shares) else {
+            return false;
+        };
+        let field = self.scope.field().as_str();
+        let Some(body) = stage.as_document() else {
+            return stage.key == b"$unset" && stage.as_str() == Some(field);
+        };
+        match stage.key {
+            b"$project" | b"$unset" => body.find(field).and_then(|e| e.as_flag()) == Some(false),
+            b"$replaceRoot" => body
+                .find("newRoot")
+                .is_some_and(|root| self.puts_back(root)),
+            b"$replaceWith" => self.puts_back(stage),
+            _ => false,
+        }
+    }
+
+    /// `{$mergeObjects: [{_id: …, app_id: …}, …]}`.
+    fn puts_back(&self, value: Element<'_>) -> bool {
+        let parts = value.as_document().and_then(|d| d.find("$mergeObjects"));
+        let first = parts.and_then(|parts| parts.as_array()?.first());
+        first
+            .and_then(|first| first.as_document())
+            .is_some_and(|d| d.find(self.scope.field().as_str()).is_some())
+    }
+
+    /// `$merge`: its target, and what it matches by, in the app's terms. The stages that stand around those of `whenMatched`
+    /// are left out.
+    fn merge(&self, w: &mut Writer, element: &Element<'_>) {
+        let stage = w.begin_document(element.key);
+        let fields = element
+            .as_document()
+            .into_iter()
+            .flat_map(Document::elements);
+        for field in fields {
+            match field.key {
+                b"into" => self.into(w, &field),
+                b"on" => self.on(w, &field),
+                b"whenMatched" if field.kind == Kind::Array => {
+                    let hides = self.scope.is_hidden() && self.view.shares;
+                    let name = self.scope.field().as_str().as_bytes();
+                    let own = |e: &Element<'_>| {
+                        self.is_own_stage(e)
+                            || (hides && e.as_document().is_some_and(|d| mentions(d, name)))
+                    };
+                    self.list(w, &field, &own);
+                }
+                b"whenMatched" | b"whenNotMatched" => w.element(&field),
+                _ => {}
+            }
+        }
+        w.end(stage);
+    }
+
+    /// What a `$merge` matches by: a single field as a string, as the server shows it.
+    fn on(&self, w: &mut Writer, element: &Element<'_>) {
+        let hides = self.scope.is_hidden() && self.view.shares;
+        let field = self.scope.field().as_str();
+        let names = element.as_array().into_iter().flat_map(Document::elements);
+        let mut shown = names.filter(|e| !(hides && e.as_str() == Some(field)));
+        match (element.kind, shown.next(), shown.next()) {
+            (Kind::Array, Some(only), None) => w.renamed(element.key, &only),
+            _ => w.element(element),
+        }
+    }
+
+    /// An array without those elements.
+    fn list(
+        &self,
+        w: &mut Writer,
+        element: &Element<'_>,
+        is_left_out: &dyn Fn(&Element<'_>) -> bool,
+    ) {
+        let array = w.begin_array(element.key);
+        let items = element.as_array().into_iter().flat_map(Document::elements);
+        let shown =
+            items.filter(|e| !(self.scope.is_hidden() && self.view.shares && is_left_out(e)));
+        for (index, item) in shown.enumerate() {
+            w.renamed(IndexKey::new(index).as_bytes(), &item);
+        }
+        w.end(array);
+    }
+
+    /// `{db, coll}`, by the app's name.
+    fn into(&self, w: &mut Writer, element: &Element<'_>) {
+        let Some(fields) = element.as_document() else {
+            self.view.namespace(w, element);
+            return;
+        };
+        let document = w.begin_document(element.key);
+        for field in fields.elements() {
+            if field.key == b"coll" {
+                self.view.namespace(w, &field);
+            } else {
+                w.element(&field);
+            }
+        }
+        w.end(document);
     }
 
     /// A stage of a pipeline, a field of a projection, a predicate: shown if it says nothing of the proxy's additions.
     fn part(&self, w: &mut Writer, element: &Element<'_>) {
+        match element.key {
+            b"$merge" => return self.merge(w, element),
+            b"$out" => return self.into(w, element),
+            _ => {}
+        }
         let field = self.scope.field().as_str().as_bytes();
         let suffix = self.scope.suffix().as_bytes();
         let shows = element
@@ -312,10 +411,30 @@ impl Plan<'_> {
         (!inner.as_nested().is_some_and(|d| mentions(d, field))).then_some(inner)
     }
 
+    /// The branches of an `$or`: with `$text` in one, the condition stands in each.
+    fn branches(&self, w: &mut Writer, element: &Element<'_>) {
+        let array = w.begin_array(element.key);
+        for branch in element.as_array().into_iter().flat_map(Document::elements) {
+            let inner = branch.as_document();
+            let Some(inner) = inner.filter(|d| d.find("$and").is_some()) else {
+                w.element(&branch);
+                continue;
+            };
+            let document = w.begin_document(branch.key);
+            self.predicate(w, inner);
+            w.end(document);
+        }
+        w.end(array);
+    }
+
     /// A predicate without the app's condition: `{$and: [{app_id: …}, x]}` is `x`.
     fn predicate(&self, w: &mut Writer, predicate: Document<'_>) {
         for element in predicate.elements() {
             if self.is_own_addition(element.key) {
+                continue;
+            }
+            if matches!(element.key, b"$or" | b"$nor") {
+                self.branches(w, &element);
                 continue;
             }
             let branches = element
@@ -343,7 +462,7 @@ impl Plan<'_> {
                 Some(many) => {
                     let array = w.begin_array(b"$and");
                     for (index, branch) in many.iter().enumerate() {
-                        let key = mdb_wire::writer::IndexKey::new(index);
+                        let key = IndexKey::new(index);
                         w.document(key.as_bytes(), *branch);
                     }
                     w.end(array);

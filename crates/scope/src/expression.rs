@@ -96,14 +96,20 @@ pub(crate) fn bindings(
         .into_iter()
         .flat_map(Document::elements);
     for variable in names {
-        if variable.key.first().is_none_or(u8::is_ascii_uppercase) {
-            return Err(Refusal::failed_to_parse(format!(
-                "'{}' starts with an invalid character for a user variable name",
-                variable.name()
-            )));
-        }
+        variable_name(&variable)?;
     }
     write(sight, w, element.key, element)
+}
+
+/// Checks the name under which a variable is bound.
+pub(crate) fn variable_name(variable: &Element<'_>) -> Result<(), Refusal> {
+    if variable.key.first().is_none_or(u8::is_ascii_uppercase) {
+        return Err(Refusal::failed_to_parse(format!(
+            "'{}' starts with an invalid character for a user variable name",
+            variable.name()
+        )));
+    }
+    Ok(())
 }
 
 fn operator(sight: Sight<'_>, w: &mut Writer, element: &Element<'_>) -> Result<(), Refusal> {
@@ -121,7 +127,7 @@ fn operator(sight: Sight<'_>, w: &mut Writer, element: &Element<'_>) -> Result<(
             Ok(())
         }
         b"$let" | b"$map" | b"$filter" | b"$reduce" => {
-            variables(element)?;
+            variables(sight, element)?;
             write(sight, w, element.key, element)
         }
         b"$getField" if sight.sees_hidden_field() => {
@@ -153,27 +159,32 @@ pub(crate) fn meta(element: &Element<'_>) -> Result<(), Refusal> {
     }
 }
 
-/// `CURRENT` as a variable would change what `$field` means.
-fn variables(element: &Element<'_>) -> Result<(), Refusal> {
+/// `CURRENT` as a variable would change what `$field` means; `new` in a `$merge` what its references are replaced by.
+fn variables(sight: Sight<'_>, element: &Element<'_>) -> Result<(), Refusal> {
     let Some(arguments) = element.as_document() else {
         return Ok(());
     };
-    let is_current = |e: &Element<'_>| e.as_string() == Some(b"CURRENT".as_slice());
-    let rebinds = arguments.elements().any(|argument| match argument.key {
-        b"vars" => argument
-            .as_document()
-            .is_some_and(|vars| vars.find("CURRENT").is_some()),
-        // `valueAs` and `arrayIndexAs` came with 8.3.
-        b"as" | b"valueAs" | b"arrayIndexAs" => is_current(&argument),
-        _ => false,
-    });
-    if rebinds {
-        Err(Refusal::bad_value(
+    let binds = |name: &str| {
+        arguments.elements().any(|argument| match argument.key {
+            b"vars" => argument
+                .as_document()
+                .is_some_and(|vars| vars.find(name).is_some()),
+            // `valueAs` and `arrayIndexAs` came with 8.3.
+            b"as" | b"valueAs" | b"arrayIndexAs" => argument.as_str() == Some(name),
+            _ => false,
+        })
+    };
+    if binds("CURRENT") {
+        return Err(Refusal::bad_value(
             "'CURRENT' cannot be bound to another value here; choose a name that begins with a lower-case letter",
-        ))
-    } else {
-        Ok(())
+        ));
     }
+    if sight.is_new_raw() && binds("new") {
+        return Err(Refusal::bad_value(
+            "'new' cannot be bound to another value in the whenMatched of a $merge into a shared collection; choose another name",
+        ));
+    }
+    Ok(())
 }
 
 /// `$getField` without `input` reads the document itself: its field must be a constant, and not the hidden one.
@@ -252,21 +263,30 @@ fn variable(
     }
     let whole = after_component(path, b"ROOT").or_else(|| after_component(path, b"CURRENT"));
     match whole {
-        Some(b"") if sight.sees_hidden_field() => whole_document(sight, w, key)?,
+        Some(b"") if sight.sees_hidden_field() => whole_document(sight, w, key, "$$ROOT")?,
         Some(rest) if sight.sees_hidden_field() && sight.names_scope_field(rest) => {
             w.string(key, "$$REMOVE");
         }
-        _ => w.renamed(key, value),
+        _ => match after_component(path, b"new").filter(|_| sight.is_new_raw()) {
+            Some(b"") => whole_document(sight, w, key, "$$new")?,
+            Some(rest) if sight.names_scope_field(rest) => w.string(key, "$$REMOVE"),
+            _ => w.renamed(key, value),
+        },
     }
     Ok(())
 }
 
-/// The document without the hidden field, in place of `$$ROOT`.
-fn whole_document(sight: Sight<'_>, w: &mut Writer, key: &[u8]) -> Result<(), Refusal> {
+/// The document without the hidden field, in place of `$$ROOT` or `$$new`.
+fn whole_document(
+    sight: Sight<'_>,
+    w: &mut Writer,
+    key: &[u8],
+    variable: &str,
+) -> Result<(), Refusal> {
     // `$unsetField` came with 5.0.
     if sight.wire_version() < 13 {
         return Err(Refusal::bad_value(
-            "$$ROOT and $$CURRENT as whole values are not available here on a server before 5.0; use them in an aggregation pipeline",
+            "$$ROOT, $$CURRENT and the $$new of $merge as whole values are not available here on a server before 5.0; name the fields",
         ));
     }
     let document = w.begin_document(key);
@@ -274,7 +294,7 @@ fn whole_document(sight: Sight<'_>, w: &mut Writer, key: &[u8]) -> Result<(), Re
     let field = w.begin_document(b"field");
     w.string(b"$literal", sight.scope().field().as_str());
     w.end(field);
-    w.string(b"input", "$$ROOT");
+    w.string(b"input", variable);
     w.end(unset);
     w.end(document);
     Ok(())

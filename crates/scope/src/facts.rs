@@ -37,6 +37,19 @@ impl OwnIndex {
         let key = Document::parse(&self.key).ok()?;
         key.first().map(|e| e.key.to_vec())
     }
+
+    /// The first field that the index takes in this way, as `2dsphere`.
+    fn field_of_kind(&self, kind: &str) -> Option<String> {
+        let key = Document::parse(&self.key).ok()?;
+        let mut fields = key.elements();
+        let field = fields.find(|e| e.as_str() == Some(kind))?;
+        Some(field.name().to_owned())
+    }
+
+    /// Whether it serves `$text`.
+    pub(crate) fn is_text(&self) -> bool {
+        self.field_of_kind("text").is_some()
+    }
 }
 
 /// Where the documents of one of the app's collections are.
@@ -59,6 +72,38 @@ pub struct ForeignCollection {
     pub collection: String,
     /// Where its documents are.
     pub isolation: Isolation,
+    /// What a `$geoNear` over it means that names no field.
+    pub near: NearKey,
+}
+
+/// Which field a `$geoNear` means that names none: the server takes that of the only index of its kind, and would take
+/// another app's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum NearKey {
+    /// The app has no such index.
+    #[default]
+    None,
+    /// The field of its only `2d` index, or else of its only `2dsphere` index.
+    Field(Box<str>),
+    /// It has several of this kind.
+    Several(&'static str),
+}
+
+/// No index of the app.
+pub(crate) static NO_NEAR_KEY: NearKey = NearKey::None;
+
+impl NearKey {
+    fn of(indexes: &[OwnIndex]) -> Self {
+        for kind in ["2d", "2dsphere"] {
+            let mut fields = indexes.iter().filter_map(|index| index.field_of_kind(kind));
+            match (fields.next(), fields.next()) {
+                (None, _) => {}
+                (Some(field), None) => return Self::Field(field.into()),
+                (Some(_), Some(_)) => return Self::Several(kind),
+            }
+        }
+        Self::None
+    }
 }
 
 /// Where the documents of a collection are that a stage names. What was not looked up is taken for shared: then the app's
@@ -68,10 +113,18 @@ pub(crate) fn isolation_of(
     database: &str,
     collection: &str,
 ) -> Isolation {
+    known_of(foreign, database, collection).map_or(Isolation::Shared, |f| f.isolation)
+}
+
+/// What was looked up of a collection that a stage names.
+pub(crate) fn known_of<'f>(
+    foreign: &'f [ForeignCollection],
+    database: &str,
+    collection: &str,
+) -> Option<&'f ForeignCollection> {
     foreign
         .iter()
         .find(|f| f.collection == collection && f.database == database)
-        .map_or(Isolation::Shared, |f| f.isolation)
 }
 
 /// What is known of one physical collection, seen by one app. A stale fact may cost an order or an error, never isolation.
@@ -87,6 +140,8 @@ pub struct CollectionFacts {
     pub indexes: Vec<OwnIndex>,
     /// First fields of the app's key patterns.
     pub leading_fields: Vec<Vec<u8>>,
+    /// What a `$geoNear` means that names no field.
+    pub near: NearKey,
 }
 
 impl CollectionFacts {
@@ -97,6 +152,7 @@ impl CollectionFacts {
             isolation: Isolation::Shared,
             is_view: false,
             has_base_indexes,
+            near: NearKey::of(&indexes),
             indexes,
             leading_fields,
         }
@@ -176,6 +232,8 @@ pub struct Facts<'a> {
     pub control_database: &'a str,
     /// The collection that the command names.
     pub collection: &'a CollectionFacts,
+    /// Of a `bulkWrite`, the collections of its `nsInfo`, in their order.
+    pub namespaces: &'a [CollectionFacts],
     /// The collections that its stages name, see [`foreign_collections`](crate::foreign_collections).
     pub foreign: &'a [ForeignCollection],
 }

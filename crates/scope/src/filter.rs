@@ -20,7 +20,7 @@ pub(crate) fn bound(
     user: Option<Document<'_>>,
 ) -> Result<(), Refusal> {
     if sight.is_shared() {
-        let write_user = |w: &mut Writer, d: Document<'_>| write(sight, w, d);
+        let write_user = |w: &mut Writer, d: Document<'_>| conjunct(sight, w, d, is_collated);
         return sight.scope().filter(w, key, is_collated, user, write_user);
     }
     if sight.is_view() && user.is_some_and(may_fail) {
@@ -39,10 +39,38 @@ pub(crate) fn bound(
 /// # Errors
 /// 2 for an operator without a row and for a predicate on the scope field that says more than what holds anyway.
 pub(crate) fn write(sight: Sight<'_>, w: &mut Writer, filter: Document<'_>) -> Result<(), Refusal> {
+    elements(sight, w, filter, Around::Branch)
+}
+
+/// The same for a filter that stands beside the app's condition in one `$and`.
+fn conjunct(
+    sight: Sight<'_>,
+    w: &mut Writer,
+    filter: Document<'_>,
+    is_collated: bool,
+) -> Result<(), Refusal> {
+    elements(sight, w, filter, Around::Condition { is_collated })
+}
+
+/// What stands around a part of a filter.
+#[derive(Debug, Clone, Copy)]
+enum Around {
+    /// Nothing but conjunctions and the app's condition.
+    Condition { is_collated: bool },
+    /// Anything.
+    Branch,
+}
+
+fn elements(
+    sight: Sight<'_>,
+    w: &mut Writer,
+    filter: Document<'_>,
+    around: Around,
+) -> Result<(), Refusal> {
     no_repeats(filter, "a filter")?;
     for element in filter.elements() {
         if element.key.first() == Some(&b'$') {
-            top_level(sight, w, &element)?;
+            top_level(sight, w, &element, around)?;
         } else if sight.is_reserved(element.key) {
             // Removed, not kept: an upsert would meet the path twice (code 54).
             if !is_own_condition(sight, &element) {
@@ -62,7 +90,12 @@ fn is_own_condition(sight: Sight<'_>, element: &Element<'_>) -> bool {
         && sight.scope().is_own_predicate(element)
 }
 
-fn top_level(sight: Sight<'_>, w: &mut Writer, element: &Element<'_>) -> Result<(), Refusal> {
+fn top_level(
+    sight: Sight<'_>,
+    w: &mut Writer,
+    element: &Element<'_>,
+    around: Around,
+) -> Result<(), Refusal> {
     if !has(FILTER_TOP, element.key) {
         return Err(unknown(
             FILTER_TOP,
@@ -73,13 +106,11 @@ fn top_level(sight: Sight<'_>, w: &mut Writer, element: &Element<'_>) -> Result<
     }
     match element.key {
         b"$and" | b"$or" | b"$nor" => {
-            let branches = branches(element)?;
+            let all = branches(element)?;
             let array = w.begin_array(element.key);
-            for branch in branches.elements() {
+            for branch in all.elements() {
                 let filter = branch_filter(&branch)?;
-                let document = w.begin_document(branch.key);
-                write(sight, w, filter)?;
-                w.end(document);
+                self::branch(sight, w, (element.key, all), (branch.key, filter), around)?;
             }
             w.end(array);
         }
@@ -152,6 +183,39 @@ fn members(table: &'static [Operator], element: &Element<'_>) -> Result<(), Refu
             "unknown geo specifier: {}",
             member.name()
         ))),
+    }
+}
+
+/// Writes a branch of `$and`, `$or` or `$nor`. The planner takes an equality with the first field of a text index from around
+/// an `$or` into no branch, and finds no index for `$text` in one (6.0.5): there the condition stands in every branch as well.
+fn branch(
+    sight: Sight<'_>,
+    w: &mut Writer,
+    (operator, all): (&[u8], Document<'_>),
+    (key, filter): (&[u8], Document<'_>),
+    around: Around,
+) -> Result<(), Refusal> {
+    let has_text_below = || {
+        let mut branches = all.elements();
+        branches.any(|e| e.as_document().is_some_and(has_text))
+    };
+    match (around, operator) {
+        (Around::Condition { is_collated }, b"$or") if has_text_below() => {
+            let write_user = |w: &mut Writer, d: Document<'_>| conjunct(sight, w, d, is_collated);
+            sight
+                .scope()
+                .filter(w, key, is_collated, Some(filter), write_user)
+        }
+        _ => {
+            let inner = match operator {
+                b"$and" => around,
+                _ => Around::Branch,
+            };
+            let document = w.begin_document(key);
+            elements(sight, w, filter, inner)?;
+            w.end(document);
+            Ok(())
+        }
     }
 }
 

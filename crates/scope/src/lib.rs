@@ -24,6 +24,7 @@ mod app;
 mod apply;
 mod arguments;
 mod body;
+mod bulk;
 mod change_stream;
 mod commands;
 mod composed;
@@ -41,6 +42,7 @@ mod namespace;
 mod operators;
 mod pipeline;
 mod projection;
+mod race;
 mod refusal;
 mod reply;
 mod scope;
@@ -57,7 +59,11 @@ mod versions;
 
 pub use app::{AppId, SLUG_BYTES_MAX, SlugError};
 pub use apply::{check_catalog_command, cursor_ids, cursor_not_found, required_action};
-pub use arguments::{Argument, DELETE_STATEMENT, GENERIC, Take, UPDATE_STATEMENT};
+pub use arguments::{
+    Argument, BULK_DELETE, BULK_INSERT, BULK_UPDATE, DELETE_STATEMENT, GENERIC, Take,
+    UPDATE_STATEMENT,
+};
+pub use bulk::{bulk_collections, bulk_creates};
 pub use change_stream::{StreamReach, stream_reach};
 pub use commands::{
     Action, COMMANDS, Catalog, CommandSpec, DATED, Dated, Denial, Duty, Local, REFUSED,
@@ -65,7 +71,7 @@ pub use commands::{
 };
 pub use composed::check_composed;
 pub use facts::{
-    CollectionFacts, CursorFacts, Facts, ForeignCollection, Isolation, OwnIndex,
+    CollectionFacts, CursorFacts, Facts, ForeignCollection, Isolation, NearKey, OwnIndex,
     base_id_index_name, base_index_name, cluster_time_of,
 };
 pub use index::dropped_indexes;
@@ -77,7 +83,8 @@ pub use operators::{
     SYSTEM_VARIABLES, TEXT, UPDATE_MODIFIERS, UPDATE_OPERATORS,
 };
 pub use pipeline::figures::{FiguresStage, figures_stage};
-pub use pipeline::foreign_collections;
+pub use pipeline::{WrittenCollection, foreign_collections, written_collection};
+pub use race::Race;
 pub use refusal::{DATABASE_CASE, REFUSAL_CODES, Refusal};
 pub use reply::{Glance, Incident, ReplyView, STATE_CHANGE_CODES, ends_stream, glance};
 pub use scope::{FieldName, FieldNameError, IdPolicy, Scope};

@@ -23,13 +23,21 @@ fn check_name(
     database: &str,
     control_database: &str,
 ) -> Result<(), Refusal> {
-    if SERVER_DATABASES.contains(&database) || database == control_database {
-        return Err(Refusal::unauthorized(format!(
-            "not authorized on {database} to execute command {{ {}: ... }}: the database does not belong to an app",
-            String::from_utf8_lossy(command.name)
-        )));
+    if is_reserved(database, control_database) {
+        let name = String::from_utf8_lossy(command.name);
+        return Err(not_of_an_app(&name, database));
     }
     Ok(())
+}
+
+fn is_reserved(database: &str, control_database: &str) -> bool {
+    SERVER_DATABASES.contains(&database) || database == control_database
+}
+
+fn not_of_an_app(command: &str, database: &str) -> Refusal {
+    Refusal::unauthorized(format!(
+        "not authorized on {database} to execute command {{ {command}: ... }}: the database does not belong to an app"
+    ))
 }
 
 /// Checks that a command may look at a collection at all: the database and the name.
@@ -43,6 +51,27 @@ pub fn check_namespace(
     control_database: &str,
 ) -> Result<(), Refusal> {
     check_name(command, database, control_database)?;
+    check_collection(collection)
+}
+
+/// Checks the names of a collection that may be in another database than the command's.
+///
+/// # Errors
+/// 13 for a database that is no app's, 73 for a name that none can have.
+pub(crate) fn check_elsewhere(
+    command: &str,
+    database: &str,
+    collection: &str,
+    control_database: &str,
+) -> Result<(), Refusal> {
+    if !mdb_wire::is_legal_database(database) {
+        return Err(Refusal::invalid_namespace(format!(
+            "Invalid database name: '{database}'"
+        )));
+    }
+    if is_reserved(database, control_database) {
+        return Err(not_of_an_app(command, database));
+    }
     check_collection(collection)
 }
 
@@ -67,6 +96,9 @@ pub fn check_collection(name: &str) -> Result<(), Refusal> {
     }
     if name.starts_with("system.") {
         return illegal("names beginning with 'system.' belong to the server");
+    }
+    if name.starts_with("tmp.agg_out.") {
+        return illegal("names beginning with 'tmp.agg_out.' belong to the server");
     }
     if name.starts_with('.') {
         return illegal("it begins with '.'");
@@ -129,6 +161,7 @@ mod tests {
             "system.",
             "a@b",
             ".a",
+            "tmp.agg_out.x",
         ] {
             assert_eq!(check_collection(bad).unwrap_err().code, 73, "{bad}");
         }

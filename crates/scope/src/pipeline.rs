@@ -3,7 +3,7 @@
 use mdb_wire::writer::IndexKey;
 use mdb_wire::{Document, Element, Kind, Writer};
 
-use crate::facts::ForeignCollection;
+use crate::facts::{ForeignCollection, NearKey};
 use crate::refusal::Refusal;
 use crate::scope::no_repeats;
 use crate::sight::Sight;
@@ -13,8 +13,12 @@ use crate::{expression, filter};
 
 pub(crate) mod figures;
 mod foreign;
+mod near;
+mod writing;
 
 pub use foreign::foreign_collections;
+pub(crate) use writing::writing_stage;
+pub use writing::{WrittenCollection, written_collection};
 
 /// How deep pipelines may stand in pipelines; the server stops at 20 views or lookups.
 const PIPELINES_NESTED_MAX: usize = 20;
@@ -34,6 +38,21 @@ pub(crate) enum Source {
     Own,
 }
 
+/// What stands around a pipeline: where stages may not stand that write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Within {
+    /// An `aggregate`.
+    Command,
+    /// A view's definition.
+    View,
+    /// `$facet`.
+    Facet,
+    /// `$lookup`.
+    Lookup,
+    /// `$unionWith`.
+    UnionWith,
+}
+
 /// What a pipeline needs to know of its command.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Surroundings<'a> {
@@ -43,6 +62,14 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) is_collated: bool,
     /// The database of the command.
     pub(crate) database: &'a str,
+    /// The collection that the documents come from, for texts.
+    pub(crate) collection: &'a str,
+    /// What a `$geoNear` over it means that names no field.
+    pub(crate) near: &'a NearKey,
+    /// The database of the proxy itself.
+    pub(crate) control_database: &'a str,
+    /// What stands around.
+    pub(crate) within: Within,
     /// What is known of the collections that stages name.
     pub(crate) foreign: &'a [ForeignCollection],
     /// Whether a `$match` of the command can end in an error that tells of a document. The server moves stages in front of
@@ -53,14 +80,18 @@ pub(crate) struct Surroundings<'a> {
 }
 
 impl Surroundings<'_> {
-    fn deeper(self) -> Result<Self, Refusal> {
+    fn deeper(self, within: Within) -> Result<Self, Refusal> {
         let depth = self.depth.saturating_add(1);
         if depth > PIPELINES_NESTED_MAX {
             return Err(Refusal::overflow(format!(
                 "pipelines nested deeper than {PIPELINES_NESTED_MAX} levels"
             )));
         }
-        Ok(Self { depth, ..self })
+        Ok(Self {
+            within,
+            depth,
+            ..self
+        })
     }
 }
 
@@ -115,7 +146,12 @@ pub(crate) fn write<'a>(
             if around.may_fail && around.sight.is_view() && source != Source::Given {
                 barrier(&mut out);
             }
-            rest(around, &mut out, stages.elements(), source == Source::Given)?;
+            let front = match (source, around.within) {
+                (Source::Given, _) => Front::Given,
+                (_, Within::Facet) => Front::Stages,
+                _ => Front::Collection,
+            };
+            rest(around, &mut out, stages.elements(), front)?;
             Strip(false)
         }
     };
@@ -130,6 +166,17 @@ fn scoped<'a>(
     source: Source,
 ) -> Result<Strip, Refusal> {
     let mut stages = pipeline.elements().peekable();
+    if near::leads(around, out, stages.peek())? {
+        stages.next();
+        if around.sight.scope().is_hidden() {
+            take_out(around, out);
+        }
+        if around.may_fail {
+            barrier(out);
+        }
+        rest(around, out, stages, Front::Stages)?;
+        return Ok(Strip(false));
+    }
     condition(around, out, &mut stages)?;
     while let Some(stage) = stages.peek() {
         let (spec, body) = stages::look_up(stage)?;
@@ -157,7 +204,7 @@ fn scoped<'a>(
     if around.may_fail {
         barrier(out);
     }
-    rest(around, out, stages, false)?;
+    rest(around, out, stages, Front::Stages)?;
     Ok(Strip(false))
 }
 
@@ -237,22 +284,47 @@ fn is_inclusion(sight: Sight<'_>, body: &Element<'_>) -> bool {
     !names_field && first.is_some_and(|e| e.as_flag() == Some(true) || e.kind == Kind::String)
 }
 
+/// What is in front of a stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Front {
+    /// A collection of the app's own.
+    Collection,
+    /// Nothing: the first stage brings the documents.
+    Given,
+    /// Other stages.
+    Stages,
+}
+
 /// The stages behind: documents are clean.
 fn rest<'a>(
     around: Surroundings<'a>,
     out: &mut Stages<'_>,
     stages: impl Iterator<Item = Element<'a>>,
-    mut documents_allowed: bool,
+    mut front: Front,
 ) -> Result<(), Refusal> {
     let clean = around.sight.clean();
-    for stage in stages {
+    let mut stages = stages.peekable();
+    while let Some(stage) = stages.next() {
         let (spec, body) = stages::look_up(&stage)?;
+        let is_last = stages.peek().is_none();
         match spec.duty {
             StageDuty::Facet => facet(around, out, &body)?,
             StageDuty::Lookup => foreign::lookup(around, out, &body)?,
             StageDuty::GraphLookup => foreign::graph_lookup(around, out, &body)?,
             StageDuty::UnionWith => foreign::union_with(around, out, &body)?,
-            StageDuty::Documents if documents_allowed => {
+            StageDuty::Merge => {
+                writing::admit(around, spec.name, is_last)?;
+                writing::merge(around, out, &body)?;
+            }
+            StageDuty::Out => {
+                writing::admit(around, spec.name, is_last)?;
+                writing::out(around, out, &body)?;
+            }
+            StageDuty::GeoNear if front == Front::Collection => {
+                near::stage(around, out, &body)?;
+            }
+            StageDuty::GeoNear => return Err(near::misplaced(around)),
+            StageDuty::Documents if front == Front::Given => {
                 let key = out.next();
                 let document = out.w.begin_document(key.as_bytes());
                 expression::write(clean, out.w, body.key, &body)?;
@@ -269,7 +341,7 @@ fn rest<'a>(
                 stages::write_plain(clean, out.w, key.as_bytes(), spec, &body)?;
             }
         }
-        documents_allowed = false;
+        front = Front::Stages;
     }
     Ok(())
 }
@@ -295,7 +367,8 @@ fn facet<'a>(
     let stage = out.w.begin_document(key.as_bytes());
     let facet = out.w.begin_document(b"$facet");
     for branch in branches.elements() {
-        write(around.deeper()?, out.w, branch.key, &branch, Source::Stages)?;
+        let inner = around.deeper(Within::Facet)?;
+        write(inner, out.w, branch.key, &branch, Source::Stages)?;
     }
     out.w.end(facet);
     out.w.end(stage);
@@ -325,6 +398,8 @@ pub(crate) fn reads_in_record_order(pipeline: &Element<'_>) -> bool {
                 | b"$redact"
                 | b"$graphLookup"
                 | b"$unionWith"
+                | b"$merge"
+                | b"$out"
         )
     })
 }

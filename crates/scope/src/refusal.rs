@@ -71,6 +71,8 @@ refusals! {
     max_staleness = 160 "MaxStalenessOutOfRange";
     /// Not for views.
     not_on_view = 166 "CommandNotSupportedOnView";
+    /// A stage that writes in a view.
+    stage_in_view = 167 "OptionNotSupportedOnView";
     /// Unknown expression.
     invalid_pipeline_operator = 168 "InvalidPipelineOperator";
     /// An index option that no server knows.
@@ -95,10 +97,18 @@ refusals! {
     sample_option = 28748 "Location28748";
     /// An option that `$unwind` does not have.
     unwind_option = 28811 "Location28811";
+    /// `$out` into something that is neither a name nor an object.
+    out_kind = 16990 "Location16990";
+    /// `$out` into an object of another shape.
+    out_shape = 16994 "Location16994";
     /// No search here.
     search_not_enabled = 31082 "SearchNotEnabled";
     /// Unknown projection expression.
     unknown_projection = 31325 "Location31325";
+    /// A field twice among those that `$merge` matches by.
+    merge_on_repeated = 31465 "Location31465";
+    /// A stage that writes in the pipeline of a `$unionWith`.
+    stage_in_union = 31441 "Location31441";
     /// Unknown stage.
     unknown_stage = 40324 "Location40324";
     /// A stage that is no object with one field.
@@ -109,12 +119,28 @@ refusals! {
     missing_field = 40414 "Location40414";
     /// Unknown field.
     unknown_field = 40415 "Location40415";
+    /// A stage that writes in a `$facet`, or one that must be first.
+    stage_in_facet = 40600 "Location40600";
+    /// A stage that writes, with another one behind it.
+    stage_not_last = 40601 "Location40601";
     /// A stage in the wrong place.
     misplaced_stage = 40602 "Location40602";
+    /// A `$geoNear` that is not first.
+    near_not_first = 40603 "Location40603";
     /// A number below the least that is allowed.
     below_minimum = 51024 "Location51024";
+    /// A stage that writes in the pipeline of a `$lookup`.
+    stage_in_lookup = 51047 "Location51047";
     /// `min` or `max` without a hint.
     bounds_without_hint = 51173 "Location51173";
+    /// `$merge` into something that is neither a name nor an object.
+    merge_into_kind = 51178 "Location51178";
+    /// Fields of `$merge` to match by that are no names.
+    merge_on_kind = 51186 "Location51186";
+    /// No fields of `$merge` to match by.
+    merge_on_empty = 51187 "Location51187";
+    /// `new` among the variables of a `$merge`.
+    merge_new = 51273 "Location51273";
 }
 
 /// In place of what the server says of a database whose name differs in case only: it names the other, which may be another

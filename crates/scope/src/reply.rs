@@ -3,7 +3,7 @@
 use mdb_wire::{Document, Element, Kind, Writer};
 
 use crate::explain;
-use crate::facts::CollectionFacts;
+use crate::facts::{CollectionFacts, OwnIndex};
 use crate::scope::Scope;
 use crate::scoped::ReplyRule;
 use crate::text;
@@ -94,7 +94,13 @@ impl Glance {
     }
 }
 
-fn is_id_key(element: &Element<'_>) -> bool {
+/// `NoQueryExecutionPlans`.
+const NO_PLAN: i64 = 291;
+/// `IndexNotFound`.
+const INDEX_NOT_FOUND: i32 = 27;
+
+/// Whether a key pattern is of `_id` alone.
+pub(crate) fn is_id_key(element: &Element<'_>) -> bool {
     element.as_document().is_some_and(|key| {
         let mut fields = key.elements();
         matches!((fields.next(), fields.next()), (Some(only), None) if only.key == b"_id")
@@ -129,6 +135,11 @@ static FIELDS: &[(&str, Treat)] = &[
     ("n", Treat::Pass),
     ("nModified", Treat::Pass),
     ("upserted", Treat::Pass),
+    ("nErrors", Treat::Pass),
+    ("nInserted", Treat::Pass),
+    ("nMatched", Treat::Pass),
+    ("nUpserted", Treat::Pass),
+    ("nDeleted", Treat::Pass),
     ("value", Treat::Value),
     ("values", Treat::Pass),
     ("lastErrorObject", Treat::Pass),
@@ -209,8 +220,10 @@ pub struct ReplyView<'a> {
     pub collection: &'a CollectionFacts,
     /// The database of the command.
     pub database: &'a str,
-    /// The collections of the command that are the app's own, by the app's names.
-    pub dedicated: &'a [&'a str],
+    /// The collections of the command that are the app's own: database, and the app's name.
+    pub dedicated: &'a [(&'a str, &'a str)],
+    /// Whether any collection of the command is shared, so that the reply may speak of the scope field.
+    pub shares: bool,
 }
 
 impl ReplyView<'_> {
@@ -236,6 +249,10 @@ impl ReplyView<'_> {
         if self.rule == ReplyRule::Explain && glance.is_ok {
             return explain::write(self, w, reply);
         }
+        let own = self.lacks_text_index(reply);
+        let reply = own.as_deref().map_or(reply, |bytes| {
+            Document::parse_shallow(bytes).unwrap_or(reply)
+        });
         for element in reply.elements() {
             let Some((_, treat)) = FIELDS.iter().find(|(n, _)| n.as_bytes() == element.key) else {
                 continue;
@@ -264,6 +281,10 @@ impl ReplyView<'_> {
 
     fn error(&self, w: &mut Writer, error: &Element<'_>) {
         let members = error.as_document().unwrap_or(Document::EMPTY);
+        let own = self.lacks_text_index(members);
+        let members = own.as_deref().map_or(members, |bytes| {
+            Document::parse_shallow(bytes).unwrap_or(members)
+        });
         let code = members.find("code").and_then(|c| c.as_integer());
         let document = w.begin_document(error.key);
         for member in members.elements() {
@@ -284,6 +305,28 @@ impl ReplyView<'_> {
             self.error_field(w, &member, treat, state_change(code));
         }
         w.end(document);
+    }
+
+    /// What a private server says where the app has no text index and another app has one, which serves it not. `None` for
+    /// any other error.
+    fn lacks_text_index(&self, error: Document<'_>) -> Option<Vec<u8>> {
+        let is_planner = error.find("code")?.as_integer() == Some(NO_PLAN);
+        let is_text = is_planner && text::says_text_index_unused(&error.find("errmsg")?);
+        if !is_text || !self.shares || self.collection.indexes.iter().any(OwnIndex::is_text) {
+            return None;
+        }
+        let mut w = Writer::default();
+        let mark = w.begin();
+        for member in error.elements() {
+            match member.key {
+                b"code" => w.int32(member.key, INDEX_NOT_FOUND),
+                b"codeName" => w.string(member.key, "IndexNotFound"),
+                b"errmsg" => w.string(member.key, "text index required for $text query"),
+                _ => w.element(&member),
+            }
+        }
+        w.end(mark);
+        Some(w.into_bytes())
     }
 
     fn error_field(&self, w: &mut Writer, element: &Element<'_>, treat: Treat, state: Option<i32>) {
@@ -332,7 +375,7 @@ impl ReplyView<'_> {
 
     /// `keyPattern` and `keyValue` of a duplicate: without the scope field and fillers.
     fn key(&self, w: &mut Writer, element: &Element<'_>) {
-        if self.collection.is_dedicated() {
+        if !self.shares {
             w.element(element);
             return;
         }
@@ -363,6 +406,9 @@ impl ReplyView<'_> {
         for member in members.elements() {
             match member.key {
                 b"firstBatch" | b"nextBatch" if strips => self.batch(w, &member)?,
+                b"firstBatch" | b"nextBatch" if self.rule == ReplyRule::Bulk => {
+                    self.outcomes(w, &member)?;
+                }
                 b"id" if events.is_some_and(|events| events.is_over()) => {
                     w.boolean(b"invalidated", true);
                     w.int64(b"id", 0);
@@ -392,6 +438,37 @@ impl ReplyView<'_> {
         let array = w.begin_array(element.key);
         for document in documents.elements() {
             self.scope.strip(w, &document)?;
+        }
+        w.end(array);
+        Ok(())
+    }
+
+    /// The outcomes of the statements of a `bulkWrite`.
+    fn outcomes(&self, w: &mut Writer, element: &Element<'_>) -> Result<(), Incident> {
+        let outcomes = element.as_array().ok_or(Incident::Shape("cursor batch"))?;
+        let array = w.begin_array(element.key);
+        for outcome in outcomes.elements() {
+            let members = outcome
+                .as_document()
+                .ok_or(Incident::Shape("document in a batch"))?;
+            let code = members.find("code").and_then(|c| c.as_integer());
+            let own = self.lacks_text_index(members);
+            let members = own.as_deref().map_or(members, |bytes| {
+                Document::parse_shallow(bytes).unwrap_or(members)
+            });
+            let document = w.begin_document(outcome.key);
+            for member in members.elements() {
+                let treat = match member.key {
+                    b"ok" | b"idx" | b"n" | b"nModified" | b"upserted" => Treat::Pass,
+                    b"code" => Treat::Code,
+                    b"codeName" => Treat::CodeName,
+                    b"errmsg" => Treat::Text,
+                    b"keyPattern" | b"keyValue" => Treat::Key,
+                    _ => continue,
+                };
+                self.error_field(w, &member, treat, state_change(code));
+            }
+            w.end(document);
         }
         w.end(array);
         Ok(())

@@ -72,6 +72,8 @@ pub enum ReplyRule {
         /// Whether it has to be taken out.
         strips: bool,
     },
+    /// A cursor whose documents are the outcomes of statements.
+    Bulk,
     /// A document under `value`.
     Value {
         /// Whether the scope field has to be taken out.

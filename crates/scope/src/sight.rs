@@ -4,12 +4,18 @@ use crate::facts::Isolation;
 use crate::scope::Scope;
 
 /// Whether the documents at some place still hold the scope field.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact about the place by itself"
+)]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sight<'a> {
     scope: &'a Scope,
     is_raw: bool,
     is_shared: bool,
     is_view: bool,
+    /// Whether `$$new` is a document that holds the scope field: in the `whenMatched` of a `$merge`.
+    is_new_raw: bool,
     wire_version: i32,
 }
 
@@ -22,6 +28,7 @@ impl<'a> Sight<'a> {
             is_raw: is_shared,
             is_shared,
             is_view: false,
+            is_new_raw: false,
             wire_version,
         }
     }
@@ -57,6 +64,19 @@ impl<'a> Sight<'a> {
             is_raw: false,
             ..self
         }
+    }
+
+    /// The same place in a pipeline of `$merge`: `$$new` is the document that is merged.
+    pub(crate) fn merging(self) -> Self {
+        Self {
+            is_new_raw: self.is_shared && self.scope.is_hidden(),
+            ..self
+        }
+    }
+
+    /// Whether `$$new` holds a scope field that the app must not notice.
+    pub(crate) fn is_new_raw(self) -> bool {
+        self.is_new_raw
     }
 
     pub(crate) fn scope(self) -> &'a Scope {

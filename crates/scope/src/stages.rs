@@ -36,6 +36,12 @@ pub enum StageDuty {
     SplitLargeEvent,
     /// Figures of a collection, as the first stage only: the app's own, without hosts and files.
     Figures,
+    /// Documents by their distance: its filter is bound to the app, its index one of the app's.
+    GeoNear,
+    /// The last stage: documents are written into a collection of the app, stamped if it is shared.
+    Merge,
+    /// The last stage: documents become a collection of the app's own.
+    Out,
     /// Never: why, and what to do instead.
     Refuse(&'static str),
 }
@@ -109,7 +115,6 @@ const fn refuse(name: &'static str, why: &'static str) -> StageSpec {
     row(name, StageDuty::Refuse(why), Hoist::No)
 }
 
-const WRITES: &str = "it writes past the app's own documents; read the result and write it with insert or bulk writes";
 const SERVER: &str = "it shows the state of the server, which the app does not own";
 const SEARCH: &str = "search indexes cannot be told apart by app; use $match with $text or $regex";
 const INTERNAL: &str = "it is internal to servers";
@@ -153,9 +158,9 @@ pub static STAGES: &[StageSpec] = &[
     row("$collStats", StageDuty::Figures, Hoist::No),
     row("$indexStats", StageDuty::Figures, Hoist::No),
     row("$planCacheStats", StageDuty::Figures, Hoist::No),
-    refuse("$out", WRITES),
-    refuse("$merge", WRITES),
-    refuse("$geoNear", "use $match with $geoWithin, or find with $near"),
+    row("$geoNear", StageDuty::GeoNear, Hoist::No),
+    row("$merge", StageDuty::Merge, Hoist::No),
+    row("$out", StageDuty::Out, Hoist::No),
     refuse("$currentOp", SERVER),
     refuse("$listLocalSessions", SERVER),
     refuse("$listSessions", SERVER),

@@ -1,6 +1,6 @@
 //! Statements and documents of writes, in an array or in a document sequence.
 
-use mdb_wire::{Document, Element, Writer};
+use mdb_wire::{Command, Document, Element, Sequence, Writer};
 
 use crate::arguments::{self, Argument, Take};
 use crate::body::Body;
@@ -8,6 +8,17 @@ use crate::hint::{Order, Plan};
 use crate::refusal::Refusal;
 use crate::scope::no_repeats;
 use crate::{expression, filter, generic, identifier, stamp, update};
+
+/// The statements or documents of a write, wherever they stand.
+pub(crate) fn of<'a>(command: &Command<'a>, name: &str) -> impl Iterator<Item = Document<'a>> {
+    let in_sequence = command
+        .sequence(name)
+        .into_iter()
+        .flat_map(Sequence::documents);
+    let in_body = command.body.find(name).and_then(|e| e.as_array());
+    let in_body = in_body.into_iter().flat_map(Document::elements);
+    in_sequence.chain(in_body.filter_map(|e| e.as_document()))
+}
 
 /// Writes a command's documents or statements as an array: only inside an `explain`, where no sequence can stand.
 pub(crate) fn array(
@@ -34,20 +45,36 @@ pub(crate) fn one(
     document: Document<'_>,
 ) -> Result<(), Refusal> {
     match take {
-        Take::Documents if body.is_shared() => {
-            identifier::check(body.scope, document)?;
-            stamp::write(body.scope, w, key, document, body.facts.document_bytes_max)
-        }
-        Take::Documents => {
-            match key {
-                Some(key) => w.document(key, document),
-                None => w.raw(document.bytes()),
-            }
-            Ok(())
-        }
+        Take::Documents => stamped(body, w, key, document),
         Take::Updates => statement(body, w, key, document, arguments::UPDATE_STATEMENT),
         _ => statement(body, w, key, document, arguments::DELETE_STATEMENT),
     }
+}
+
+/// Writes a document that is inserted.
+pub(crate) fn stamped(
+    body: &Body<'_, '_>,
+    w: &mut Writer,
+    key: Option<&[u8]>,
+    document: Document<'_>,
+) -> Result<(), Refusal> {
+    if body.is_shared() {
+        identifier::check(body.scope, document)?;
+        return stamp::write(body.scope, w, key, document, body.facts.document_bytes_max);
+    }
+    match key {
+        Some(key) => w.document(key, document),
+        None => w.raw(document.bytes()),
+    }
+    Ok(())
+}
+
+/// What a table calls the field that is taken so.
+fn named(table: &'static [Argument], take: Take) -> &'static str {
+    table
+        .iter()
+        .find(|row| row.take == take)
+        .map_or("", |row| row.name)
 }
 
 pub(crate) fn documents_of<'a>(
@@ -70,7 +97,7 @@ pub(crate) fn nested<'a>(
     )
 }
 
-fn statement(
+pub(crate) fn statement(
     body: &Body<'_, '_>,
     w: &mut Writer,
     key: Option<&[u8]>,
@@ -93,13 +120,16 @@ fn statement(
     }
     if !has_filter {
         return Err(Refusal::missing_field(format!(
-            "BSON field '{}.q' is missing but a required field",
-            body.spec.name
+            "BSON field '{}.{}' is missing but a required field",
+            body.spec.name,
+            named(table, Take::Filter)
         )));
     }
     let upserts = document.find("upsert").and_then(|u| u.as_flag()) == Some(true);
     if upserts && body.is_shared() {
-        identifier::check_upsert(body.scope, document.find("q"), document.find("u"))?;
+        let filter = document.find(named(table, Take::Filter));
+        let update = document.find(named(table, Take::Update));
+        identifier::check_upsert(body.scope, filter, update)?;
     }
     // Were one statement of several refused for a stale hint, the others could not be sent again.
     if body.is_single() {
@@ -148,7 +178,7 @@ fn statement_order(document: Document<'_>) -> Order {
     if is_one { Order::OfRecords } else { Order::Any }
 }
 
-fn row(
+pub(crate) fn row(
     body: &Body<'_, '_>,
     table: &'static [Argument],
     element: &Element<'_>,

@@ -27,9 +27,9 @@ pub(crate) fn rewrite(view: &ReplyView<'_>, message: &str) -> String {
     let message = message
         .split_once("{_data:")
         .map_or(message, |(before, _)| before.trim_end());
-    let logical = |text: String, name: &&str| logical_name(view, name, &text);
+    let logical = |text: String, name: &(&str, &str)| logical_name(view, *name, &text);
     let message = view.dedicated.iter().fold(message.to_owned(), logical);
-    if view.collection.is_stored_apart() {
+    if !view.shares {
         return sessions(view.scope, &message);
     }
     of_shared(view, &message)
@@ -90,7 +90,7 @@ fn of_shared(view: &ReplyView<'_>, message: &str) -> String {
 const OF_PLANNER: &str = "Tree: ";
 
 /// `NAME@SLUG` as `NAME`, where it stands as a name: behind the database, or as a word.
-fn logical_name(view: &ReplyView<'_>, name: &str, message: &str) -> String {
+fn logical_name(view: &ReplyView<'_>, (database, name): (&str, &str), message: &str) -> String {
     let physical = format!("{name}{}", view.scope.suffix());
     let mut out = String::with_capacity(message.len());
     let mut rest = message;
@@ -98,8 +98,8 @@ fn logical_name(view: &ReplyView<'_>, name: &str, message: &str) -> String {
         out.push_str(before);
         let stands_alone = out.is_empty() || out.ends_with([' ', '\'', '"', '`', '[', '(']);
         let is_name = stands_alone
-            || out.ends_with(&format!("{}.", view.database))
-            || out.ends_with(&format!("{}.system.buckets.", view.database));
+            || out.ends_with(&format!("{database}."))
+            || out.ends_with(&format!("{database}.system.buckets."));
         let ends = after.starts_with(OF_PLANNER)
             || !after.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '-'));
         out.push_str(if is_name && ends { name } else { &physical });
@@ -253,6 +253,13 @@ pub(crate) fn says_hint_unknown(message: &Element<'_>) -> bool {
     })
 }
 
+/// Whether the planner could not use the text index of a collection, which may be another app's (4.4 to 8.0).
+pub(crate) fn says_text_index_unused(message: &Element<'_>) -> bool {
+    message
+        .as_str()
+        .is_some_and(|text| text.contains("failed to use text index to satisfy $text query"))
+}
+
 /// Whether a text names the field as a whole word. Inside of a path, as in `d.app_id`, it is the app's own.
 fn names(text: &str, field: &str) -> bool {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
@@ -348,7 +355,8 @@ mod tests {
             rule: ReplyRule::Plain,
             collection,
             database: "d",
-            dedicated: &["c"],
+            dedicated: &[("d", "c")],
+            shares: !collection.is_dedicated(),
         }
     }
 

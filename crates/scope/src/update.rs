@@ -136,7 +136,7 @@ pub(crate) fn array_filters(element: &Element<'_>) -> Result<(), Refusal> {
 }
 
 /// A pipeline works on the document without the scope field, and the field is put back at the end.
-fn pipeline(
+pub(crate) fn pipeline(
     sight: Sight<'_>,
     w: &mut Writer,
     key: &[u8],
@@ -163,8 +163,8 @@ fn pipeline(
         // Nothing was taken out.
     } else if reshapes {
         // The field must come back to its place behind `_id`, so that an update that changes nothing is seen as one.
-        unset(w, next().as_bytes(), field);
-        replace_with_owner(scope, w, next().as_bytes());
+        let (out, back) = (next(), next());
+        replace_owner(scope, w, out.as_bytes(), back.as_bytes());
     } else {
         let stage = w.begin_document(next().as_bytes());
         let set = w.begin_document(b"$set");
@@ -174,6 +174,12 @@ fn pipeline(
     }
     w.end(array);
     Ok(())
+}
+
+/// Whatever the documents carry as their owner, behind these two stages it is the app, at its place behind `_id`.
+pub(crate) fn replace_owner(scope: &Scope, w: &mut Writer, out: &[u8], back: &[u8]) {
+    unset(w, out, scope.field().as_str());
+    replace_with_owner(scope, w, back);
 }
 
 /// `{$unset: FIELD}`.

@@ -7,16 +7,20 @@
 use mdb_wire::{Document, Element, Kind};
 
 use expression::expressions;
+use fields::{DELETE_STATEMENT, FIELDS, GENERIC, UPDATE_STATEMENT};
 use filter::{conditions, guarded};
-use pipeline::{Origin, pipeline};
+use pipeline::{Origin, Writes, pipeline};
 use stream::{Reach, is_of_deployment, is_stream, stream};
 use update::{stamped, update};
 
+mod bulk;
 mod expression;
+mod fields;
 mod filter;
 mod pipeline;
 mod stream;
 mod update;
+mod writing;
 
 /// A place of a command that is not bound to the app.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -106,114 +110,6 @@ struct Place<'a> {
     /// Whose the documents are at this place.
     ground: Ground,
 }
-
-const GENERIC: &[&str] = &[
-    "$db",
-    "lsid",
-    "$clusterTime",
-    "$readPreference",
-    "txnNumber",
-    "autocommit",
-    "startTransaction",
-    "stmtId",
-    "stmtIds",
-    "recoveryToken",
-    "readConcern",
-    "writeConcern",
-    "maxTimeMS",
-    "comment",
-    "apiVersion",
-    "apiStrict",
-    "apiDeprecationErrors",
-];
-
-/// Every command that goes upstream for an app, with the fields that it may have.
-const FIELDS: &[(&str, &[&str])] = &[
-    (
-        "find",
-        &[
-            "filter",
-            "projection",
-            "sort",
-            "hint",
-            "skip",
-            "limit",
-            "batchSize",
-            "singleBatch",
-            "min",
-            "max",
-            "returnKey",
-            "tailable",
-            "awaitData",
-            "noCursorTimeout",
-            "allowPartialResults",
-            "allowDiskUse",
-            "collation",
-            "let",
-        ],
-    ),
-    (
-        "aggregate",
-        &[
-            "pipeline",
-            "cursor",
-            "explain",
-            "allowDiskUse",
-            "hint",
-            "collation",
-            "let",
-        ],
-    ),
-    ("count", &["query", "limit", "skip", "hint", "collation"]),
-    ("distinct", &["key", "query", "hint", "collation"]),
-    (
-        "insert",
-        &["documents", "ordered", "bypassEmptyTsReplacement"],
-    ),
-    (
-        "update",
-        &["updates", "ordered", "let", "bypassEmptyTsReplacement"],
-    ),
-    ("delete", &["deletes", "ordered", "let"]),
-    (
-        "findAndModify",
-        &[
-            "query",
-            "sort",
-            "remove",
-            "update",
-            "bypassEmptyTsReplacement",
-            "new",
-            "fields",
-            "upsert",
-            "arrayFilters",
-            "collation",
-            "hint",
-            "let",
-        ],
-    ),
-    ("explain", &["verbosity"]),
-    ("getMore", &["collection", "batchSize"]),
-    ("killCursors", &["cursors"]),
-    ("endSessions", &[]),
-    ("refreshSessions", &[]),
-    ("killSessions", &[]),
-    ("commitTransaction", &[]),
-    ("abortTransaction", &[]),
-];
-
-const UPDATE_STATEMENT: &[&str] = &[
-    "q",
-    "u",
-    "c",
-    "multi",
-    "upsert",
-    "arrayFilters",
-    "collation",
-    "hint",
-    "sort",
-];
-const DELETE_STATEMENT: &[&str] = &["q", "limit", "collation", "hint"];
 
 fn is_one_of(names: &[&str], name: &[u8]) -> bool {
     names.iter().any(|n| n.as_bytes() == name)
@@ -320,7 +216,10 @@ fn command(
     for (sequence, _) in sequences {
         let known = matches!(
             (*name, *sequence),
-            ("insert", b"documents") | ("update", b"updates") | ("delete", b"deletes")
+            ("insert", b"documents")
+                | ("update", b"updates")
+                | ("delete", b"deletes")
+                | ("bulkWrite", b"ops" | b"nsInfo")
         );
         ensure(known, &inside(name, sequence), "the sequence is not known")?;
     }
@@ -331,7 +230,12 @@ fn command(
             | "killSessions"
             | "commitTransaction"
             | "abortTransaction"
+            | "bulkWrite"
     );
+    // Only the outcomes of a `bulkWrite` are read in a database of servers.
+    let collection = body.find("collection").and_then(|c| c.as_str());
+    let is_outcome = first.as_str().or(collection) == Some("$cmd.bulkWrite");
+    let is_apart = is_apart || (is_outcome && matches!(*name, "getMore" | "killCursors"));
     if wrapping == Wrapping::Message {
         database(body, name, is_apart || is_of_deployment(name, first, body))?;
     }
@@ -351,11 +255,15 @@ fn command(
         "count" | "distinct" => filter_of(place, body, name, "query"),
         "findAndModify" => find_and_modify(place, body),
         "aggregate" => aggregate(place, first, body, wrapping),
+        "bulkWrite" => bulk::bulk_write(owner, body, sequences),
         "insert" | "update" | "delete" => statements(place, name, body, sequences),
         "getMore" => {
             let collection = body.find("collection").and_then(|c| c.as_str());
-            let is_own = collection
-                .is_some_and(|c| c.starts_with("$cmd.aggregate") || owner.ground(c).is_some());
+            let is_own = collection.is_some_and(|c| {
+                c.starts_with("$cmd.aggregate")
+                    || c == "$cmd.bulkWrite"
+                    || owner.ground(c).is_some()
+            });
             ensure(is_own, name, "its collection is not the app's to name")
         }
         "explain" => {
@@ -535,7 +443,7 @@ fn aggregate(
         (Kind::String, Ground::Own) => Origin::Own,
         _ => Origin::Given,
     };
-    pipeline(place, stages, origin, "aggregate.pipeline")
+    pipeline(place, stages, origin, Writes::Maybe, "aggregate.pipeline")
 }
 
 fn statements(

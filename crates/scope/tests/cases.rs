@@ -1,12 +1,12 @@
 //! Cases: a command in, a command out or a refusal; a reply in, a reply out or an incident.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::path::Path;
 
 use mdb_scope::{
-    CollectionFacts, CursorFacts, Duty, Facts, ForeignCollection, Isolation, ReplyRule, ReplyView,
-    Routing, Scope, glance, verify,
+    CollectionFacts, CursorFacts, Duty, Facts, ForeignCollection, Isolation, NearKey, ReplyRule,
+    ReplyView, Routing, Scope, glance, verify,
 };
 use mdb_wire::{Document, Writer};
 use serde::Deserialize;
@@ -49,6 +49,10 @@ struct Setting {
     foreign: Vec<String>,
     /// What is known of the change stream of a reply.
     events: Option<Events>,
+    /// Of a `bulkWrite`: whether each collection of its `nsInfo` is the app's own; the others are as `dedicated` says.
+    namespaces: Vec<bool>,
+    /// Shared ones of which a field is known that `$geoNear` means.
+    foreign_near: BTreeMap<String, String>,
 }
 
 impl Default for Setting {
@@ -68,6 +72,8 @@ impl Default for Setting {
             view: false,
             foreign: Vec::new(),
             events: None,
+            foreign_near: BTreeMap::new(),
+            namespaces: Vec::new(),
         }
     }
 }
@@ -83,13 +89,29 @@ impl Setting {
         }
     }
 
+    fn namespaces(&self, scope: &Scope) -> Vec<CollectionFacts> {
+        let one = |is_own: &bool| match is_own {
+            true => CollectionFacts::dedicated(),
+            false => proxy::collection(scope, &self.indexes, self.base_indexes),
+        };
+        self.namespaces.iter().map(one).collect()
+    }
+
     fn foreign(&self) -> Vec<ForeignCollection> {
         let one = |name: &String| ForeignCollection {
             database: "d".to_owned(),
             collection: name.clone(),
             isolation: Isolation::Dedicated,
+            near: NearKey::None,
         };
-        self.foreign.iter().map(one).collect()
+        let near = |(name, field): (&String, &String)| ForeignCollection {
+            database: "d".to_owned(),
+            collection: name.clone(),
+            isolation: Isolation::Shared,
+            near: NearKey::Field(field.as_str().into()),
+        };
+        let shared = self.foreign_near.iter().map(near);
+        self.foreign.iter().map(one).chain(shared).collect()
     }
 }
 
@@ -101,6 +123,10 @@ struct Cursor {
     collection: String,
     #[serde(default)]
     session: Option<u8>,
+    #[serde(default)]
+    is_bulk: bool,
+    #[serde(default = "database")]
+    database: String,
     #[serde(default)]
     strips: bool,
     /// It is a change stream's.
@@ -120,6 +146,10 @@ impl Events {
         let Self { has_sessions, ends } = self;
         ReplyRule::Events { has_sessions, ends }
     }
+}
+
+fn database() -> String {
+    "d".to_owned()
 }
 
 /// A command. `$db: "d"` is added to `in` where it names no database.
@@ -209,6 +239,7 @@ impl Case {
         };
         let collection = setting.collection(&scope);
         let foreign = setting.foreign();
+        let namespaces = setting.namespaces(&scope);
         let time = setting
             .cluster_time
             .as_ref()
@@ -220,6 +251,7 @@ impl Case {
             cluster_time: time.as_ref().map(|bytes| Document::parse(bytes).unwrap()),
             checks_cluster_time: setting.checks_cluster_time,
             foreign: &foreign,
+            namespaces: &namespaces,
             ..proxy::facts(&collection)
         };
         let cursor = setting
@@ -285,6 +317,7 @@ impl Cursor {
     fn rule(&self) -> ReplyRule {
         let strips = self.strips;
         match &self.events {
+            None if self.is_bulk => ReplyRule::Bulk,
             None => ReplyRule::Cursor { strips },
             Some(events) => events.rule(),
         }
@@ -294,7 +327,7 @@ impl Cursor {
         CursorFacts {
             upstream_id: self.upstream_id,
             server: "a:1".into(),
-            database: "d".to_owned(),
+            database: self.database.clone(),
             collection: self.collection.clone(),
             session: self.session.map(|byte| [byte; 16]),
             isolation,
@@ -309,6 +342,7 @@ impl Reply {
         let scope = proxy::scope(setting.hidden);
         let rule = match self.rule.as_str() {
             "plain" => ReplyRule::Plain,
+            "bulk" => ReplyRule::Bulk,
             "cursor" => ReplyRule::Cursor { strips: true },
             "computed cursor" => ReplyRule::Cursor { strips: false },
             "value" => ReplyRule::Value { strips: true },
@@ -342,15 +376,16 @@ fn client(
     upstream: &str,
 ) -> Result<String, String> {
     let collection = setting.collection(scope);
-    let foreign = setting.foreign.iter().map(String::as_str);
-    let own = (setting.dedicated || setting.view).then_some("c");
-    let dedicated: Vec<&str> = foreign.chain(own).collect();
+    let foreign = setting.foreign.iter().map(|name| ("d", name.as_str()));
+    let own = (setting.dedicated || setting.view).then_some(("d", "c"));
+    let dedicated: Vec<(&str, &str)> = foreign.chain(own).collect();
     let view = ReplyView {
         scope,
         rule,
         collection: &collection,
         database: "d",
         dedicated: &dedicated,
+        shares: !setting.dedicated || setting.view,
     };
     let bytes = encode(&read_document(upstream));
     let reply = Document::parse(&bytes).unwrap();

@@ -248,6 +248,7 @@ fn client(reply: &Fields, rule: ReplyRule) -> Result<Fields, Incident> {
         collection: &collection,
         database: "d",
         dedicated: &[],
+        shares: true,
     };
     let bytes = encode(reply);
     let mut w = Writer::default();

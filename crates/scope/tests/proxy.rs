@@ -42,6 +42,7 @@ pub(crate) fn facts(collection: &CollectionFacts) -> Facts<'_> {
         checks_cluster_time: false,
         control_database: "mdb_runtime",
         collection,
+        namespaces: &[],
         foreign: &[],
     }
 }

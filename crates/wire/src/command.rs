@@ -122,19 +122,16 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// The rules of mongod for database names: not empty, at most 63 bytes, none of `/\. "$` and no zero byte.
+pub fn is_legal_database(name: &str) -> bool {
+    let illegal = |c: char| matches!(c, '/' | '\\' | '.' | ' ' | '"' | '$' | '\0');
+    !name.is_empty() && name.len() <= DATABASE_BYTES_MAX && !name.contains(illegal)
+}
+
 fn legal_database<'a>(element: &Element<'a>) -> Result<&'a str, CommandError> {
     let name = element.as_str();
-    let illegal = |c: char| matches!(c, '/' | '\\' | '.' | ' ' | '"' | '$' | '\0');
     match name {
         Some("$external") => Ok("$external"),
-        Some(name)
-            if element.kind == Kind::String
-                && !name.is_empty()
-                && name.len() <= DATABASE_BYTES_MAX
-                && !name.contains(illegal) =>
-        {
-            Ok(name)
-        }
+        Some(name) if element.kind == Kind::String && is_legal_database(name) => Ok(name),
         other => Err(CommandError::Database(
             other.unwrap_or_default().chars().take(64).collect(),
         )),

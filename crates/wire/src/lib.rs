@@ -34,7 +34,7 @@ pub mod message;
 pub mod writer;
 
 pub use bson::{BsonError, Document, Element, Kind};
-pub use command::{Command, CommandError};
+pub use command::{Command, CommandError, is_legal_database};
 pub use frame::{DecodeError, Frame, OpCode, next_frame};
 pub use limits::Limits;
 pub use message::{Message, Sequence};

@@ -41,10 +41,10 @@ fn the_upstream_decides_what_is_announced() {
 #[test]
 fn a_newer_upstream_is_capped_in_hello_and_build_info_alike() {
     let state = HelloState::new(Presentation::Mongos);
-    state.learn(&server(DeploymentKind::ReplicaSet, 25));
+    state.learn(&server(DeploymentKind::ReplicaSet, 26));
     let now = state.now();
     assert_eq!(now.face.wire_version_max, WIRE_VERSION_MAX);
-    assert_eq!(now.build.version, "7.0.0");
+    assert_eq!(now.build.version, "8.0.0");
 }
 
 #[test]

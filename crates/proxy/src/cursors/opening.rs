@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::Cursor;
 use crate::error::Error;
 use crate::forward::Journey;
+use crate::ground::Ground;
 
 impl Journey<'_> {
     /// Enters a cursor that the command opened, and gives the id for its client.
@@ -15,10 +16,10 @@ impl Journey<'_> {
         &self,
         lease: &Lease,
         rule: ReplyRule,
-        isolation: Isolation,
+        ground: Ground<'_>,
         upstream_id: i64,
     ) -> Result<i64, Error> {
-        let cursor = self.cursor(lease, rule, isolation, upstream_id);
+        let cursor = self.cursor(lease, rule, ground, upstream_id);
         Ok(self
             .shared
             .cursors
@@ -30,7 +31,7 @@ impl Journey<'_> {
         &self,
         lease: &Lease,
         rule: ReplyRule,
-        isolation: Isolation,
+        ground: Ground<'_>,
         upstream_id: i64,
     ) -> Cursor {
         let body = self.command.body;
@@ -44,13 +45,14 @@ impl Journey<'_> {
             collection: cursor_collection(self.command).into(),
             // The name of a cursor of a database is the same upstream.
             isolation: match self.command.target.as_str() {
-                Some(_) => isolation,
+                Some(_) => ground.collection.isolation,
                 None => Isolation::Shared,
             },
             lsid: lsid
                 .and_then(|id| id.as_binary())
                 .map(|(_, bytes)| bytes.into()),
             rule,
+            foreign: ground.foreign.into(),
             command: self.spec.name,
             no_cursor_timeout: is_endless,
         }
@@ -59,6 +61,9 @@ impl Journey<'_> {
 
 /// What `getMore` will name as the cursor's collection.
 fn cursor_collection<'a>(command: &Command<'a>) -> &'a str {
-    // The name that servers give to cursors of a database.
-    command.target.as_str().unwrap_or("$cmd.aggregate")
+    match command.name {
+        b"bulkWrite" => "$cmd.bulkWrite",
+        // The name that servers give to cursors of a database.
+        _ => command.target.as_str().unwrap_or("$cmd.aggregate"),
+    }
 }

@@ -21,6 +21,7 @@ fn cursor(app: &App, server: &str) -> Cursor {
         isolation: Isolation::Shared,
         lsid: None,
         rule: mdb_scope::ReplyRule::Cursor { strips: true },
+        foreign: Box::default(),
         command: "find",
         no_cursor_timeout: false,
     }

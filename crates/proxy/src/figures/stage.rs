@@ -10,7 +10,6 @@ use mdb_wire::{Command, Document, Element, Kind, Writer};
 use super::{number, scale_of};
 use crate::error::Error;
 use crate::forward::Journey;
-use crate::ground::Ground;
 use crate::listing;
 use crate::local::{HOST, now_millis};
 use crate::namespaces::{Known, Place, server_code};
@@ -39,12 +38,7 @@ impl Journey<'_> {
         }
         let foreign = self.foreign().await?;
         let none = CollectionFacts::dedicated();
-        let ground = Ground {
-            collection: &none,
-            foreign: &foreign,
-        };
-        let mut scoped = self.rewrite(ground)?;
-        self.exchange(&mut scoped, ground, out).await.map(|_| ())
+        self.travel_from(&none, foreign, out).await
     }
 
     /// An `aggregate` of a shared collection that begins with figures: they are composed here, the stages behind run upstream.

@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use mdb_proxy::{Grants, code_name};
 use mdb_scope::{
-    Action, Argument, COMMANDS, CommandSpec, DELETE_STATEMENT, Denial, Duty, GENERIC, REFUSED,
-    RefusedGroup, Rule, Take, UPDATE_STATEMENT, servers_of, since,
+    Action, Argument, BULK_DELETE, BULK_INSERT, BULK_UPDATE, COMMANDS, CommandSpec,
+    DELETE_STATEMENT, Denial, Duty, GENERIC, REFUSED, RefusedGroup, Rule, Take, UPDATE_STATEMENT,
+    servers_of, since,
 };
 
 use crate::{begin, check_page, coded};
@@ -48,6 +49,12 @@ fn the_page_of_commands_is_fresh() {
     arguments(&mut page, UPDATE_STATEMENT);
     page.push_str("\n### A statement of delete\n\n");
     arguments(&mut page, DELETE_STATEMENT);
+    page.push_str("\n### An insert of bulkWrite\n\n");
+    arguments(&mut page, BULK_INSERT);
+    page.push_str("\n### An update of bulkWrite\n\n");
+    arguments(&mut page, BULK_UPDATE);
+    page.push_str("\n### A delete of bulkWrite\n\n");
+    arguments(&mut page, BULK_DELETE);
     page.push_str("\n## Commands that are refused\n");
     for group in REFUSED {
         refused(&mut page, group);
@@ -86,7 +93,7 @@ fn why(row: &CommandSpec) -> &'static str {
     match row.duty {
         Duty::Local(_) => "to an app, the proxy is the deployment",
         Duty::Catalog(_) => "what of a shared collection is the app's, only the proxy can tell",
-        Duty::Forward(Rule::Body | Rule::Explain) => {
+        Duty::Forward(Rule::Body | Rule::Bulk | Rule::Explain) => {
             "the upstream does it, on the app's documents only"
         }
         Duty::Forward(Rule::GetMore) => "to the upstream, cursors of all apps are one user's",

@@ -137,6 +137,28 @@ const MEANINGS: &[(i32, &str)] = &[
     (40197, "An option that `$bucket` does not have."),
     (40245, "An option that `$bucketAuto` does not have."),
     (51173, "`min` or `max` without `hint`."),
+    (167, "A view whose pipeline writes."),
+    (
+        16990,
+        "`$out` into something that is neither a name nor an object.",
+    ),
+    (16994, "`$out` into an object other than `{db, coll}`."),
+    (
+        31441,
+        "A stage that writes in the pipeline of a `$unionWith`.",
+    ),
+    (31465, "A field twice among those that `$merge` matches by."),
+    (40600, "A stage in a `$facet` that cannot stand there."),
+    (40601, "A stage that writes, with another one behind it."),
+    (40603, "A `$geoNear` that is not first."),
+    (51047, "A stage that writes in the pipeline of a `$lookup`."),
+    (
+        51178,
+        "`$merge` into something that is neither a name nor an object.",
+    ),
+    (51186, "Fields of `$merge` to match by that are no names."),
+    (51187, "No field of `$merge` to match by."),
+    (51273, "`new` among the variables of a `$merge`."),
 ];
 
 /// What the decoder and the reading of commands answer.

@@ -101,6 +101,20 @@ fn served(duty: StageDuty) -> Option<(&'static str, &'static str)> {
              `$planCacheStats` is refused (13).",
             "The server counts the documents of all apps.",
         ),
+        StageDuty::GeoNear => (
+            "First. Its `query` is joined to the app's condition; `key`, where it is missing, is the field of the app's only index of its kind.",
+            "The server would take the only index that it finds, of whatever app.",
+        ),
+        StageDuty::Merge => (
+            "Last, not in a pipeline within another. Into a shared collection documents are stamped and matched by `_id` and the scope \
+             field; `on` may name `_id` only. Needs `readWrite`.",
+            "Matched by `_id` alone, another app's document would be met.",
+        ),
+        StageDuty::Out => (
+            "Last, not in a pipeline within another. Into a dedicated collection, or a name under which the app has nothing yet: that \
+             becomes a dedicated one. Over a shared collection refused with 13. Needs `readWrite`.",
+            "It replaces the collection as a whole.",
+        ),
         StageDuty::Refuse(_) => return None,
     })
 }

@@ -117,13 +117,6 @@ pub static REFUSED: &[RefusedGroup] = &[
         prefixes: &[],
     },
     RefusedGroup {
-        title: "Not rewritten yet",
-        denial: Denial::Policy,
-        advice: "use insert, update and delete, which drivers do for servers before 8.0",
-        names: &["bulkWrite"],
-        prefixes: &[],
-    },
-    RefusedGroup {
         title: "Search",
         denial: Denial::Search,
         advice: "search indexes cannot be told apart by app",

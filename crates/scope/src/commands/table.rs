@@ -204,6 +204,15 @@ pub static COMMANDS: &[CommandSpec] = &[
         arguments::DELETE,
         "Every statement's filter is joined to the app's condition.",
     ),
+    CommandSpec {
+        action: Action::Update,
+        ..forward(
+            "bulkWrite",
+            Rule::Bulk,
+            arguments::BULK_WRITE,
+            "Statements as in `insert`, `update` and `delete`, each in the collection that `nsInfo` names; 59 in front of servers before 8.0.",
+        )
+    },
     also(
         data(
             "findAndModify",

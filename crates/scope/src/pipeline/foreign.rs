@@ -5,10 +5,10 @@ use std::borrow::Cow;
 use mdb_wire::{Command, Document, Element, Kind};
 
 use super::{
-    EMPTY_ARRAY, PIPELINES_NESTED_MAX, Source, Stages, Surroundings, begins_with_documents,
-    specification, write,
+    EMPTY_ARRAY, PIPELINES_NESTED_MAX, Source, Stages, Surroundings, Within, begins_with_documents,
+    specification, write, writing,
 };
-use crate::facts::isolation_of;
+use crate::facts::{Isolation, NO_NEAR_KEY, known_of};
 use crate::refusal::Refusal;
 use crate::sight::Sight;
 use crate::update::unset;
@@ -36,7 +36,8 @@ fn foreign_collection<'a>(
         )));
     };
     crate::namespace::check_collection(name)?;
-    let isolation = isolation_of(around.foreign, around.database, name);
+    let known = known_of(around.foreign, around.database, name);
+    let isolation = known.map_or(Isolation::Shared, |known| known.isolation);
     let sight = around.sight.over(isolation);
     Ok(Foreign {
         physical: sight.scope().physical_collection(name, isolation),
@@ -48,6 +49,8 @@ fn foreign_collection<'a>(
         around: Surroundings {
             // Which of the app's own ones are views is not told here.
             sight: sight.of_view(!sight.is_shared()),
+            collection: name,
+            near: known.map_or(&NO_NEAR_KEY, |known| &known.near),
             ..around
         },
     })
@@ -64,7 +67,7 @@ fn given_documents(stage: &str, pipeline: Option<&Element<'_>>) -> Result<(), Re
 }
 
 /// A path that a stage writes: it must not be the scope field.
-fn output_path(sight: Sight<'_>, element: &Element<'_>) -> Result<(), Refusal> {
+pub(super) fn output_path(sight: Sight<'_>, element: &Element<'_>) -> Result<(), Refusal> {
     let reserved = element
         .as_string()
         .is_some_and(|path| sight.names_scope_field(path));
@@ -92,8 +95,8 @@ pub(super) fn lookup<'a>(
     let from = from.map(|from| foreign_collection(around, &from, "$lookup"));
     let from = from.transpose()?;
     let (inner, source) = match &from {
-        Some(from) => (from.around.deeper()?, from.source),
-        None => (around.deeper()?, Source::Given),
+        Some(from) => (from.around.deeper(Within::Lookup)?, from.source),
+        None => (around.deeper(Within::Lookup)?, Source::Given),
     };
     if from.is_none() {
         given_documents("$lookup", specification.find("pipeline").as_ref())?;
@@ -205,7 +208,7 @@ pub(super) fn union_with<'a>(
     if body.kind == Kind::String {
         let from = foreign_collection(around, body, "$unionWith")?;
         out.w.string(b"coll", &from.physical);
-        let inner = from.around.deeper()?;
+        let inner = from.around.deeper(Within::UnionWith)?;
         write(inner, out.w, b"pipeline", &EMPTY_ARRAY, from.source)?;
     } else {
         let specification = specification(body, "$unionWith")?;
@@ -228,7 +231,8 @@ pub(super) fn union_with<'a>(
             (around, Source::Given)
         };
         let pipeline = specification.find("pipeline").unwrap_or(EMPTY_ARRAY);
-        write(inner.deeper()?, out.w, b"pipeline", &pipeline, source)?;
+        let inner = inner.deeper(Within::UnionWith)?;
+        write(inner, out.w, b"pipeline", &pipeline, source)?;
     }
     out.w.end(union);
     out.w.end(stage);
@@ -249,6 +253,9 @@ pub fn foreign_collections<'a>(command: &Command<'a>) -> Vec<(&'a str, &'a str)>
     }
     if let Some(pipeline) = body.find("pipeline") {
         named(&pipeline, command.database, 0, &mut found);
+    }
+    if let Some(written) = writing::written_collection(command) {
+        found.push((written.database, written.collection));
     }
     found.sort_unstable();
     found.dedup();

@@ -4,6 +4,7 @@ use mdb_wire::{Document, Element};
 
 use super::expression::expressions;
 use super::filter::{conditions, guarded};
+use super::writing::{merge, out};
 use super::{Ground, Place, Verdict, ensure, inside, is_one_of, once, violation};
 
 /// Where a pipeline's documents come from.
@@ -29,6 +30,14 @@ const SERVERS: &[&str] = &[
     "storageStats",
     "operations",
 ];
+/// Whether the last stage of a pipeline may write.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Writes {
+    /// In an `aggregate`.
+    Maybe,
+    /// In a pipeline within another.
+    Never,
+}
 
 /// Stages that read the documents handed to them and nothing else.
 const PLAIN: &[&str] = &[
@@ -70,15 +79,36 @@ pub(super) fn pipeline(
     place: Place<'_>,
     stages: Document<'_>,
     origin: Origin,
+    writes: Writes,
     path: &str,
 ) -> Verdict {
     let mut is_bound = matches!(origin, Origin::Stages | Origin::Own);
     if origin == Origin::Own {
         figures(stages, path)?;
     }
-    for (index, stage) in stages.elements().enumerate() {
+    let all: Vec<Element<'_>> = stages.elements().collect();
+    for (index, stage) in all.iter().enumerate() {
         let path = &format!("{path}.{index}");
-        let body = stage_of(&stage, path)?;
+        let body = stage_of(stage, path)?;
+        if matches!(body.key, b"$merge" | b"$out") {
+            let before = all.get(..index).unwrap_or_default();
+            let is_last = index.saturating_add(1) == all.len();
+            ensure(
+                is_bound && is_last && writes == Writes::Maybe,
+                path,
+                "a stage writes that may not",
+            )?;
+            return match body.key {
+                b"$merge" => merge(place, before, &body, path),
+                _ => out(place.owner, &body, path),
+            };
+        }
+        if body.key == b"$geoNear" {
+            ensure(index == 0, path, "it is not first")?;
+            geo_near(place, &body, path)?;
+            is_bound = true;
+            continue;
+        }
         match (is_bound, origin, body.key) {
             (false, Origin::Collection, b"$match") => {
                 let filter = body.as_document();
@@ -126,6 +156,50 @@ fn figures(stages: Document<'_>, path: &str) -> Verdict {
     ensure(is_list, path, "figures are not reduced to known fields")
 }
 
+/// `$geoNear`: its query binds the documents of a shared collection, its key is said.
+fn geo_near(place: Place<'_>, body: &Element<'_>, path: &str) -> Verdict {
+    let known = [
+        "near",
+        "distanceField",
+        "includeLocs",
+        "key",
+        "query",
+        "spherical",
+        "minDistance",
+        "maxDistance",
+        "distanceMultiplier",
+        "uniqueDocs",
+        "num",
+        "limit",
+        "start",
+    ];
+    let fields = specification(body, &known, path)?;
+    once(fields, path)?;
+    output(
+        place,
+        fields,
+        &["distanceField", "includeLocs", "key"],
+        path,
+    )?;
+    for name in ["near", "minDistance", "maxDistance", "distanceMultiplier"] {
+        expressions(fields.find(name).as_ref(), path)?;
+    }
+    let query = fields.find("query").and_then(|q| q.as_document());
+    if place.ground == Ground::Own {
+        return query.map_or(Ok(()), |query| conditions(query, path));
+    }
+    ensure(
+        fields.find("key").is_some(),
+        path,
+        "the server would choose the index",
+    )?;
+    guarded(
+        place,
+        query.ok_or_else(|| violation(path, "there is no query"))?,
+        path,
+    )
+}
+
 pub(super) fn later(place: Place<'_>, body: &Element<'_>, path: &str) -> Verdict {
     let path = &inside(path, body.key);
     if let Some(document) = body.as_document() {
@@ -152,11 +226,12 @@ fn nested(place: Place<'_>, array: Option<Element<'_>>, origin: Origin, path: &s
         place,
         stages.ok_or_else(|| violation(path, "there is no pipeline"))?,
         origin,
+        Writes::Never,
         path,
     )
 }
 
-fn specification<'a>(
+pub(super) fn specification<'a>(
     body: &Element<'a>,
     known: &[&str],
     path: &str,

@@ -281,3 +281,166 @@ fn arguments_that_leave_the_app_are_found() {
     assert!(verify(&elsewhere[..20], "app_id", "shop").is_err());
     assert!(verify(&[], "app_id", "shop").is_err());
 }
+
+fn owner_back() -> Vec<Doc> {
+    let head = doc! { "_id": "$_id", "app_id": { "$literal": "shop" } };
+    vec![
+        doc! { "$unset": "app_id" },
+        doc! { "$replaceWith": { "$mergeObjects": [head, "$$ROOT"] } },
+    ]
+}
+
+fn pipeline_of(stages: &[Vec<Doc>]) -> Doc {
+    let bound = vec![doc! { "$match": own() }];
+    let stages: Vec<Doc> = [vec![bound], stages.to_vec()].concat().concat();
+    doc! { "aggregate": "c", "pipeline": stages }
+}
+
+#[test]
+fn stages_that_write_need_the_owner() {
+    let merge = |m: Doc| vec![doc! { "$merge": m }];
+    let on = ["_id", "app_id"];
+    let good = merge(doc! { "into": "t", "on": on });
+    for stages in [
+        vec![owner_back(), good.clone()],
+        vec![merge(doc! { "into": { "db": "e", "coll": "t@shop" } })],
+        vec![vec![doc! { "$merge": "t@shop" }]],
+        vec![vec![doc! { "$out": "t@shop" }]],
+        vec![vec![doc! { "$out": { "db": "e", "coll": "t@shop" } }]],
+    ] {
+        assert_eq!(verdict(pipeline_of(&stages)), Ok(()), "{stages:?}");
+    }
+    let back = owner_back();
+    for stages in [
+        vec![good.clone()],
+        vec![vec![back[1].clone()], good.clone()],
+        vec![vec![back[0].clone()], good.clone()],
+        vec![
+            back.clone(),
+            vec![doc! { "$set": { "app_id": "b" } }],
+            good.clone(),
+        ],
+        vec![back.clone(), good.clone(), vec![doc! { "$limit": 1 }]],
+        vec![back.clone(), merge(doc! { "into": "t" })],
+        vec![back.clone(), merge(doc! { "into": "t", "on": ["_id"] })],
+        vec![
+            back.clone(),
+            merge(doc! { "into": "t", "on": ["_id", "x"] }),
+        ],
+        vec![back.clone(), merge(doc! { "into": "t@b", "on": on })],
+        vec![
+            back.clone(),
+            merge(doc! { "into": { "db": "admin", "coll": "t" }, "on": on }),
+        ],
+        vec![
+            back.clone(),
+            merge(doc! { "into": { "db": "admin.x", "coll": "t" }, "on": on }),
+        ],
+        vec![
+            back.clone(),
+            merge(doc! { "into": "t", "on": on, "whenMatched": [{ "$set": { "x": 1 } }] }),
+        ],
+        vec![
+            back.clone(),
+            merge(doc! { "into": "t", "on": on, "let": { "CURRENT": 1 } }),
+        ],
+        vec![
+            back.clone(),
+            merge(doc! { "into": "t", "on": on, "other": 1 }),
+        ],
+        vec![vec![doc! { "$merge": "t" }]],
+        vec![vec![doc! { "$out": "t" }]],
+        vec![vec![doc! { "$out": "t@b" }]],
+        vec![vec![doc! { "$out": { "db": "local", "coll": "t@shop" } }]],
+        vec![vec![doc! { "$facet": { "a": [{ "$out": "t@shop" }] } }]],
+    ] {
+        assert!(verdict(pipeline_of(&stages)).is_err(), "{stages:?}");
+    }
+    let mut collated = pipeline_of(&[owner_back(), good]);
+    collated.insert("collation", doc! { "locale": "en" });
+    assert!(verdict(collated).is_err());
+}
+
+#[test]
+fn a_search_by_distance_needs_its_query_and_its_key() {
+    let near = |n: Doc| doc! { "aggregate": "c", "pipeline": [{ "$geoNear": n }] };
+    let good = doc! { "near": [0, 0], "distanceField": "d", "key": "l", "query": own() };
+    assert_eq!(verdict(near(good.clone())), Ok(()));
+    for (field, value) in [
+        ("query", Bson::from(doc! {})),
+        ("query", doc! { "app_id": "b" }.into()),
+        ("distanceField", "app_id".into()),
+        ("includeLocs", "app_id.x".into()),
+        ("near", doc! { "$function": {} }.into()),
+        ("other", 1.into()),
+    ] {
+        let mut bad = good.clone();
+        bad.insert(field, value);
+        assert!(verdict(near(bad.clone())).is_err(), "{bad}");
+    }
+    for field in ["query", "key"] {
+        let mut bad = good.clone();
+        bad.remove(field);
+        assert!(verdict(near(bad.clone())).is_err(), "{bad}");
+    }
+    let late = vec![doc! { "$match": own() }, doc! { "$geoNear": good }];
+    assert!(verdict(doc! { "aggregate": "c", "pipeline": late }).is_err());
+}
+
+/// A `bulkWrite` of one statement in one collection.
+fn bulk(database: &str, ns: Doc, statement: Doc) -> Result<(), Violation> {
+    let bytes = message(
+        &doc! { "bulkWrite": 1, "$db": database },
+        Some(("ops", vec![statement])),
+    );
+    let names = message(&doc! {}, Some(("nsInfo", vec![ns])));
+    let mut all = [bytes, names[26..].to_vec()].concat();
+    let length = i32::try_from(all.len()).unwrap();
+    all[..4].copy_from_slice(&length.to_le_bytes());
+    verify(&all, "app_id", "shop")
+}
+
+#[test]
+fn statements_of_a_bulk_write_are_bound() {
+    let shared = doc! { "ns": "d.c" };
+    let delete = doc! { "delete": 0, "filter": own() };
+    assert_eq!(bulk("admin", shared.clone(), delete.clone()), Ok(()));
+    assert_eq!(
+        bulk(
+            "admin",
+            doc! { "ns": "d.c@shop" },
+            doc! { "delete": 0, "filter": {} }
+        ),
+        Ok(())
+    );
+    assert!(bulk("d", shared.clone(), delete.clone()).is_err());
+    for ns in [
+        doc! { "ns": "admin.c" },
+        doc! { "ns": "d.c@b" },
+        doc! { "ns": "d.system.users" },
+        doc! { "ns": "d" },
+        doc! { "ns": "d.c", "collectionUUID": 1 },
+    ] {
+        assert!(bulk("admin", ns.clone(), delete.clone()).is_err(), "{ns}");
+    }
+    for statement in [
+        doc! {},
+        doc! { "delete": 1, "filter": own() },
+        doc! { "delete": 0, "filter": {} },
+        doc! { "delete": 0 },
+        doc! { "delete": 0, "filter": own(), "hint": "b.x" },
+        doc! { "insert": 0, "document": {} },
+        doc! { "insert": 0, "document": { "app_id": "b" } },
+        doc! { "insert": 0 },
+        doc! { "update": 0, "filter": own(), "updateMods": { "x": 1 } },
+        doc! { "update": 0, "filter": own(), "updateMods": { "$set": { "app_id": "b" } } },
+        doc! { "update": 0, "filter": {}, "updateMods": { "$set": { "x": 1 } } },
+        doc! { "update": 0, "filter": own(), "updateMods": { "$set": { "x": 1 } }, "upsertSupplied": true },
+        doc! { "update": 0, "filter": own(), "updateMods": { "$set": { "x": 1 } }, "constants": { "x": { "$function": 1 } } },
+    ] {
+        assert!(
+            bulk("admin", shared.clone(), statement.clone()).is_err(),
+            "{statement}"
+        );
+    }
+}

@@ -100,7 +100,10 @@ const STAGES: &[&str] = &[
     "$replaceWith",
 ];
 
-fn stages_are_known<'a>(stages: Document<'a>, path: &str) -> Result<Vec<Element<'a>>, Violation> {
+pub(super) fn stages_are_known<'a>(
+    stages: Document<'a>,
+    path: &str,
+) -> Result<Vec<Element<'a>>, Violation> {
     let mut bodies = Vec::new();
     for stage in stages.elements() {
         let body = stage_of(&stage, path)?;
@@ -111,7 +114,7 @@ fn stages_are_known<'a>(stages: Document<'a>, path: &str) -> Result<Vec<Element<
     Ok(bodies)
 }
 
-fn stages_keep_owner(owner: Owner<'_>, stages: Document<'_>, path: &str) -> Verdict {
+pub(super) fn stages_keep_owner(owner: Owner<'_>, stages: Document<'_>, path: &str) -> Verdict {
     let bodies = stages_are_known(stages, path)?;
     let field = Some(owner.field);
     let takes_out = |e: &Element<'_>| e.key == b"$unset" && e.as_string() == field;
@@ -142,6 +145,14 @@ fn is_literal_owner(owner: Owner<'_>, element: &Element<'_>) -> bool {
             (value.next(), value.next()),
             (Some(only), None) if only.key == b"$literal" && owner.is_slug(&only)
         )
+}
+
+/// Whether the two stages put the app back, whatever owner the documents had.
+pub(super) fn replace_owner(owner: Owner<'_>, out: &Element<'_>, back: &Element<'_>) -> bool {
+    out.key == b"$unset"
+        && out.as_string() == Some(owner.field)
+        && back.key == b"$replaceWith"
+        && merges_owner(owner, back)
 }
 
 /// `{$mergeObjects: [{…, field: {$literal: slug}}, "$$ROOT"]}`, where the document has no such field.

@@ -1,0 +1,110 @@
+//! `bulkWrite`: statements on several collections at once.
+
+use std::sync::Arc;
+
+use mdb_scope::{CollectionFacts, ForeignCollection, Refusal, bulk_collections, bulk_creates};
+
+use crate::error::Error;
+use crate::forward::Journey;
+use crate::ground::Ground;
+use crate::namespaces::{Known, Place};
+
+/// How many collections one command may name. Each name that is not known yet costs a question to the upstream.
+const NAMESPACES_MAX: usize = 1000;
+
+/// What is known of the collections of one command, in the order of its `nsInfo`.
+struct Namespaces {
+    facts: Vec<CollectionFacts>,
+    named: Vec<ForeignCollection>,
+}
+
+impl Namespaces {
+    fn of(places: &[Place<'_>], known: &[Arc<Known>]) -> Self {
+        let named = |(place, known): (&Place<'_>, &Arc<Known>)| ForeignCollection {
+            database: place.database.to_owned(),
+            collection: place.collection.to_owned(),
+            isolation: known.facts.isolation,
+            near: known.facts.near.clone(),
+        };
+        Self {
+            facts: known.iter().map(|known| known.facts.clone()).collect(),
+            named: places.iter().zip(known).map(named).collect(),
+        }
+    }
+
+    fn ground<'a>(&'a self, none: &'a CollectionFacts) -> Ground<'a> {
+        Ground {
+            namespaces: &self.facts,
+            foreign: &self.named,
+            ..Ground::of(none)
+        }
+    }
+}
+
+impl Journey<'_> {
+    /// Rewrites and sends the command, after its collections were made ready as for the commands of its statements.
+    pub(crate) async fn bulk(&self, out: &mut Vec<u8>) -> Result<(), Error> {
+        let none = CollectionFacts::default();
+        let places = self.bulk_places()?;
+        let mut known = Vec::with_capacity(places.len());
+        for place in &places {
+            let found = self.forward.namespaces.look_up(*place);
+            known.push(self.namespace(found).await?);
+        }
+        let mut namespaces = Namespaces::of(&places, &known);
+        // What is refused must leave no trace: collections are made after the command was rewritten.
+        let mut scoped = self.rewrite(namespaces.ground(&none))?;
+        if self.prepare_bulk(&places, &mut known).await? {
+            namespaces = Namespaces::of(&places, &known);
+            scoped = self.rewrite(namespaces.ground(&none))?;
+        }
+        self.exchange(&mut scoped, namespaces.ground(&none), out)
+            .await
+            .map(|_| ())
+    }
+
+    fn bulk_places(&self) -> Result<Vec<Place<'_>>, Refusal> {
+        // A server before 8.0 does not have the command: that is said first.
+        if self.hello.as_ref().is_none_or(|h| h.wire_version_max < 25) {
+            return Ok(Vec::new());
+        }
+        let names = bulk_collections(self.command, self.control_database())?;
+        if names.len() > NAMESPACES_MAX {
+            return Err(Refusal::invalid_length(format!(
+                "one bulkWrite may name {NAMESPACES_MAX} collections; {} are named",
+                names.len()
+            )));
+        }
+        let place = |(database, collection)| Place {
+            database,
+            ..self.place(collection)
+        };
+        Ok(names.into_iter().map(place).collect())
+    }
+
+    /// Makes the collections that statements may bring into being. Gives whether anything was made.
+    async fn prepare_bulk(
+        &self,
+        places: &[Place<'_>],
+        known: &mut [Arc<Known>],
+    ) -> Result<bool, Error> {
+        let in_transaction = self.in_transaction();
+        let mut is_made = false;
+        for (index, (place, known)) in places.iter().zip(known).enumerate() {
+            let namespaces = &self.forward.namespaces;
+            if bulk_creates(self.command, index) && !known.is_ready(in_transaction) {
+                let ready = namespaces.ready(*place, in_transaction);
+                let (made, is_new) = self.namespace(ready).await?;
+                *known = made;
+                if is_new && !in_transaction {
+                    self.views_follow(place.database, place.collection).await?;
+                }
+                is_made = true;
+            } else if !known.exists && in_transaction {
+                *known = self.namespace(namespaces.exist(*place)).await?;
+                is_made = true;
+            }
+        }
+        Ok(is_made)
+    }
+}

@@ -1,0 +1,200 @@
+//! One command sent, and again where it must be, until there is a reply for the client.
+
+use bytes::Bytes;
+use mdb_scope::{CursorFacts, Glance, Incident, Race, ReplyRule, ReplyView, Scoped, glance};
+use mdb_upstream::{Lease, Sent};
+use mdb_wire::frame::HEADER_BYTES;
+use mdb_wire::{Document, Writer};
+use tokio::time::Instant;
+
+use crate::attempt::{Attempt, UPSERT_TRIES_MAX};
+use crate::error::Error;
+use crate::forward::Journey;
+use crate::ground::Ground;
+use crate::labels::when_lost;
+
+/// Flags and the kind of the one section, in front of a reply's body.
+const REPLY_BODY_AT: usize = HEADER_BYTES + 4 + 1;
+
+impl Journey<'_> {
+    /// Sends a command and writes its reply; a cursor in it is entered.
+    pub(crate) async fn exchange(
+        &self,
+        scoped: &mut Scoped,
+        ground: Ground<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<Glance, Error> {
+        let result = self
+            .exchange_with(scoped, ground, out, &mut |lease, rule, upstream_id| {
+                if upstream_id == 0 {
+                    Ok(0)
+                } else {
+                    self.open_cursor(lease, rule, ground, upstream_id)
+                }
+            })
+            .await;
+        if let Err(Error::Limit(_)) = &result {
+            tracing::warn!(app = %self.identity.app.id, "an app holds too many open cursors");
+        }
+        let exchanged = result?;
+        self.close_upstream(exchanged.ended).await;
+        Ok(exchanged.seen)
+    }
+
+    /// Sends a command once. `None` if that failed and it may be sent again.
+    async fn send(
+        &self,
+        scoped: &mut Scoped,
+        attempt: &mut Attempt,
+    ) -> Result<Option<(Lease, Bytes)>, Error> {
+        let lent = self.shared.upstream.lend(scoped.routing(), self.deadline);
+        let mut lease = lent.await.map_err(|error| Error::Upstream {
+            error,
+            labels: when_lost(self.command, attempt.is_unbegun()),
+        })?;
+        let local = lease.local_address();
+        self.operation
+            .at(local.map(|local| (lease.server().clone(), local)));
+        match lease.exchange(scoped).await {
+            Ok(frame) => Ok(Some((lease, frame))),
+            Err(error) if attempt.after_failure(scoped.retry(), error.sent) => {
+                self.shared.metrics.retry();
+                Ok(None)
+            }
+            Err(error) => {
+                let is_unsent = error.sent == Sent::Nothing && attempt.is_unbegun();
+                let labels = when_lost(self.command, is_unsent);
+                Err(Error::Exchange { error, labels })
+            }
+        }
+    }
+
+    /// Sends a command until there is a reply to pass on or nothing more may be tried, and writes the reply.
+    pub(crate) async fn exchange_with(
+        &self,
+        scoped: &mut Scoped,
+        ground: Ground<'_>,
+        out: &mut Vec<u8>,
+        map_cursor: &mut (dyn FnMut(&Lease, ReplyRule, i64) -> Result<i64, Error> + Send),
+    ) -> Result<Exchanged, Error> {
+        let mut attempt = Attempt::default();
+        let mut race = None;
+        loop {
+            let Some((lease, frame)) = self.send(scoped, &mut attempt).await? else {
+                continue;
+            };
+            let body = frame.get(REPLY_BODY_AT..).unwrap_or_default();
+            if let Some(canary) = &self.forward.canary
+                && canary.sings(&self.identity.app.id, body)
+            {
+                return Err(Error::incident(
+                    "a document of the canary in a reply to another app",
+                ));
+            }
+            let reply = Document::parse_shallow(body)
+                .map_err(|_| Error::incident("a reply that is no document"))?;
+            self.forward.cluster_time.learn(reply);
+            let seen = glance(reply);
+            if let Some(code) = seen.state_change {
+                self.shared
+                    .upstream
+                    .report(lease.server(), lease.generation(), code);
+            }
+            let upserts_by_id = scoped.is_upsert_by_id() && !self.in_transaction();
+            if attempt.after_reply(scoped.retry(), upserts_by_id, &seen) {
+                self.shared.metrics.retry();
+                continue;
+            }
+            if let Some(again) = self.lost_again(scoped, &mut race, ground, reply, &seen)? {
+                *scoped = again;
+                self.shared.metrics.retry();
+                continue;
+            }
+            let whole = race.filter(|_| seen.is_ok).map(|race| race.reply(reply));
+            let reply = whole.as_deref().map_or(reply, |bytes| {
+                Document::parse_shallow(bytes).unwrap_or(reply)
+            });
+            let dedicated = ground.dedicated(self.command.database, self.collection_name());
+            let view = ReplyView {
+                scope: self.scope,
+                rule: scoped.rule(),
+                collection: ground.collection,
+                database: self.command.database,
+                dedicated: &dedicated,
+                shares: ground.shares(),
+            };
+            write_reply(&view, reply, &seen, &lease, out, map_cursor)?;
+            let ended = self.ended_stream(&lease, scoped.rule(), ground, reply);
+            return Ok(Exchanged { seen, ended });
+        }
+    }
+}
+
+/// A command that was answered.
+pub(crate) struct Exchanged {
+    pub(crate) seen: Glance,
+    /// A cursor that is still open upstream and that the client takes for closed.
+    pub(crate) ended: Option<CursorFacts>,
+}
+
+impl Journey<'_> {
+    /// The statements of an `update` that lost a race which the server would have settled by itself on a private collection,
+    /// as they are to be sent again. In a transaction they are lost with it, as on a private server.
+    fn lost_again(
+        &self,
+        scoped: &Scoped,
+        race: &mut Option<Race>,
+        ground: Ground<'_>,
+        reply: Document<'_>,
+        seen: &Glance,
+    ) -> Result<Option<Scoped>, Error> {
+        let may_lose = self.spec.name == "update"
+            && !ground.collection.is_dedicated()
+            && !scoped.is_upsert_by_id()
+            && !self.in_transaction();
+        let is_race = race.is_some() || seen.is_duplicate_id;
+        if !may_lose || !is_race || !seen.is_ok {
+            return Ok(None);
+        }
+        let race = race.get_or_insert_with(|| Race::new(self.command, UPSERT_TRIES_MAX));
+        let is_late = Instant::now() > self.deadline;
+        let Some(statements) = race.after_reply(reply, is_late) else {
+            return Ok(None);
+        };
+        let again = self.with_facts(ground, |facts| {
+            self.scope
+                .apply_again(self.spec, self.command, facts, statements)
+        })?;
+        Ok(Some(again))
+    }
+}
+
+/// Writes a reply for the client; `map_cursor` enters the cursor in it.
+fn write_reply(
+    view: &ReplyView<'_>,
+    reply: Document<'_>,
+    seen: &Glance,
+    lease: &Lease,
+    out: &mut Vec<u8>,
+    map_cursor: &mut (dyn FnMut(&Lease, ReplyRule, i64) -> Result<i64, Error> + Send),
+) -> Result<(), Error> {
+    out.reserve(reply.bytes().len());
+    let mut w = Writer::new(std::mem::take(out));
+    let mark = w.begin();
+    let mut failure = None;
+    let written = view.write(&mut w, reply, seen, &mut |upstream_id| {
+        map_cursor(lease, view.rule, upstream_id).unwrap_or_else(|error| {
+            failure = Some(error);
+            0
+        })
+    });
+    w.end(mark);
+    *out = w.into_bytes();
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    written.map_err(|incident| match incident {
+        Incident::UpstreamUnauthorized(text) => Error::Unprivileged(text),
+        _ => Error::incident(incident.to_string()),
+    })
+}

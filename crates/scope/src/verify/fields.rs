@@ -1,0 +1,111 @@
+//! The fields that commands and statements may have on their way upstream.
+
+/// Fields of every command.
+pub(super) const GENERIC: &[&str] = &[
+    "$db",
+    "lsid",
+    "$clusterTime",
+    "$readPreference",
+    "txnNumber",
+    "autocommit",
+    "startTransaction",
+    "stmtId",
+    "stmtIds",
+    "recoveryToken",
+    "readConcern",
+    "writeConcern",
+    "maxTimeMS",
+    "comment",
+    "apiVersion",
+    "apiStrict",
+    "apiDeprecationErrors",
+];
+
+/// Every command that goes upstream for an app, with the fields that it may have.
+pub(super) const FIELDS: &[(&str, &[&str])] = &[
+    (
+        "find",
+        &[
+            "filter",
+            "projection",
+            "sort",
+            "hint",
+            "skip",
+            "limit",
+            "batchSize",
+            "singleBatch",
+            "min",
+            "max",
+            "returnKey",
+            "tailable",
+            "awaitData",
+            "noCursorTimeout",
+            "allowPartialResults",
+            "allowDiskUse",
+            "collation",
+            "let",
+        ],
+    ),
+    (
+        "aggregate",
+        &[
+            "pipeline",
+            "cursor",
+            "explain",
+            "allowDiskUse",
+            "hint",
+            "collation",
+            "let",
+        ],
+    ),
+    ("count", &["query", "limit", "skip", "hint", "collation"]),
+    ("distinct", &["key", "query", "hint", "collation"]),
+    (
+        "insert",
+        &["documents", "ordered", "bypassEmptyTsReplacement"],
+    ),
+    (
+        "update",
+        &["updates", "ordered", "let", "bypassEmptyTsReplacement"],
+    ),
+    ("delete", &["deletes", "ordered", "let"]),
+    (
+        "findAndModify",
+        &[
+            "query",
+            "sort",
+            "remove",
+            "update",
+            "bypassEmptyTsReplacement",
+            "new",
+            "fields",
+            "upsert",
+            "arrayFilters",
+            "collation",
+            "hint",
+            "let",
+        ],
+    ),
+    ("bulkWrite", &["ordered", "errorsOnly", "let", "cursor"]),
+    ("explain", &["verbosity"]),
+    ("getMore", &["collection", "batchSize"]),
+    ("killCursors", &["cursors"]),
+    ("endSessions", &[]),
+    ("refreshSessions", &[]),
+    ("killSessions", &[]),
+    ("commitTransaction", &[]),
+    ("abortTransaction", &[]),
+];
+
+pub(super) const UPDATE_STATEMENT: &[&str] = &[
+    "q",
+    "u",
+    "c",
+    "multi",
+    "upsert",
+    "arrayFilters",
+    "collation",
+    "hint",
+    "sort",
+];
+pub(super) const DELETE_STATEMENT: &[&str] = &["q", "limit", "collation", "hint"];
