@@ -229,6 +229,10 @@ impl Side {
         let mut streams = Vec::new();
         for reach in REACHES {
             for (options, stages) in kinds() {
+                // Refused there: the server would look for what is required of other apps' events too.
+                if !matches!(reach, Reach::Collection) && options.to_string().contains("required") {
+                    continue;
+                }
                 let command = opening(reach, db, options, &stages);
                 streams.push(open(&mut client, &command).await);
             }

@@ -43,7 +43,7 @@ pub fn check(input: &[u8]) {
     let is_hidden = bits & 8 == 0;
     let is_dedicated = bits & 0x40 != 0;
     let dedicated = [("c", is_dedicated), ("f", bits & 0x80 != 0)];
-    let dedicated = dedicated.iter().filter(|c| c.1).map(|c| c.0);
+    let dedicated = dedicated.iter().filter(|c| c.1).map(|c| ("d", c.0));
     let _ends = ends_stream(rule, reply);
     let view = ReplyView {
         scope: scope::scope(is_hidden, false),
@@ -51,6 +51,7 @@ pub fn check(input: &[u8]) {
         collection: scope::collection(bits & 0x10 == 0, bits & 0x20 == 0, is_dedicated),
         database: "d",
         dedicated: &dedicated.collect::<Vec<_>>(),
+        shares: !is_dedicated,
     };
     let seen = glance(reply);
     let upstream = fields(reply);
