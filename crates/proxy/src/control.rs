@@ -147,15 +147,7 @@ impl<'a> Control<'a> {
             on_insert.insert("dedicated", true);
         }
         if let Some(view) = &entry.view {
-            // As bytes: servers before 5.0 store no document with names like `$match`.
-            let bytes = bson::serialize_to_vec(view)?;
-            on_insert.insert(
-                "view",
-                Binary {
-                    subtype: BinarySubtype::Generic,
-                    bytes,
-                },
-            );
+            on_insert.insert("view", stored(view)?);
         }
         let update = if entry.is_provisional {
             on_insert.insert("provisional", true);
@@ -183,7 +175,7 @@ impl<'a> Control<'a> {
         view: &Document,
     ) -> Result<(), DriverError> {
         let of_view = doc! {"_id": id(app, database, collection)};
-        let define = doc! {"$set": {"view": view}};
+        let define = doc! {"$set": {"view": stored(view)?}};
         let collections = self.collection(COLLECTIONS);
         let updated = collections.update_one(of_view, define).await;
         updated.map(|_| ())
@@ -245,4 +237,12 @@ const COLLECTIONS: &str = "collections";
 
 fn id(app: &AppId, database: &str, collection: &str) -> String {
     format!("{app}/{database}.{collection}")
+}
+
+/// A view's definition as bytes: servers before 5.0 store no document with names like `$match`.
+fn stored(view: &Document) -> Result<Binary, DriverError> {
+    Ok(Binary {
+        subtype: BinarySubtype::Generic,
+        bytes: bson::serialize_to_vec(view)?,
+    })
 }
