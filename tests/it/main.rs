@@ -26,6 +26,7 @@ mod privileges;
 mod races;
 mod roles;
 mod sessions;
+mod several;
 mod streams;
 mod supervision;
 mod transactions;

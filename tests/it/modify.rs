@@ -181,7 +181,6 @@ async fn what_concerns_other_apps_is_refused() {
     ] {
         assert_eq!(world.alice_fails(command.clone()).await, 72, "{command}");
     }
-    let (from, to) = (format!("{}.c", world.db), format!("{}.d", world.db));
     for command in [
         doc! {"convertToCapped": "c", "size": 4096},
         doc! {"cloneCollectionAsCapped": "c", "toCollection": "d", "size": 4096},
@@ -192,7 +191,6 @@ async fn what_concerns_other_apps_is_refused() {
         doc! {"planCacheClearFilters": "c"},
         doc! {"compact": "c"},
         doc! {"reIndex": "c"},
-        doc! {"renameCollection": from, "to": to, "$db": "admin"},
     ] {
         assert_eq!(world.alice_fails(command.clone()).await, 13, "{command}");
     }
@@ -210,8 +208,16 @@ async fn what_concerns_other_apps_is_refused() {
 }
 
 #[tokio::test]
-async fn own_collections_are_renamed() {
-    let mut world = World::new("dedicated").await;
+async fn collections_are_renamed() {
+    for mode in ["shared", "dedicated"] {
+        let mut world = World::new(mode).await;
+        let before = world.of_bob().await;
+        renames(&mut world).await;
+        assert_eq!(world.of_bob().await, before, "{mode}");
+    }
+}
+
+async fn renames(world: &mut World) {
     let db = world.db.clone();
     world
         .same(doc! {"insert": "taken", "documents": [{"x": 3}]})
@@ -227,6 +233,7 @@ async fn own_collections_are_renamed() {
     world.rename("none", "x", none()).await;
     world.rename("v", "w", none()).await;
     world.rename("taken", "v", doc! {"dropTarget": true}).await;
+    world.rename("taken", "v", none()).await;
     world.rename("taken", "fresh", doc! {"dropTarget": 7}).await;
     world.rename("taken", "c", none()).await;
     assert_eq!(world.found("v").await, 2);
@@ -425,4 +432,123 @@ async fn views_follow_their_sources() {
         .same(doc! {"insert": "late", "documents": [{"x": 9}]})
         .await;
     assert_eq!(world.found("on_source").await, 1);
+}
+
+#[tokio::test]
+async fn a_renamed_collection_keeps_what_it_is() {
+    let mut world = World::new("shared").await;
+    let before = world.of_bob().await;
+    let db = world.db.clone();
+    let rows: Vec<Document> = (0..2500)
+        .map(|i| doc! {"_id": format!("m{i}"), "n": i, "app_id_": 1})
+        .collect();
+    for batch in rows.chunks(1000) {
+        world
+            .same(doc! {"insert": "many", "documents": batch.to_vec()})
+            .await;
+    }
+    let unique = doc! {"key": {"n": -1}, "name": "n", "unique": true};
+    world
+        .same(doc! {"createIndexes": "many", "indexes": [unique]})
+        .await;
+    world
+        .same(doc! {"insert": "old", "documents": [{"_id": "o", "n": 1}]})
+        .await;
+    world.rename("many", "old", doc! {"dropTarget": true}).await;
+    for command in [
+        doc! {"find": "old", "batchSize": 3000},
+        doc! {"find": "many"},
+        doc! {"listIndexes": "old"},
+        doc! {"listIndexes": "many"},
+        doc! {"count": "old"},
+        doc! {"insert": "old", "documents": [{"_id": "again", "n": 7}]},
+        doc! {"insert": "many", "documents": [{"_id": "m1", "n": 7}]},
+        doc! {"find": "many"},
+    ] {
+        world.same(command).await;
+    }
+    // Empty ones as well, and such as are the app's own by the manifest.
+    world.same(doc! {"create": "empty"}).await;
+    world.rename("empty", "void", doc! {}).await;
+    world.same(doc! {"listIndexes": "void"}).await;
+    world.same(doc! {"listIndexes": "empty"}).await;
+    // Another app's `_id` is in the way. Nothing is changed, and nothing of the other document is told.
+    let of_bob = doc! {"insert": "theirs", "documents": [{"_id": "m3", "secret": 1}], "$db": &db};
+    world.bob.ok(&of_bob).await;
+    let rename = doc! {"renameCollection": format!("{db}.old"), "to": format!("{db}.theirs"), "$db": "admin"};
+    assert_eq!(world.alice_fails(rename).await, 72);
+    world.same(doc! {"count": "old"}).await;
+    world.same(doc! {"listIndexes": "old"}).await;
+    world.same(doc! {"listIndexes": "theirs"}).await;
+    let theirs = batch(&world.bob.ok(&doc! {"find": "theirs", "$db": &db}).await);
+    assert_eq!(theirs, [doc! {"_id": "m3", "secret": 1}]);
+    assert_eq!(world.of_bob().await, before);
+}
+
+#[tokio::test]
+async fn a_collection_moves_into_one_of_the_apps_own() {
+    let mut world = World::new("{ default: shared, collections: { own: dedicated } }").await;
+    world.rename("c", "own", doc! {}).await;
+    for command in [
+        doc! {"find": "own", "projection": {"_id": 0}},
+        doc! {"listIndexes": "own"},
+        doc! {"find": "c"},
+    ] {
+        world.same(command).await;
+    }
+    let upstream = world.proxy.upstream().await;
+    let physical = format!("own@{}", world.proxy.slug("alice"));
+    let stored = upstream.collection::<Document>(&physical);
+    let stamped = doc! {"app_id": {"$exists": true}};
+    assert_eq!(stored.count_documents(doc! {}).await.unwrap(), 2);
+    assert_eq!(stored.count_documents(stamped).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn no_write_is_lost_to_a_rename() {
+    let mut world = World::new("shared").await;
+    let db = world.db.clone();
+    let mut writer = world.proxy.raw("alice").await;
+    let writing = async {
+        let mut acknowledged = Vec::new();
+        for n in 0..400 {
+            let insert = doc! {"insert": "busy", "documents": [{"_id": n}], "$db": &db};
+            let count = doc! {"update": "busy", "updates": [{"q": {"_id": 0}, "u": {"$inc": {"n": 1}}}], "$db": &db};
+            writer.ok(&insert).await;
+            acknowledged.push(n);
+            let reply = writer.ok(&count).await;
+            if reply.get_i32("n").unwrap() == 1 {
+                acknowledged.push(-1);
+            }
+        }
+        acknowledged
+    };
+    let mut renamer = world.proxy.raw("alice").await;
+    let renaming = async {
+        let mut moves = 0;
+        for n in 0..8 {
+            let rename = doc! {"renameCollection": format!("{db}.busy"), "to": format!("{db}.r{n}"), "$db": "admin"};
+            let reply = renamer.command(&rename).await;
+            moves += i32::from(mdb_tests::is_ok(&reply));
+        }
+        moves
+    };
+    let (acknowledged, moves) = tokio::join!(writing, renaming);
+    assert!(moves > 0);
+    let mut found = Vec::new();
+    let mut increments = 0;
+    for name in (0..8).map(|n| format!("r{n}")).chain(["busy".to_owned()]) {
+        let reply = world
+            .alice
+            .ok(&doc! {"find": name, "batchSize": 1000, "$db": &db})
+            .await;
+        for document in batch(&reply) {
+            found.push(document.get_i32("_id").unwrap());
+            increments += document.get_i32("n").unwrap_or(0);
+        }
+    }
+    found.sort_unstable();
+    assert_eq!(found, (0..400).collect::<Vec<i32>>());
+    let counted = acknowledged.iter().filter(|n| **n == -1).count();
+    assert_eq!(usize::try_from(increments).unwrap(), counted);
 }

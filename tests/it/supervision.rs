@@ -133,3 +133,82 @@ async fn all_sessions_are_those_of_the_app() {
     let more = doc! {"getMore": id, "collection": "c", "lsid": lsid(3), "$db": db};
     assert_eq!(alice.fails(&more).await, 43);
 }
+
+fn on_admin(command: &Document) -> Document {
+    let mut command = command.clone();
+    command.insert("$db", "admin");
+    command
+}
+
+#[tokio::test]
+async fn operations_are_chosen_by_conditions_and_stages() {
+    let proxy = world().await;
+    let (task, opid, mut holder) = waiting(&proxy, proxy.database_name()).await;
+    let ns = format!("{}.log", proxy.database_name());
+    let found = |reply: &Document| -> Vec<i32> {
+        let listed = reply.get_array("inprog").map_or_else(
+            |_| mdb_tests::batch(reply),
+            |listed| {
+                let listed = listed.iter().map(|o| o.as_document().unwrap().clone());
+                listed.collect()
+            },
+        );
+        listed.iter().map(|o| o.get_i32("opid").unwrap()).collect()
+    };
+    let all = doc! {"$currentOp": {"allUsers": true}};
+    for command in [
+        doc! {"currentOp": 1, "ns": &ns},
+        doc! {"currentOp": 1, "command.drop": "log", "secs_running": {"$gte": 0}},
+        doc! {"currentOp": 1, "$or": [{"op": "query"}, {"ns": {"$regex": "log$"}}]},
+        doc! {"aggregate": 1, "pipeline": [&all, {"$match": {"ns": &ns}}], "cursor": {}},
+        doc! {"aggregate": 1, "pipeline": [&all, {"$match": {"command.drop": "log"}}, {"$set": {"x": 1}}], "cursor": {"batchSize": 0}},
+    ] {
+        let reply = holder.ok(&on_admin(&command)).await;
+        assert_eq!(found(&reply), [opid], "{command}");
+    }
+    let whole = doc! {"aggregate": 1, "pipeline": [&all], "cursor": {}, "$db": "admin"};
+    let reply = holder.ok(&whole).await;
+    assert!(found(&reply).contains(&opid), "{reply}");
+    let cursor = reply.get_document("cursor").unwrap();
+    assert_eq!(cursor.get_str("ns").unwrap(), "admin.$cmd.aggregate");
+    // Another app finds nothing by any of them, and no stage reads a collection behind the operations.
+    let mut bob = proxy.raw("bob").await;
+    let by_name = doc! {"currentOp": 1, "ns": &ns, "$db": "admin"};
+    assert!(found(&bob.ok(&by_name).await).is_empty());
+    let staged = doc! {"aggregate": 1, "pipeline": [&all, {"$match": {"ns": &ns}}], "cursor": {}, "$db": "admin"};
+    assert!(found(&bob.ok(&staged).await).is_empty());
+    let join = doc! {"$lookup": {"from": "log", "pipeline": [], "as": "x"}};
+    for (command, code) in [
+        (
+            doc! {"aggregate": 1, "pipeline": [&all, join], "cursor": {}},
+            13,
+        ),
+        (
+            doc! {"aggregate": 1, "pipeline": [{"$currentOp": {"x": true}}], "cursor": {}},
+            9,
+        ),
+        (
+            doc! {"aggregate": 1, "pipeline": [{"$currentOp": {"allUsers": 1}}], "cursor": {}},
+            9,
+        ),
+        (
+            doc! {"aggregate": 1, "pipeline": [{"$currentOp": 1}], "cursor": {}},
+            9,
+        ),
+        (
+            doc! {"aggregate": 1, "pipeline": [{"$match": {}}, &all], "cursor": {}},
+            13,
+        ),
+        (doc! {"currentOp": 1, "nope": 1}, 40415),
+        (doc! {"currentOp": 1, "$where": "1"}, 40415),
+    ] {
+        let command = on_admin(&command);
+        assert_eq!(bob.fails(&command).await, code, "{command}");
+    }
+    let mut reader = proxy.raw("alice-read").await;
+    assert_eq!(reader.fails(&whole).await, 13);
+    holder
+        .ok(&doc! {"killOp": 1, "op": opid, "$db": "admin"})
+        .await;
+    drop(task);
+}

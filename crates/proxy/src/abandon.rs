@@ -1,6 +1,6 @@
 //! The end of a transaction in which a command was refused.
 
-use mdb_scope::{CollectionFacts, look_up};
+use mdb_scope::CollectionFacts;
 use mdb_wire::{Command, Document, Writer};
 
 use crate::error::Error;
@@ -40,17 +40,7 @@ impl Journey<'_> {
             return Ok(());
         };
         let command = Command::inner(body, "admin")?;
-        let journey = Journey {
-            forward: self.forward,
-            shared: self.shared,
-            identity: self.identity,
-            scope: self.scope,
-            spec: look_up(b"abortTransaction", "admin")?,
-            command: &command,
-            hello: self.hello.clone(),
-            deadline: self.deadline,
-            operation: self.operation,
-        };
+        let journey = self.with_command(&command)?;
         let none = CollectionFacts::default();
         let mut scoped = journey.rewrite(Ground::of(&none))?;
         journey

@@ -11,7 +11,6 @@ use mongodb::error::Error as DriverError;
 use tokio::time::Instant;
 
 use crate::control::{Control, Entry};
-use crate::deadline::within;
 use crate::error::Error;
 use crate::forward::Journey;
 use crate::ground::Ground;
@@ -62,7 +61,15 @@ impl<'a> Journey<'a> {
         &self,
         work: impl Future<Output = Result<T, DriverError>>,
     ) -> Result<T, Error> {
-        within(self.deadline, self.command, work).await
+        self.deadline.within(self.command, work).await
+    }
+
+    /// The same for work that takes as long as there are documents.
+    pub(crate) async fn at_length<T>(
+        &self,
+        work: impl Future<Output = Result<T, DriverError>>,
+    ) -> Result<T, Error> {
+        self.deadline.at_length(self.command, work).await
     }
 
     /// The app's collections in the database: its own physical ones, those of the catalog, and those that hold a document of
@@ -222,7 +229,6 @@ impl<'a> Journey<'a> {
     /// Takes the app's documents, indexes and catalog entry away; the physical collection stays. Gives the number of
     /// indexes that the app had, or `None` if it had no such collection.
     async fn remove(&self, place: Place<'_>) -> Result<Option<i32>, Error> {
-        let app = self.scope.app();
         let known = self
             .namespace(self.forward.namespaces.refresh(place))
             .await?;
@@ -231,6 +237,23 @@ impl<'a> Journey<'a> {
         } else {
             0
         };
+        let left = self.forget_shared(place, &known).await?;
+        let had = left || deleted > 0;
+        if had && known.keeps_images() {
+            self.mark_dropped(place).await?;
+        }
+        let indexes = i32::try_from(known.facts.indexes.len()).unwrap_or(i32::MAX);
+        Ok(had.then_some(indexes.saturating_add(1)))
+    }
+
+    /// Takes the app's indexes and catalog entry of a shared collection away, which has no documents of the app any more.
+    /// Gives whether there was an entry.
+    pub(crate) async fn forget_shared(
+        &self,
+        place: Place<'_>,
+        known: &Known,
+    ) -> Result<bool, Error> {
+        let app = self.scope.app();
         for index in &known.facts.indexes {
             let command = doc! {"dropIndexes": place.collection, "index": &index.physical_name};
             let database = place.client.database(place.database);
@@ -247,12 +270,7 @@ impl<'a> Journey<'a> {
             .driver(place.control().leave(app, place.database, place.collection))
             .await?;
         self.forward.namespaces.forget(place);
-        let had = left || deleted > 0;
-        if had && known.keeps_images() {
-            self.mark_dropped(place).await?;
-        }
-        let indexes = i32::try_from(known.facts.indexes.len()).unwrap_or(i32::MAX);
-        Ok(had.then_some(indexes.saturating_add(1)))
+        Ok(left)
     }
 
     async fn create_indexes(&self, out: &mut Vec<u8>) -> Result<(), Error> {
@@ -289,6 +307,7 @@ impl<'a> Journey<'a> {
         let start = out.len();
         let ground = Ground::of(&before.facts);
         let seen = self.exchange(&mut scoped, ground, out).await?;
+        self.tell_changed(place).await?;
         let after = self.namespace(namespaces.refresh(place)).await?;
         let has_grown = index_count(&after) > index_count(&before);
         if seen.is_ok {
@@ -302,6 +321,13 @@ impl<'a> Journey<'a> {
             });
         }
         Ok(())
+    }
+
+    /// Tells the other proxies that a collection has changed: the app's indexes of a shared one, or where its documents are.
+    pub(crate) async fn tell_changed(&self, place: Place<'_>) -> Result<(), Error> {
+        let control = place.control();
+        let told = control.tell(self.scope.app(), place.database, place.collection);
+        self.driver(told).await
     }
 
     async fn list_indexes(&self, out: &mut Vec<u8>) -> Result<(), Error> {
@@ -378,6 +404,7 @@ impl<'a> Journey<'a> {
         })?;
         let start = out.len();
         self.exchange(&mut scoped, ground, out).await?;
+        self.tell_changed(place).await?;
         self.namespace(namespaces.refresh(place)).await?;
         let drops_all = self.command.body.find("index").and_then(|e| e.as_str()) == Some("*");
         patch_reply(out, start, &mut |w, element| match element.key {

@@ -128,6 +128,8 @@ impl Journey<'_> {
         }
         self.forward.namespaces.forget(place);
         if is_entered && matches!(made, Ok(true)) {
+            // Who has looked between the entry and the collection saw a shared one.
+            self.tell_changed(place).await?;
             self.views_follow(place.database, place.collection).await?;
         }
         made.map(|_| ())

@@ -3,6 +3,8 @@
 use bson::{Binary, Document, doc, spec::BinarySubtype};
 use futures_util::TryStreamExt;
 use mdb_scope::{AppId, Isolation};
+use mongodb::change_stream::ChangeStream;
+use mongodb::change_stream::event::ChangeStreamEvent;
 use mongodb::error::Error as DriverError;
 use mongodb::options::{
     CollectionOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
@@ -195,6 +197,30 @@ impl<'a> Control<'a> {
         Ok(found.as_ref().and_then(Entry::read))
     }
 
+    /// Tells the other proxies that the definition of a collection, of an index of it for example, has changed.
+    pub(crate) async fn tell(
+        &self,
+        app: &AppId,
+        database: &str,
+        collection: &str,
+    ) -> Result<(), DriverError> {
+        let entry = doc! {"_id": id(app, database, collection)};
+        let changed = doc! {"$inc": {"changes": 1_i64}};
+        let collections = self.collection(COLLECTIONS);
+        let updated = collections.update_one(entry, changed).await;
+        updated.map(|_| ())
+    }
+
+    /// What changes in the catalog from now on.
+    pub(crate) async fn changes(
+        &self,
+    ) -> Result<ChangeStream<ChangeStreamEvent<Document>>, DriverError> {
+        // The server takes no other for a change stream (72).
+        let collections = self.collection(COLLECTIONS);
+        let changes = collections.watch();
+        changes.read_concern(ReadConcern::majority()).await
+    }
+
     /// Takes a collection out.
     pub(crate) async fn leave(
         &self,
@@ -237,6 +263,13 @@ const COLLECTIONS: &str = "collections";
 
 fn id(app: &AppId, database: &str, collection: &str) -> String {
     format!("{app}/{database}.{collection}")
+}
+
+/// App, database and collection of an entry's `_id`. Neither slugs nor names of databases hold what ends them.
+pub(crate) fn named_by(id: &str) -> Option<(&str, &str, &str)> {
+    let (app, namespace) = id.split_once('/')?;
+    let (database, collection) = namespace.split_once('.')?;
+    Some((app, database, collection))
 }
 
 /// A view's definition as bytes: servers before 5.0 store no document with names like `$match`.

@@ -46,8 +46,9 @@ impl Journey<'_> {
         &self,
         scoped: &mut Scoped,
         attempt: &mut Attempt,
+        deadline: Instant,
     ) -> Result<Option<(Lease, Bytes)>, Error> {
-        let lent = self.shared.upstream.lend(scoped.routing(), self.deadline);
+        let lent = self.shared.upstream.lend(scoped.routing(), deadline);
         let mut lease = lent.await.map_err(|error| Error::Upstream {
             error,
             labels: when_lost(self.command, attempt.is_unbegun()),
@@ -79,8 +80,10 @@ impl Journey<'_> {
     ) -> Result<Exchanged, Error> {
         let mut attempt = Attempt::default();
         let mut race = None;
+        let deadline = self.deadline.of_step();
         loop {
-            let Some((lease, frame)) = self.send(scoped, &mut attempt).await? else {
+            let sent = self.send(scoped, &mut attempt, deadline).await?;
+            let Some((lease, frame)) = sent else {
                 continue;
             };
             let body = frame.get(REPLY_BODY_AT..).unwrap_or_default();
@@ -105,7 +108,9 @@ impl Journey<'_> {
                 self.shared.metrics.retry();
                 continue;
             }
-            if let Some(again) = self.lost_again(scoped, &mut race, ground, reply, &seen)? {
+            if let Some(again) =
+                self.lost_again(scoped, (&mut race, deadline), ground, reply, &seen)?
+            {
                 *scoped = again;
                 self.shared.metrics.retry();
                 continue;
@@ -143,7 +148,7 @@ impl Journey<'_> {
     fn lost_again(
         &self,
         scoped: &Scoped,
-        race: &mut Option<Race>,
+        (race, deadline): (&mut Option<Race>, Instant),
         ground: Ground<'_>,
         reply: Document<'_>,
         seen: &Glance,
@@ -157,7 +162,7 @@ impl Journey<'_> {
             return Ok(None);
         }
         let race = race.get_or_insert_with(|| Race::new(self.command, UPSERT_TRIES_MAX));
-        let is_late = Instant::now() > self.deadline;
+        let is_late = Instant::now() > deadline;
         let Some(statements) = race.after_reply(reply, is_late) else {
             return Ok(None);
         };

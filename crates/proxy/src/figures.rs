@@ -18,6 +18,8 @@ use crate::reply;
 mod database;
 mod stage;
 
+pub(crate) use stage::first_batch;
+
 /// Documents that are read to measure their size. Where an app has more, the others count as the average of these: a figure
 /// costs some ten milliseconds, not a scan.
 const MEASURED_MAX: i64 = 10_000;
@@ -277,7 +279,10 @@ impl<'a> Journey<'a> {
         place: Place<'_>,
         mut command: bson::Document,
     ) -> Result<bson::Document, Error> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
+        let left = self
+            .deadline
+            .of_step()
+            .saturating_duration_since(Instant::now());
         let millis = left.min(MEASURE_TIMEOUT).as_millis().max(1);
         command.insert("maxTimeMS", i64::try_from(millis).unwrap_or(i64::MAX));
         let database = place.client.database(place.database);

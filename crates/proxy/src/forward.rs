@@ -1,10 +1,11 @@
 //! The way of a command to the upstream and back.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use mdb_scope::{
     AppId, CollectionFacts, CommandSpec, Duty, Facts, FieldName, ForeignCollection, Refusal,
-    ReplyRule, Rule, Scope, Scoped, check_namespace, cursor_not_found, figures_stage, stream_reach,
+    ReplyRule, Rule, Scope, Scoped, check_namespace, cursor_not_found, figures_stage,
+    operations_stage, stream_reach,
 };
 use mdb_upstream::ServerHello;
 use mdb_wire::{Command, Document};
@@ -16,12 +17,13 @@ use crate::canary::Canary;
 use crate::catalog;
 use crate::cluster_time::ClusterTime;
 use crate::control::{Control, KEY_BYTES};
-use crate::deadline::{wait_max, within};
+use crate::deadline::Deadline;
 use crate::dispatch::Call;
 use crate::error::Error;
 use crate::ground::{Ground, target};
 use crate::identity::Identity;
 use crate::labels::when_lost;
+use crate::namespaces::notices::follow;
 use crate::namespaces::{Known, Namespaces, Place};
 use crate::operations::Running;
 use crate::reply;
@@ -39,6 +41,7 @@ pub struct Forward {
     pub(crate) cluster_time: ClusterTime,
     pub(crate) namespaces: Arc<Namespaces>,
     pub(crate) canary: Option<Canary>,
+    follows: OnceLock<()>,
 }
 
 /// One command on its way.
@@ -50,7 +53,7 @@ pub(crate) struct Journey<'a> {
     pub(crate) spec: &'static CommandSpec,
     pub(crate) command: &'a Command<'a>,
     pub(crate) hello: Option<Arc<ServerHello>>,
-    pub(crate) deadline: Instant,
+    pub(crate) deadline: Deadline,
     pub(crate) operation: &'a Running,
 }
 
@@ -64,6 +67,7 @@ impl Forward {
             cluster_time: ClusterTime::default(),
             namespaces: Arc::default(),
             canary: None,
+            follows: OnceLock::new(),
         }
     }
 
@@ -84,7 +88,7 @@ impl Forward {
         out: &mut Vec<u8>,
     ) -> Result<(), Error> {
         let Call { spec, command, .. } = call;
-        let deadline = Instant::now() + wait_max(command);
+        let deadline = Deadline::of(command);
         let scope = self.scope(shared, identity, deadline, command).await?;
         let hello = shared.upstream.hello().borrow().clone();
         let journey = Journey {
@@ -122,7 +126,7 @@ impl Forward {
         &self,
         shared: &Shared,
         identity: &'i Arc<Identity>,
-        deadline: Instant,
+        deadline: Deadline,
         command: &Command<'_>,
     ) -> Result<&'i Scope, Error> {
         let app = &identity.app;
@@ -130,10 +134,11 @@ impl Forward {
             return Ok(scope);
         }
         let control = Control::new(shared.upstream.control(), &self.control_database);
+        self.follows.get_or_init(|| self.follow(shared));
         let key = self.session_key.get_or_try_init(|| control.session_key());
-        let key = within(deadline, command, key).await?;
+        let key = deadline.within(command, key).await?;
         if let Some(canary) = &self.canary {
-            within(deadline, command, canary.learn(&control)).await?;
+            deadline.within(command, canary.learn(&control)).await?;
         }
         let made = app
             .scope
@@ -145,6 +150,15 @@ impl Forward {
             })
             .await;
         Ok(made)
+    }
+}
+
+impl Forward {
+    /// Begins to listen to what other proxies change.
+    fn follow(&self, shared: &Shared) {
+        let known = Arc::downgrade(&self.namespaces);
+        let client = shared.upstream.control().clone();
+        tokio::spawn(follow(known, client, self.control_database.clone()));
     }
 }
 
@@ -218,6 +232,9 @@ impl<'a> Journey<'a> {
 
     /// A command that is rewritten by its row and sent.
     pub(crate) async fn travel(&self, out: &mut Vec<u8>) -> Result<(), Error> {
+        if let Some(stage) = operations_stage(self.command)? {
+            return Box::pin(self.operations_of(stage, out)).await;
+        }
         let mut foreign = self.foreign().await?;
         let Some(collection) = target(self.spec, self.command)? else {
             return self.travel_nowhere(foreign, out).await;
@@ -357,7 +374,7 @@ impl<'a> Journey<'a> {
     ) -> Result<T, Error> {
         use crate::namespaces::NamespaceError;
         let labels = when_lost(self.command, true);
-        match tokio::time::timeout_at(self.deadline, work).await {
+        match tokio::time::timeout_at(self.deadline.of_step(), work).await {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(NamespaceError::Refused(refusal))) => Err(refusal.into()),
             Ok(Err(NamespaceError::Driver(error))) => Err(Error::control(Some(error), labels)),

@@ -2,7 +2,7 @@
 
 use mdb_scope::{
     CollectionFacts, CommandSpec, ForeignCollection, Isolation, Refusal, WrittenCollection,
-    check_namespace, collection_of, foreign_collections, written_collection,
+    check_namespace, collection_of, foreign_collections, look_up, written_collection,
 };
 use mdb_wire::{Command, Document};
 
@@ -59,25 +59,21 @@ impl<'a> Ground<'a> {
 
 impl<'a> Journey<'a> {
     /// The same way for another command of the same client.
-    pub(crate) fn with_command<'b>(
-        &self,
-        spec: &'static CommandSpec,
-        command: &'b Command<'b>,
-    ) -> Journey<'b>
+    pub(crate) fn with_command<'b>(&self, command: &'b Command<'b>) -> Result<Journey<'b>, Refusal>
     where
         'a: 'b,
     {
-        Journey {
+        Ok(Journey {
             forward: self.forward,
             shared: self.shared,
             identity: self.identity,
             scope: self.scope,
-            spec,
+            spec: look_up(command.name, command.database)?,
             command,
             hello: self.hello.clone(),
             deadline: self.deadline,
             operation: self.operation,
-        }
+        })
     }
 
     /// Looks up the collections that the command's stages name.
@@ -228,6 +224,7 @@ impl<'a> Journey<'a> {
         };
         self.forward.namespaces.forget(place);
         if writing.is_entered && is_done {
+            self.tell_changed(place).await?;
             return self.views_follow(place.database, place.collection).await;
         }
         if writing.is_entered {

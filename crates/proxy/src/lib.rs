@@ -41,6 +41,7 @@ mod namespaces;
 mod observe;
 mod operations;
 mod random;
+mod relocation;
 pub mod reply;
 mod shared;
 mod slots;

@@ -1,5 +1,7 @@
 //! What lists of collections, databases and indexes look like, and which of them a filter takes.
 
+use std::cmp::Ordering;
+
 use crate::control::Entry;
 use crate::namespaces::has_collation;
 use bson::{Bson, doc};
@@ -29,6 +31,8 @@ enum Condition {
 enum Test {
     Equals(Bson),
     OneOf(Vec<Bson>),
+    /// How it compares to a value of the same kind.
+    Compares(&'static [Ordering], Bson),
     Matches(Regex),
     Exists(bool),
     Not(Box<Test>),
@@ -36,6 +40,21 @@ enum Test {
 }
 
 impl ListFilter {
+    /// Reads a command whose fields are conditions, but for the first and those that `is_other`.
+    ///
+    /// # Errors
+    /// 2 for what is not a condition that the proxy can test.
+    pub(crate) fn of_fields(
+        command: Document<'_>,
+        is_other: impl Fn(&Element<'_>) -> bool,
+    ) -> Result<Self, Refusal> {
+        let conditions = command.elements().skip(1).filter(|e| !is_other(e));
+        conditions
+            .map(|e| Condition::read(&e))
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
     /// Reads a filter.
     ///
     /// # Errors
@@ -49,6 +68,11 @@ impl ListFilter {
             .map(|e| Condition::read(&e))
             .collect::<Result<_, _>>()
             .map(Self)
+    }
+
+    /// Whether it takes whatever there is.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Whether it takes an entry that shows this.
@@ -85,7 +109,10 @@ impl Condition {
             Self::All(branches) => branches.iter().all(takes),
             Self::Any(branches) => branches.iter().any(takes),
             Self::None(branches) => !branches.iter().any(takes),
-            Self::Field(path, test) => test.holds(value_at(shown, path)),
+            Self::Field(path, test) => match values_at(shown, path).as_slice() {
+                [] => test.holds(None),
+                values => values.iter().any(|value| test.holds(Some(value))),
+            },
         }
     }
 }
@@ -121,6 +148,10 @@ impl Test {
             b"$not" => Self::Not(Box::new(Self::read(operator)?)),
             b"$in" => Self::OneOf(values()),
             b"$nin" => Self::Not(Box::new(Self::OneOf(values()))),
+            b"$gt" => Self::Compares(&[Ordering::Greater], literal(operator)),
+            b"$gte" => Self::Compares(&[Ordering::Greater, Ordering::Equal], literal(operator)),
+            b"$lt" => Self::Compares(&[Ordering::Less], literal(operator)),
+            b"$lte" => Self::Compares(&[Ordering::Less, Ordering::Equal], literal(operator)),
             b"$exists" => Self::Exists(operator.as_flag().unwrap_or(true)),
             b"$regex" => match operator.as_str() {
                 Some(text) => matches(text, options.unwrap_or_default())?,
@@ -139,6 +170,9 @@ impl Test {
         match self {
             Self::Equals(expected) => is_same(value, expected),
             Self::OneOf(expected) => expected.iter().any(|e| is_same(value, e)),
+            Self::Compares(orders, expected) => value
+                .and_then(|value| compare(value, expected))
+                .is_some_and(|order| orders.contains(&order)),
             Self::Matches(regex) => value
                 .and_then(Bson::as_str)
                 .is_some_and(|v| regex.is_match(v)),
@@ -149,11 +183,18 @@ impl Test {
     }
 }
 
-/// The value at a dotted path through documents.
-fn value_at<'d>(document: &'d bson::Document, path: &str) -> Option<&'d Bson> {
-    match path.split_once('.') {
-        None => document.get(path),
-        Some((field, rest)) => value_at(document.get_document(field).ok()?, rest),
+/// The values at a dotted path through documents, and through those of an array.
+fn values_at<'d>(document: &'d bson::Document, path: &str) -> Vec<&'d Bson> {
+    let Some((field, rest)) = path.split_once('.') else {
+        return document.get(path).into_iter().collect();
+    };
+    match document.get(field) {
+        Some(Bson::Document(inner)) => values_at(inner, rest),
+        Some(Bson::Array(items)) => {
+            let inner = items.iter().filter_map(Bson::as_document);
+            inner.flat_map(|item| values_at(item, rest)).collect()
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -165,6 +206,14 @@ fn is_same(value: Option<&Bson>, expected: &Bson) -> bool {
     match (number_of(value), number_of(expected)) {
         (Some(value), Some(expected)) => value.total_cmp(&expected).is_eq(),
         _ => value == expected,
+    }
+}
+
+/// Numbers by value, strings byte by byte; values of other kinds do not compare.
+fn compare(value: &Bson, expected: &Bson) -> Option<Ordering> {
+    match (number_of(value), number_of(expected)) {
+        (Some(value), Some(expected)) => value.partial_cmp(&expected),
+        _ => Some(value.as_str()?.cmp(expected.as_str()?)),
     }
 }
 
@@ -447,7 +496,13 @@ mod tests {
             (doc! {"options": {}}, Ok(false)),
             (doc! {"info.readOnly": false}, Ok(true)),
             (doc! {"$where": "1"}, Err(2)),
-            (doc! {"name": {"$gt": "a"}}, Err(2)),
+            (doc! {"name": {"$gt": "a"}}, Ok(true)),
+            (doc! {"name": {"$gt": "orders"}}, Ok(false)),
+            (doc! {"name": {"$gt": 1}}, Ok(false)),
+            (doc! {"options.size": {"$gt": 1, "$lte": 4096.0}}, Ok(true)),
+            (doc! {"options.size": {"$lt": 4096}}, Ok(false)),
+            (doc! {"options.nope": {"$gte": 0}}, Ok(false)),
+            (doc! {"name": {"$size": 1}}, Err(2)),
             (doc! {"name": {"$regex": "("}}, Err(2)),
             (doc! {"name": {"$regex": r"^(?!system\.)"}}, Ok(true)),
             (doc! {"name": {"$regex": r"^(?!(or|[)]|\)))o"}}, Ok(false)),

@@ -3,7 +3,7 @@
 use bson::doc;
 use mdb_scope::{
     CollectionFacts, Isolation, Refusal, check_collection, check_namespace, collection_of,
-    foreign_collections, look_up,
+    foreign_collections,
 };
 use mdb_wire::{Command, Document, Element, Writer};
 
@@ -32,6 +32,7 @@ impl<'a> Journey<'a> {
             return Ok(());
         };
         self.exchange(&mut scoped, ground, out).await?;
+        self.tell_changed(place).await?;
         self.namespace(self.forward.namespaces.refresh(place))
             .await?;
         Ok(())
@@ -69,7 +70,7 @@ impl<'a> Journey<'a> {
         let bytes = w.into_bytes();
         let whole = Document::parse(&bytes).unwrap_or(Document::EMPTY);
         let command = Command::inner(whole, self.command.database)?;
-        if self.with_command(self.spec, &command).as_own(out).await? {
+        if self.with_command(&command)?.as_own(out).await? {
             let stored = control.define_view(app, place.database, place.collection, &view);
             self.driver(stored).await?;
         }
@@ -107,8 +108,8 @@ impl<'a> Journey<'a> {
         made.map(|_| ())
     }
 
-    /// `renameCollection`, from one collection of the app's own to another of the same database: across databases the server
-    /// copies the documents through a collection whose name says nothing of the app.
+    /// `renameCollection` within a database: across databases the server copies the documents through a collection whose name
+    /// says nothing of the app.
     pub(crate) async fn rename_collection(&self, out: &mut Vec<u8>) -> Result<(), Error> {
         self.refuse_in_transaction()?;
         if self.command.database != "admin" {
@@ -132,11 +133,6 @@ impl<'a> Journey<'a> {
             database,
             ..self.place(collection)
         };
-        if self.shared_one(at(from)).await?.is_some() {
-            return Err(self.not_on_shared(
-                "the collection is shared with other apps; write the documents to another one and drop this one",
-            ));
-        }
         let own = CollectionFacts::dedicated();
         let ground = Ground::of(&own);
         // Refused before anything is entered.
@@ -144,6 +140,13 @@ impl<'a> Journey<'a> {
             self.scope
                 .rename(self.spec, self.command, facts, database, (from, to))
         })?;
+        if let Some(source) = self.shared_one(at(from)).await? {
+            let flag = self.command.body.find("dropTarget");
+            let drops_target = flag.and_then(|flag| flag.as_flag()) == Some(true);
+            return self
+                .rename_shared((at(from), &source), at(to), drops_target, out)
+                .await;
+        }
         let existed = if from == to {
             true
         } else {
@@ -228,6 +231,7 @@ impl<'a> Journey<'a> {
     ) -> Result<(), Error> {
         self.forward.namespaces.forget(target);
         if matches!(made, Ok(true)) {
+            self.tell_changed(target).await?;
             return self.views_follow(target.database, target.collection).await;
         }
         if existed {
@@ -256,9 +260,8 @@ impl<'a> Journey<'a> {
             if !names.iter().any(|(_, name)| *name == collection) {
                 continue;
             }
-            let spec = look_up(b"collMod", database)?;
             let mut ignored = Vec::new();
-            let bound = self.with_command(spec, &command).as_own(&mut ignored).await;
+            let bound = self.with_command(&command)?.as_own(&mut ignored).await;
             if !matches!(bound, Ok(true)) {
                 let view = format!("{database}.{}", entry.collection);
                 tracing::info!(app = %self.scope.app(), view, "a view could not be bound to a collection that was made anew");

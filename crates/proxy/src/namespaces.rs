@@ -24,6 +24,7 @@ use crate::control::{Control, Entry};
 use crate::ground::Ground;
 
 mod images;
+pub(crate) mod notices;
 
 /// Collections known at once. A client can name as many as it likes; each takes about a kilobyte.
 const KNOWN_MAX: usize = 20_000;
@@ -295,6 +296,20 @@ impl Namespaces {
     /// Forgets a collection of the app.
     pub(crate) fn forget(&self, place: Place<'_>) {
         self.known.remove(&place.name());
+    }
+
+    /// The same by its name.
+    fn forget_named(&self, app: &AppId, database: &str, collection: &str) {
+        self.known.remove(&Name {
+            app,
+            database,
+            collection,
+        });
+    }
+
+    /// Forgets everything.
+    fn forget_all(&self) {
+        self.known.clear();
     }
 
     async fn load(

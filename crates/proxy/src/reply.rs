@@ -64,6 +64,12 @@ pub(crate) fn for_query_failure(error: &Error) -> Vec<u8> {
     writer.into_bytes()
 }
 
+/// Whether the body of a reply says that the command succeeded.
+pub(crate) fn is_ok(reply: &[u8]) -> bool {
+    let reply = Document::parse_shallow(reply).ok();
+    reply.and_then(|reply| reply.find("ok")?.as_flag()) == Some(true)
+}
+
 /// Adds `$clusterTime` and `operationTime` to the document that begins at `start`, as servers do to every reply, hello
 /// included: drivers order their reads by them. Nothing is added that is there already, and nothing while no time is known,
 /// as in front of a standalone.

@@ -150,7 +150,7 @@ impl Journey<'_> {
             let rest = documents.delete_many(own).await?.deleted_count;
             Ok::<_, DriverError>(hidden + rest)
         };
-        self.driver(delete).await
+        self.at_length(delete).await
     }
 
     /// Tells the app's streams that it dropped a shared collection: by a document that comes and goes, and is nobody's.

@@ -5,17 +5,39 @@ use std::sync::Arc;
 
 use bson::doc;
 use futures_util::TryStreamExt;
-use mdb_scope::{CollectionFacts, Refusal, ServerAddress};
+use mdb_scope::{CollectionFacts, OperationsStage, Refusal, ServerAddress, foreign_collections};
 use mdb_wire::writer::IndexKey;
-use mdb_wire::{Document, Writer};
+use mdb_wire::{Document, Element, Writer};
 use mongodb::error::Error as DriverError;
 use mongodb::options::SelectionCriteria;
 
+use crate::catalog::patch_reply;
 use crate::error::Error;
+use crate::figures::first_batch;
 use crate::forward::Journey;
 use crate::ground::Ground;
+use crate::listing::ListFilter;
 use crate::operations::Listed;
 use crate::reply;
+
+/// Fields of `currentOp` that are no conditions on operations.
+const NO_CONDITIONS: &[&[u8]] = &[
+    b"$all",
+    b"$ownOps",
+    b"$truncateOps",
+    b"$db",
+    b"lsid",
+    b"$clusterTime",
+    b"$readPreference",
+    b"comment",
+    b"maxTimeMS",
+    b"apiVersion",
+    b"apiStrict",
+    b"apiDeprecationErrors",
+];
+
+/// The cursor of operations, as a server names it.
+const NAMESPACE: &str = "admin.$cmd.aggregate";
 
 impl Journey<'_> {
     /// The operations that the client may see and end: those of its own user, with the role `dbAdmin` those of its app.
@@ -27,12 +49,68 @@ impl Journey<'_> {
     /// `currentOp`.
     pub(crate) fn current_op(&self, out: &mut Vec<u8>) -> Result<(), Error> {
         self.only_on_admin()?;
+        let body = self.command.body;
+        let is_no_condition = |e: &Element<'_>| NO_CONDITIONS.contains(&e.key);
+        let filter = ListFilter::of_fields(body, is_no_condition)?;
+        let own_alone = body.find("$ownOps").and_then(|e| e.as_flag()) == Some(true);
+        let user = self.identity.username.as_str();
+        let is_meant = |listed: &&Listed| {
+            (!own_alone || listed.operation.identity.username == user)
+                && (filter.is_empty() || filter.takes(&shown(listed)))
+        };
+        let listed = self.operations();
         reply::ok(out, |w| {
             let array = w.begin_array(b"inprog");
-            for (index, listed) in self.operations().iter().enumerate() {
+            for (index, listed) in listed.iter().filter(is_meant).enumerate() {
                 write(w, index, listed);
             }
             w.end(array);
+        });
+        Ok(())
+    }
+
+    /// An `aggregate` that begins with `$currentOp`: the operations are composed here, the stages behind run upstream.
+    pub(crate) async fn operations_of(
+        &self,
+        stage: OperationsStage,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        if stage.all_users && !self.identity.grants.admin {
+            let text = "not authorized on admin to execute command { aggregate: 1 }: $currentOp of all users takes the role dbAdmin";
+            return Err(Refusal::unauthorized(text).into());
+        }
+        if !foreign_collections(self.command).is_empty() {
+            let text = "not authorized on admin to execute command { aggregate: 1 }: no collection can be joined with $currentOp";
+            return Err(Refusal::unauthorized(text).into());
+        }
+        let user = (!stage.all_users).then_some(self.identity.username.as_str());
+        let listed = self.shared.operations.of(&self.identity.app.id, user);
+        let mut w = Writer::default();
+        let mark = w.begin();
+        for (index, listed) in listed.iter().enumerate() {
+            write(&mut w, index, listed);
+        }
+        w.end(mark);
+        let documents = w.into_bytes();
+        if self.stages_behind().is_empty() {
+            first_batch(&documents, NAMESPACE, out);
+            return Ok(());
+        }
+        let start = out.len();
+        self.go_on("$currentOp", &documents, out).await?;
+        patch_reply(out, start, &mut |w, element| {
+            let Some(cursor) = element.as_document().filter(|_| element.key == b"cursor") else {
+                w.element(element);
+                return;
+            };
+            let mark = w.begin_document(b"cursor");
+            for member in cursor.elements() {
+                match member.key {
+                    b"ns" => w.string(b"ns", NAMESPACE),
+                    _ => w.element(&member),
+                }
+            }
+            w.end(mark);
         });
         Ok(())
     }
@@ -151,6 +229,20 @@ async fn end_operation(
         }
     }
     Ok(())
+}
+
+/// The same as conditions see it.
+fn shown(listed: &Listed) -> bson::Document {
+    let mut w = Writer::default();
+    let mark = w.begin();
+    write(&mut w, 0, listed);
+    w.end(mark);
+    let bytes = w.into_bytes();
+    let entries = bson::Document::from_reader(bytes.as_slice());
+    let entry = entries.ok().and_then(|mut entries| entries.remove("0"));
+    entry
+        .and_then(|entry| entry.as_document().cloned())
+        .unwrap_or_default()
 }
 
 /// One entry of `inprog`, by the field names of 6.0.

@@ -80,6 +80,8 @@ pub enum Take {
     QueryOptions,
     /// Read by the rule itself, which writes it.
     Own,
+    /// A condition on what the reply lists; a path below the name is one as well.
+    Condition,
     /// Copied where the collection is the app's own, refused with 72 on a shared one: why.
     Unshared(&'static str),
     /// Never, with 72: why not.
@@ -220,8 +222,26 @@ pub(crate) static KILL_CURSORS: &[Argument] = &[arg("cursors", Take::Own)];
 /// `currentOp`.
 pub(crate) static CURRENT_OP: &[Argument] = &[
     arg("$all", Take::Drop),
-    arg("$ownOps", Take::Drop),
+    arg("$ownOps", Take::Own),
     arg("$truncateOps", Take::Drop),
+    arg("$and", Take::Condition),
+    arg("$or", Take::Condition),
+    arg("$nor", Take::Condition),
+    arg("type", Take::Condition),
+    arg("desc", Take::Condition),
+    arg("connectionId", Take::Condition),
+    arg("client", Take::Condition),
+    arg("appName", Take::Condition),
+    arg("active", Take::Condition),
+    arg("effectiveUsers", Take::Condition),
+    arg("opid", Take::Condition),
+    arg("lsid", Take::Condition),
+    arg("secs_running", Take::Condition),
+    arg("microsecs_running", Take::Condition),
+    arg("op", Take::Condition),
+    arg("ns", Take::Condition),
+    arg("command", Take::Condition),
+    arg("waitingForLock", Take::Condition),
 ];
 
 /// `killOp`.
@@ -610,6 +630,12 @@ pub(crate) static PLAN_CACHE_SET_FILTER: &[Argument] = &[
 /// The row of a field.
 pub(crate) fn look_up(table: &'static [Argument], name: &[u8]) -> Option<&'static Argument> {
     table.iter().find(|a| a.name.as_bytes() == name)
+}
+
+/// The row of a condition on a path below its name.
+pub(crate) fn condition(table: &'static [Argument], path: &[u8]) -> Option<&'static Argument> {
+    let name = path.split(|byte| *byte == b'.').next()?;
+    look_up(table, name).filter(|argument| argument.take == Take::Condition)
 }
 
 /// What was found of a field, unless there is no row or the row refuses it.

@@ -272,6 +272,7 @@ impl<'a, 'f> Body<'a, 'f> {
             | Take::Deletes
             | Take::Drop
             | Take::Own
+            | Take::Condition
             | Take::Session
             | Take::ReadPreference
             | Take::QueryOptions
@@ -394,7 +395,8 @@ impl<'a> Prelude<'a> {
 /// The row of a field in the command's own table or the generic one.
 fn row(spec: &'static CommandSpec, element: &Element<'_>) -> Result<&'static Argument, Refusal> {
     let argument = arguments::look_up(spec.arguments, element.key)
-        .or_else(|| arguments::look_up(arguments::GENERIC, element.key));
+        .or_else(|| arguments::look_up(arguments::GENERIC, element.key))
+        .or_else(|| arguments::condition(spec.arguments, element.key));
     arguments::served(spec, argument, element)
 }
 

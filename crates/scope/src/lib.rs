@@ -83,6 +83,7 @@ pub use operators::{
     SYSTEM_VARIABLES, TEXT, UPDATE_MODIFIERS, UPDATE_OPERATORS,
 };
 pub use pipeline::figures::{FiguresStage, figures_stage};
+pub use pipeline::operations::{OperationsStage, operations_stage};
 pub use pipeline::{WrittenCollection, foreign_collections, written_collection};
 pub use race::Race;
 pub use refusal::{DATABASE_CASE, REFUSAL_CODES, Refusal};

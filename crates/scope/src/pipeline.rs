@@ -14,6 +14,7 @@ use crate::{expression, filter};
 pub(crate) mod figures;
 mod foreign;
 mod near;
+pub(crate) mod operations;
 mod writing;
 
 pub use foreign::foreign_collections;
@@ -330,6 +331,7 @@ fn rest<'a>(
                 expression::write(clean, out.w, body.key, &body)?;
                 out.w.end(document);
             }
+            StageDuty::Operations => return Err(operations::misplaced()),
             StageDuty::Figures => figures::write(around, out, spec, &body)?,
             StageDuty::Documents => {
                 return Err(Refusal::misplaced_stage(

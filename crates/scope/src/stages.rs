@@ -36,6 +36,8 @@ pub enum StageDuty {
     SplitLargeEvent,
     /// Figures of a collection, as the first stage only: the app's own, without hosts and files.
     Figures,
+    /// The app's operations, at the beginning of an `aggregate` of `admin`: composed by the proxy.
+    Operations,
     /// Documents by their distance: its filter is bound to the app, its index one of the app's.
     GeoNear,
     /// The last stage: documents are written into a collection of the app, stamped if it is shared.
@@ -161,7 +163,7 @@ pub static STAGES: &[StageSpec] = &[
     row("$geoNear", StageDuty::GeoNear, Hoist::No),
     row("$merge", StageDuty::Merge, Hoist::No),
     row("$out", StageDuty::Out, Hoist::No),
-    refuse("$currentOp", SERVER),
+    row("$currentOp", StageDuty::Operations, Hoist::No),
     refuse("$listLocalSessions", SERVER),
     refuse("$listSessions", SERVER),
     refuse("$listCatalog", SERVER).from(V6_0),

@@ -45,24 +45,27 @@ fn of_shared(view: &ReplyView<'_>, message: &str) -> String {
     if out.starts_with("error processing query")
         && let Some((_, cause)) = out.rsplit_once("planner returned error :: caused by :: ")
     {
-        out = cause.to_owned();
+        out = String::from(cause);
     } else if out.starts_with("error processing query")
         && let Some((_, cause)) = out.rsplit_once('\n')
     {
-        out = cause.trim_start().to_owned();
+        out = String::from(cause.trim_start());
     }
     if let Some((_, cause)) = out
         .starts_with("Index build failed")
         .then(|| out.split_once(" :: caused by :: "))
         .flatten()
     {
-        out = cause.to_owned();
+        out = String::from(cause);
     }
     // Which plan failed, and whether there was a choice, depends on the base indexes.
     out = out.replace(MULTIPLANNER, "");
     if out.contains("key: {") {
         out = definitions(scope, &out);
     }
+    // The name that was asked for, which no known index has (4.4).
+    let asked = format!("Index with name: {}.", scope.app().as_str());
+    out = out.replace(&asked, "Index with name: ");
     if out.contains("duplicate key error") {
         out = duplicate(scope, &out);
     }
@@ -78,7 +81,7 @@ fn of_shared(view: &ReplyView<'_>, message: &str) -> String {
             .iter()
             .any(|index| index.name == name.trim_matches('"'))
     {
-        out = what.to_owned();
+        out = String::from(what);
     }
     if names(&out, field) && !is_own_duplicate(scope, message, &out) {
         return WITHHELD.to_owned();
@@ -325,6 +328,10 @@ mod tests {
             (
                 "error while multiplanner was selecting best plan :: caused by :: $add only supports",
                 "$add only supports",
+            ),
+            (
+                "Index with name: shop.x already exists with a different name",
+                "Index with name: x already exists with a different name",
             ),
             (
                 "Can't extract geo keys: { _id: 1, app_id: \"shop\" }",

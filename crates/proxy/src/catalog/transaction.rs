@@ -1,12 +1,13 @@
 //! `create` and `createIndexes` in a transaction: what they make is made outside of it, and the transaction begins all the
 //! same.
 
-use mdb_scope::{CollectionFacts, Refusal, collection_of, look_up};
+use mdb_scope::{CollectionFacts, Refusal, collection_of};
 use mdb_wire::{Command, Document, Writer};
 
 use crate::error::Error;
 use crate::forward::Journey;
 use crate::ground::Ground;
+use crate::reply;
 
 /// What ties a command to its session and transaction.
 const TIES: &[&[u8]] = &[
@@ -49,11 +50,11 @@ impl Journey<'_> {
         writer.end(mark);
         let probe = writer.into_bytes();
         let command = Command::inner(document(&probe), self.command.database)?;
-        let mut reply = Vec::new();
-        self.instead(&command)?.travel(&mut reply).await?;
-        if !is_ok(&reply) {
+        let mut begun = Vec::new();
+        self.with_command(&command)?.travel(&mut begun).await?;
+        if !reply::is_ok(&begun) {
             out.truncate(start);
-            out.extend(reply);
+            out.extend(begun);
         }
         Ok(())
     }
@@ -102,35 +103,15 @@ impl Journey<'_> {
         let untied = writer.into_bytes();
         let command = Command::inner(document(&untied), self.command.database)?;
         let start = out.len();
-        self.instead(&command)?.create_indexes(out).await?;
-        if is_ok(out.get(start..).unwrap_or_default()) {
+        self.with_command(&command)?.create_indexes(out).await?;
+        if reply::is_ok(out.get(start..).unwrap_or_default()) {
             self.begin_transaction(collection, start, out).await?;
         }
         Ok(())
-    }
-
-    /// The same journey with another command.
-    fn instead<'c>(&'c self, command: &'c Command<'c>) -> Result<Journey<'c>, Refusal> {
-        Ok(Journey {
-            forward: self.forward,
-            shared: self.shared,
-            identity: self.identity,
-            scope: self.scope,
-            spec: look_up(command.name, command.database)?,
-            command,
-            hello: self.hello.clone(),
-            deadline: self.deadline,
-            operation: self.operation,
-        })
     }
 }
 
 /// A document that was just written.
 fn document(bytes: &[u8]) -> Document<'_> {
     Document::parse_shallow(bytes).unwrap_or(Document::EMPTY)
-}
-
-fn is_ok(reply: &[u8]) -> bool {
-    let reply = Document::parse_shallow(reply).ok();
-    reply.and_then(|reply| reply.find("ok")?.as_flag()) == Some(true)
 }

@@ -15,6 +15,9 @@ use crate::local::{HOST, now_millis};
 use crate::namespaces::{Known, Place, server_code};
 use crate::reply;
 
+/// Where documents are gone through that are in no database.
+const NO_DATABASE: &str = "operations";
+
 /// 5.1: the first whose pipelines can begin with documents.
 const WIRE_VERSION_OF_DOCUMENTS: i32 = 14;
 
@@ -66,29 +69,28 @@ impl Journey<'_> {
             "$indexStats" => self.index_stats_documents(stage.body, place, known).await?,
             _ => return Err(refused(stage.name, "the plan cache is shared by all apps").into()),
         };
-        let pipeline = self
-            .command
-            .body
-            .find("pipeline")
-            .and_then(|p| p.as_array());
-        let behind: Vec<_> = pipeline
-            .into_iter()
-            .flat_map(Document::elements)
-            .skip(1)
-            .collect();
-        if behind.is_empty() {
-            first_batch(&documents, place, out);
+        if self.stages_behind().is_empty() {
+            let namespace = format!("{}.{}", place.database, place.collection);
+            first_batch(&documents, &namespace, out);
             return Ok(());
         }
-        self.go_on(stage.name, &documents, &behind, out).await
+        self.go_on(stage.name, &documents, out).await
     }
 
-    /// Runs the stages behind on the composed documents, as the app could say it by itself.
-    async fn go_on(
+    /// The stages behind the first one.
+    pub(crate) fn stages_behind(&self) -> Vec<Element<'_>> {
+        let pipeline = self.command.body.find("pipeline");
+        let pipeline = pipeline.and_then(|p| p.as_array());
+        let stages = pipeline.into_iter().flat_map(Document::elements);
+        stages.skip(1).collect()
+    }
+
+    /// Runs the stages behind on the composed documents, as the app could say it by itself. Operations, of which `admin` knows,
+    /// are gone through in another database, and in one batch.
+    pub(crate) async fn go_on(
         &self,
         name: &str,
         documents: &[u8],
-        behind: &[Element<'_>],
         out: &mut Vec<u8>,
     ) -> Result<(), Error> {
         if self
@@ -100,6 +102,12 @@ impl Journey<'_> {
             return Err(refused(name, why).into());
         }
         let documents = Document::parse(documents).unwrap_or(Document::EMPTY);
+        let is_of_admin = self.command.database == "admin";
+        let database = if is_of_admin {
+            NO_DATABASE
+        } else {
+            self.command.database
+        };
         let mut w = Writer::default();
         let mark = w.begin();
         w.int32(b"aggregate", 1);
@@ -108,21 +116,28 @@ impl Journey<'_> {
                 b"pipeline" => {
                     let array = w.begin_array(element.key);
                     given(&mut w, documents);
-                    for (index, stage) in behind.iter().enumerate() {
+                    for (index, stage) in self.stages_behind().iter().enumerate() {
                         w.renamed(IndexKey::new(index + 1).as_bytes(), stage);
                     }
                     w.end(array);
                 }
                 // No index serves given documents.
                 b"hint" => {}
+                b"cursor" | b"$db" if is_of_admin => {}
                 _ => w.element(&element),
             }
+        }
+        if is_of_admin {
+            let cursor = w.begin_document(b"cursor");
+            w.int32(b"batchSize", i32::MAX);
+            w.end(cursor);
+            w.string(b"$db", database);
         }
         w.end(mark);
         let bytes = w.into_bytes();
         let body = Document::parse(&bytes).unwrap_or(Document::EMPTY);
-        let command = Command::inner(body, self.command.database)?;
-        Box::pin(self.with_command(self.spec, &command).travel(out)).await
+        let command = Command::inner(body, database)?;
+        Box::pin(self.with_command(&command)?.travel(out)).await
     }
 
     async fn coll_stats_documents(
@@ -318,8 +333,8 @@ fn given(w: &mut Writer, documents: Document<'_>) {
     w.end(stage);
 }
 
-/// The whole result. It is small: a document for each of at most 64 indexes.
-fn first_batch(documents: &[u8], place: Place<'_>, out: &mut Vec<u8>) {
+/// The whole result. It is small: a document for each of at most 64 indexes, or for each operation that runs.
+pub(crate) fn first_batch(documents: &[u8], namespace: &str, out: &mut Vec<u8>) {
     let documents = Document::parse(documents).unwrap_or(Document::EMPTY);
     reply::ok(out, |w| {
         let cursor = w.begin_document(b"cursor");
@@ -329,7 +344,7 @@ fn first_batch(documents: &[u8], place: Place<'_>, out: &mut Vec<u8>) {
         }
         w.end(batch);
         w.int64(b"id", 0);
-        w.string(b"ns", &format!("{}.{}", place.database, place.collection));
+        w.string(b"ns", namespace);
         w.end(cursor);
     });
 }

@@ -219,6 +219,7 @@ fn take(take: Take) -> &'static str {
         Take::ReadPreference => "read by the proxy to choose a member",
         Take::QueryOptions => "as `$readPreference`, the way old drivers put it",
         Take::Own => "read by the proxy",
+        Take::Condition => "a condition, also on a path below it, which the proxy tests",
         Take::Unshared(_) => {
             "passed on for a dedicated collection; refused with 72 on a shared one"
         }
@@ -245,5 +246,6 @@ fn reason(take: Take) -> &'static str {
         Take::ReadConcern | Take::WriteConcern => "other members are for servers",
         Take::ReadPreference | Take::QueryOptions => "the client sees one server",
         Take::Own => "the command's own row says what it is for",
+        Take::Condition => "it is tested on the app's own operations only",
     }
 }

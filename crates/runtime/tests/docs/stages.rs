@@ -101,6 +101,11 @@ fn served(duty: StageDuty) -> Option<(&'static str, &'static str)> {
              `$planCacheStats` is refused (13).",
             "The server counts the documents of all apps.",
         ),
+        StageDuty::Operations => (
+            "First in an `aggregate` of `admin` without a collection: the operations of the calling user at this proxy, with `allUsers` \
+             and the role `dbAdmin` those of the app. Stages behind need a server of 5.1 or later.",
+            "To the upstream, all apps are one user.",
+        ),
         StageDuty::GeoNear => (
             "First. Its `query` is joined to the app's condition; `key`, where it is missing, is the field of the app's only index of its kind.",
             "The server would take the only index that it finds, of whatever app.",

@@ -330,7 +330,7 @@ pub static COMMANDS: &[CommandSpec] = &[
         Catalog::RenameCollection,
         Action::RenameCollection,
         arguments::RENAME_COLLECTION,
-        "Dedicated collections, within their database; a shared one is refused with 13.",
+        "Within the database. The documents of a shared collection move in a transaction.",
     )),
     catalog(
         "convertToCapped",
@@ -407,7 +407,7 @@ pub static COMMANDS: &[CommandSpec] = &[
         Catalog::CurrentOp,
         Action::None,
         arguments::CURRENT_OP,
-        "Operations of the user at this proxy; with `dbAdmin` those of all users of the app.",
+        "Operations of the user at this proxy; with `dbAdmin` those of all users of the app. The proxy tests the conditions.",
     )),
     off_collection(catalog(
         "killOp",

@@ -1,0 +1,310 @@
+//! `renameCollection` of a shared collection: the app's documents go to the other name, all at once.
+//!
+//! They move in a transaction, so that what other connections and other proxies write meanwhile is either moved with them,
+//! or fails and is tried again by the server, or comes after the rename and stays under the old name, as on a server.
+
+use bson::{Document, RawDocumentBuf, doc};
+use futures_util::FutureExt;
+use mdb_scope::{Duty, Isolation, Refusal, base_index_name};
+use mdb_upstream::DeploymentKind;
+use mdb_wire::Command;
+use mongodb::error::{Error as DriverError, ErrorKind};
+use mongodb::options::{Hint, ReadConcern, WriteConcern};
+use mongodb::{ClientSession, Collection};
+
+use crate::catalog;
+use crate::error::Error;
+use crate::forward::Journey;
+use crate::namespaces::{Known, Place, server_code};
+use crate::reply;
+
+/// Documents that one rename moves at most. Transactions end after 60 seconds, and hold all that they write in memory.
+const DOCUMENTS_MAX: i64 = 50_000;
+/// Their bytes at most, for the same reason.
+const BYTES_MAX: i64 = 256 * 1024 * 1024;
+/// Documents that are read, and written, at a time.
+const BATCH: usize = 1000;
+
+/// A key that another document has.
+const DUPLICATE_KEY: i32 = 11000;
+
+/// What a transaction moves.
+struct Removal {
+    from: Collection<RawDocumentBuf>,
+    to: Collection<RawDocumentBuf>,
+    /// The app's documents, as a filter.
+    own: Document,
+    /// The mark of documents that streams do not show when they go, as an update, where streams are possible.
+    gone: Option<Document>,
+    /// The index that has the app's documents in the order of their records.
+    by: Option<String>,
+    /// The field that documents lose in a collection of the app's own.
+    taken_out: Option<String>,
+    drops_target: bool,
+}
+
+impl<'a> Journey<'a> {
+    /// Renames a shared collection of the app.
+    ///
+    /// # Errors
+    /// 48 if the app has a collection of the new name, 13 where there are no transactions and for more than is moved at
+    /// once, 72 if another app has one of the `_id`s under the new name.
+    pub(crate) async fn rename_shared(
+        &self,
+        (from, source): (Place<'a>, &Known),
+        to: Place<'a>,
+        drops_target: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        if from.collection == to.collection {
+            let text = "Can't rename a collection to itself";
+            return Err(Refusal::illegal_operation(text).into());
+        }
+        let target = self.forward.namespaces.refresh(to);
+        let target = self.namespace(target).await?;
+        let has_target = self.has(to, &target).await?;
+        if target.facts.is_view {
+            let (database, name) = (to.database, to.collection);
+            let text = format!("a view already exists with that name: {database}.{name}");
+            return Err(Refusal::namespace_exists(text).into());
+        }
+        if has_target && (!drops_target || target.facts.is_dedicated()) {
+            return Err(Refusal::namespace_exists("target namespace exists").into());
+        }
+        self.check_movable(from).await?;
+        if !self.make_target(source, to, has_target, out).await? {
+            return Ok(());
+        }
+        let target = self.forward.namespaces.refresh(to);
+        let is_own = self.namespace(target).await?.facts.is_dedicated();
+        let removal = self.removal(source, (from, to), is_own, has_target);
+        let moved = self.at_length(relocate(from.client, removal)).await;
+        if !matches!(moved, Ok(true)) && !has_target {
+            self.alongside(doc! {"drop": to.collection}, to, &mut Vec::new())
+                .await?;
+        }
+        if !moved? {
+            return Err(clash(to).into());
+        }
+        self.forget_shared(from, source).await?;
+        if source.keeps_images() {
+            self.mark_dropped(from).await?;
+        }
+        reply::ok(out, |_| {});
+        Ok(())
+    }
+
+    /// Refuses what a transaction cannot move.
+    async fn check_movable(&self, from: Place<'_>) -> Result<(), Error> {
+        let refused = |why: String| {
+            Refusal::unauthorized(format!(
+                "not authorized on admin to execute command {{ renameCollection: ... }}: {why}"
+            ))
+        };
+        let kind = self.hello.as_ref().map(|hello| hello.kind);
+        if kind == Some(DeploymentKind::Standalone) {
+            return Err(refused("the collection is shared with other apps, and without a replica set there are no transactions to move the documents in; write them to another collection and drop this one".to_owned()).into());
+        }
+        let own = doc! {self.scope.field().as_str(): self.scope.app().as_str()};
+        let sum = doc! {
+            "_id": null, "documents": {"$sum": 1_i64}, "bytes": {"$sum": {"$bsonSize": "$$ROOT"}},
+        };
+        let stages = [
+            doc! {"$match": own},
+            doc! {"$limit": DOCUMENTS_MAX + 1},
+            doc! {"$group": sum},
+        ];
+        let measure = async {
+            let mut sums = from.documents().aggregate(stages).await?;
+            let has_any = sums.advance().await?;
+            has_any.then(|| sums.deserialize_current()).transpose()
+        };
+        let sums: Option<Document> = self.at_length(measure).await?;
+        let of = |name: &str| sums.as_ref().and_then(|sums| bson_integer(sums.get(name)?));
+        let (documents, bytes) = (of("documents"), of("bytes"));
+        if documents.is_some_and(|n| n > DOCUMENTS_MAX) || bytes.is_some_and(|n| n > BYTES_MAX) {
+            return Err(refused(format!("the collection is shared with other apps, and more than {DOCUMENTS_MAX} documents or {BYTES_MAX} bytes are not moved at once; write them to another collection and drop this one")).into());
+        }
+        Ok(())
+    }
+
+    /// Makes the collection of the new name, with the indexes of the old one and no others. If that fails the reply says why.
+    async fn make_target(
+        &self,
+        source: &Known,
+        to: Place<'_>,
+        has_target: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Error> {
+        let first = if has_target {
+            doc! {"dropIndexes": to.collection, "index": "*"}
+        } else {
+            doc! {"create": to.collection}
+        };
+        if !self.alongside(first, to, out).await? {
+            return Ok(false);
+        }
+        let indexes: Vec<Document> = source
+            .facts
+            .indexes
+            .iter()
+            .filter_map(|index| Document::from_reader(index.definition.as_slice()).ok())
+            .collect();
+        if indexes.is_empty() {
+            return Ok(true);
+        }
+        let create = doc! {"createIndexes": to.collection, "indexes": indexes};
+        let is_made = self.alongside(create, to, out).await?;
+        if !is_made && !has_target {
+            self.alongside(doc! {"drop": to.collection}, to, &mut Vec::new())
+                .await?;
+        }
+        Ok(is_made)
+    }
+
+    /// Runs another command of the catalog on the app's behalf. If it fails its reply is the client's.
+    async fn alongside(
+        &self,
+        mut command: Document,
+        at: Place<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Error> {
+        command.insert("$db", at.database);
+        let bytes = command.to_vec().unwrap_or_default();
+        let body = mdb_wire::Document::parse(&bytes).unwrap_or(mdb_wire::Document::EMPTY);
+        let command = Command::inner(body, at.database)?;
+        let journey = self.with_command(&command)?;
+        let Duty::Catalog(row) = journey.spec.duty else {
+            return Ok(false);
+        };
+        let start = out.len();
+        Box::pin(catalog::answer(&journey, row, out)).await?;
+        let is_ok = reply::is_ok(out.get(start..).unwrap_or_default());
+        if is_ok {
+            out.truncate(start);
+        }
+        Ok(is_ok)
+    }
+
+    fn removal(
+        &self,
+        source: &Known,
+        (from, to): (Place<'_>, Place<'_>),
+        is_own: bool,
+        drops_target: bool,
+    ) -> Removal {
+        let field = self.scope.field().as_str();
+        let isolation = if is_own {
+            Isolation::Dedicated
+        } else {
+            Isolation::Shared
+        };
+        let name = self.scope.physical_collection(to.collection, isolation);
+        Removal {
+            from: from.documents().clone_with_type(),
+            to: to.client.database(to.database).collection(&name),
+            own: doc! {field: self.scope.app().as_str()},
+            gone: source
+                .keeps_images()
+                .then(|| doc! {field: self.scope.gone()}),
+            by: source
+                .facts
+                .has_base_indexes
+                .then(|| base_index_name(field)),
+            taken_out: is_own.then(|| field.to_owned()),
+            drops_target,
+        }
+    }
+}
+
+/// Moves the documents, as often as other writes are in the way. Gives whether no other app has one of their `_id`s.
+async fn relocate(client: &mongodb::Client, removal: Removal) -> Result<bool, DriverError> {
+    let mut session = client.start_session().await?;
+    let moved = session
+        .start_transaction()
+        .read_concern(ReadConcern::snapshot())
+        .write_concern(WriteConcern::majority())
+        .and_run(removal, |session, removal| removal.run(session).boxed())
+        .await;
+    match moved {
+        Err(error) if is_duplicate(&error) => Ok(false),
+        other => other.map(|()| true),
+    }
+}
+
+impl Removal {
+    async fn run(&self, session: &mut ClientSession) -> Result<(), DriverError> {
+        let own = || self.own.clone();
+        if self.drops_target {
+            self.to.delete_many(own()).session(&mut *session).await?;
+        }
+        let found = self
+            .from
+            .find(own())
+            .batch_size(u32::try_from(BATCH).unwrap_or(u32::MAX));
+        let found = match &self.by {
+            Some(index) => found.hint(Hint::Name(index.clone())),
+            None => found,
+        };
+        let mut cursor = found.session(&mut *session).await?;
+        loop {
+            let mut batch = Vec::with_capacity(BATCH);
+            while batch.len() < BATCH
+                && let Some(document) = cursor.next(&mut *session).await
+            {
+                batch.push(self.as_moved(document?)?);
+            }
+            if batch.is_empty() {
+                break;
+            }
+            self.to.insert_many(batch).session(&mut *session).await?;
+        }
+        let mut left = own();
+        if let Some(gone) = &self.gone {
+            let hide = doc! {"$set": gone.clone()};
+            self.from
+                .update_many(own(), hide)
+                .session(&mut *session)
+                .await?;
+            left = gone.clone();
+        }
+        self.from.delete_many(left).session(session).await?;
+        Ok(())
+    }
+
+    fn as_moved(&self, document: RawDocumentBuf) -> Result<RawDocumentBuf, DriverError> {
+        let Some(field) = &self.taken_out else {
+            return Ok(document);
+        };
+        let mut kept = RawDocumentBuf::new();
+        for element in document.iter_elements() {
+            let element = element?;
+            if element.key().as_str() != field {
+                kept.append(element.key(), element.value()?);
+            }
+        }
+        Ok(kept)
+    }
+}
+
+fn bson_integer(value: &bson::Bson) -> Option<i64> {
+    value.as_i64().or_else(|| value.as_i32().map(i64::from))
+}
+
+fn is_duplicate(error: &DriverError) -> bool {
+    match error.kind.as_ref() {
+        ErrorKind::InsertMany(failed) => {
+            let mut errors = failed.write_errors.iter().flatten();
+            errors.any(|error| error.code == DUPLICATE_KEY)
+        }
+        _ => server_code(error) == Some(DUPLICATE_KEY),
+    }
+}
+
+/// What the app is told where another one has one of its `_id`s.
+fn clash(to: Place<'_>) -> Refusal {
+    Refusal::invalid_options(format!(
+        "an _id of the collection is taken in {}.{}: collections of that name are shared, and _id is unique over all apps; choose another name, or make it dedicated",
+        to.database, to.collection
+    ))
+}
