@@ -90,6 +90,30 @@ async fn plans_name_the_apps_indexes() {
 }
 
 #[tokio::test]
+async fn indexes_serve_what_stands_beside_an_expression_that_can_fail() {
+    let mut plans = Plans::new().await;
+    let failing = doc! {"$gt": [{"$divide": [1, {"$add": ["$m", 1]}]}, 0]};
+    for condition in [
+        doc! {"n": 5, "$expr": &failing},
+        doc! {"$expr": {"$and": [{"$eq": ["$n", 5]}, &failing]}},
+    ] {
+        let pipeline = vec![doc! {"$match": condition}];
+        let aggregate = doc! {"aggregate": "c", "pipeline": &pipeline, "cursor": {}};
+        let plan = plans.explain(aggregate.clone(), "queryPlanner").await;
+        let scan = stage(&plan, "IXSCAN").unwrap_or_else(|| panic!("{plan}"));
+        assert_eq!(
+            scan.get_document("indexBounds").unwrap(),
+            &doc! {"n": ["[5, 5]"]},
+            "{plan}"
+        );
+        let mut found = aggregate;
+        found.insert("$db", plans.proxy.database_name());
+        let found = mdb_tests::batch(&plans.alice.ok(&found).await);
+        assert_eq!(found, [doc! {"_id": 5, "n": 5, "m": 5}]);
+    }
+}
+
+#[tokio::test]
 async fn execution_statistics_count_the_apps_own() {
     let mut plans = Plans::new().await;
     for (filter, expected) in [

@@ -8,6 +8,10 @@ use crate::refusal::Refusal;
 use crate::scope::no_repeats;
 use crate::sight::Sight;
 
+mod implied;
+
+pub(crate) use implied::implied;
+
 /// Writes a whole filter under `key`: the client's, joined to the app's condition where apps share the collection.
 ///
 /// # Errors

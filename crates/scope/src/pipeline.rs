@@ -227,7 +227,8 @@ fn take_out(around: Surroundings<'_>, out: &mut Stages<'_>) {
     unset(out.w, key.as_bytes(), field);
 }
 
-/// The first stage: the app's condition, and the client's leading `$match` if it can stand there. `$text` has to.
+/// The first stage: the app's condition, and the client's leading `$match` if it can stand there, which `$text` has to. Of one
+/// that has to stay behind what it implies, for the sake of indexes.
 fn condition<'a>(
     around: Surroundings<'_>,
     out: &mut Stages<'_>,
@@ -235,14 +236,19 @@ fn condition<'a>(
 ) -> Result<(), Refusal> {
     let sight = around.sight;
     let mut user = None;
+    let mut implied = None;
     if let Some(stage) = stages.peek() {
         let (spec, body) = stages::look_up(stage)?;
         let leading = body.as_document().filter(|_| spec.duty == StageDuty::Match);
         user = leading.filter(|&d| filter::is_plain(sight, d) || filter::has_text(d));
+        let stays = leading.filter(|&d| user.is_none() && filter::may_fail(d));
+        implied = stays.and_then(|d| filter::implied(sight, d));
     }
     if user.is_some() {
         stages.next();
     }
+    let implied = implied.as_deref().map(Document::parse_shallow);
+    let user = user.or(implied.and_then(Result::ok));
     let key = out.next();
     let stage = out.w.begin_document(key.as_bytes());
     filter::bound(sight, out.w, b"$match", around.is_collated, user)?;
