@@ -20,6 +20,7 @@ mod exposed;
 mod failover;
 mod figures;
 mod hello;
+mod id_policy;
 mod indexes;
 mod modify;
 mod privileges;

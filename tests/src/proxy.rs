@@ -47,6 +47,7 @@ struct App {
     slug: String,
     exposes_scope_field: bool,
     isolation: String,
+    id_policy: &'static str,
 }
 
 impl ProxyBuilder {
@@ -85,6 +86,7 @@ impl ProxyBuilder {
             slug: slug.to_owned(),
             exposes_scope_field: false,
             isolation: "shared".to_owned(),
+            id_policy: "any",
         });
         self
     }
@@ -100,6 +102,13 @@ impl ProxyBuilder {
     #[must_use]
     pub fn isolated(mut self, isolation: &str) -> Self {
         isolation.clone_into(&mut self.apps.last_mut().unwrap().isolation);
+        self
+    }
+
+    /// The last app's manifest says `id_policy: random_only`.
+    #[must_use]
+    pub fn with_random_ids(mut self) -> Self {
+        self.apps.last_mut().unwrap().id_policy = "random_only";
         self
     }
 
@@ -178,11 +187,12 @@ fn manifest(app: &App) -> String {
         slug,
         exposes_scope_field,
         isolation,
+        id_policy,
         ..
     } = app;
     let mut text = format!(
         "version: \"3.0\"\nslug: {slug}\nexpose_scope_field: {exposes_scope_field}\n\
-         isolation: {isolation}\ncredentials:\n"
+         isolation: {isolation}\nid_policy: {id_policy}\ncredentials:\n"
     );
     let all = "[readWrite, dbAdmin]";
     for (suffix, roles) in [
