@@ -36,7 +36,7 @@ async fn in_front_of_a_replica_set_it_is_a_mongos() {
         (
             doc! {"hello": 1, "helloOk": true, "saslSupportedMechs": &user, "compression": ["zlib"], "backpressure": "2", "unknown": {}},
             vec!["helloOk", "isWritablePrimary", "msg"],
-            vec!["saslSupportedMechs"],
+            vec!["compression", "saslSupportedMechs"],
         ),
     ] {
         let mut command = command;

@@ -5,7 +5,7 @@ use mdb_tests::script::Words;
 use mdb_tests::{RawClient, Section, TestProxy, is_ok, raw, shared};
 use mdb_wire::OpCode;
 use mdb_wire::frame::header;
-use mdb_wire::message::{CHECKSUM_PRESENT, EXHAUST_ALLOWED, MORE_TO_COME};
+use mdb_wire::message::{CHECKSUM_PRESENT, MORE_TO_COME};
 
 async fn start() -> (TestProxy, RawClient) {
     let proxy = TestProxy::start(shared().await, &["alice"]).await;
@@ -329,27 +329,6 @@ async fn nesting_is_taken_up_to_the_servers_limit() {
     while let Some(reply) = alice.receive().await {
         assert!(!is_ok(&reply.document()));
     }
-}
-
-/// exhaustAllowed is taken, and one plain reply given.
-#[tokio::test]
-async fn exhaust_gets_one_reply_at_a_time() {
-    let (proxy, mut alice) = start().await;
-    let db = proxy.database_name();
-    let documents: Vec<Document> = (0..5).map(|n| doc! {"_id": n}).collect();
-    alice
-        .ok(&doc! {"insert": "c", "documents": documents, "$db": db})
-        .await;
-    let id = mdb_tests::cursor_id(
-        &alice
-            .ok(&doc! {"find": "c", "batchSize": 1, "$db": db})
-            .await,
-    );
-    let more = raw(&doc! {"getMore": id, "collection": "c", "batchSize": 1, "$db": db});
-    let sent = alice.send(EXHAUST_ALLOWED, &[Section::Body(&more)]).await;
-    let reply = alice.receive().await.unwrap();
-    assert_eq!((reply.response_to, reply.flags), (sent, 0));
-    alice.ok(&doc! {"ping": 1, "$db": db}).await;
 }
 
 /// Byte by byte, as slow networks bring it.

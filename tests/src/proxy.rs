@@ -37,6 +37,8 @@ pub struct ProxyBuilder {
     administrator_uri: String,
     apps: Vec<App>,
     limits: String,
+    listener: String,
+    upstream: String,
     canary: String,
     waits_for_upstream: bool,
 }
@@ -66,6 +68,8 @@ impl ProxyBuilder {
             administrator_uri: upstream_uri.to_owned(),
             apps: Vec::new(),
             limits: String::new(),
+            listener: String::new(),
+            upstream: String::new(),
             canary: String::new(),
             waits_for_upstream: true,
         }
@@ -126,6 +130,20 @@ impl ProxyBuilder {
         self
     }
 
+    /// A line about the listener, as in `proxy_protocol: true`.
+    #[must_use]
+    pub fn listener(mut self, line: &str) -> Self {
+        writeln!(self.listener, "    {line}").unwrap();
+        self
+    }
+
+    /// A line of the section `upstream`, as in `compressors: [zlib]`.
+    #[must_use]
+    pub fn upstream(mut self, line: &str) -> Self {
+        writeln!(self.upstream, "  {line}").unwrap();
+        self
+    }
+
     /// Starts also when the upstream cannot be reached.
     #[must_use]
     pub fn without_waiting(mut self) -> Self {
@@ -144,9 +162,9 @@ impl ProxyBuilder {
         };
         let config = files.path().join("mdb-runtime.yaml");
         let text = format!(
-            "version: 1\nlisten:\n  - address: 127.0.0.1:0\nupstream:\n  uri: {{ env: UPSTREAM }}\n\
-             admin:\n  address: 127.0.0.1:0\nindexes:\n  mode: off\n{}{limits}",
-            self.canary
+            "version: 1\nlisten:\n  - address: 127.0.0.1:0\n{}upstream:\n  uri: {{ env: UPSTREAM }}\n\
+             {}admin:\n  address: 127.0.0.1:0\nindexes:\n  mode: off\n{}{limits}",
+            self.listener, self.upstream, self.canary
         );
         std::fs::write(&config, text).unwrap();
         for app in &self.apps {

@@ -6,9 +6,10 @@ use std::time::Duration;
 use bson::spec::BinarySubtype;
 use bson::{Binary, Bson, Document, RawDocument, RawDocumentBuf, doc};
 use mdb_auth::{ClientExchange, ClientStep, Mechanism, Secret};
-use mdb_wire::OpCode;
+use mdb_wire::compression::{compress, decompress};
 use mdb_wire::frame::{HEADER_BYTES, header};
 use mdb_wire::message::CHECKSUM_PRESENT;
+use mdb_wire::{Compressor, Limits, OpCode, next_frame};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -36,8 +37,12 @@ pub enum Section<'a> {
 pub struct RawReply {
     /// Number of the opcode.
     pub op_code: i32,
+    /// What its sender calls it.
+    pub request_id: i32,
     /// Which request it answers.
     pub response_to: i32,
+    /// How it was compressed, if it was.
+    pub compressor: Option<Compressor>,
     /// OP_MSG's flags, OP_REPLY's response flags.
     pub flags: u32,
     /// Its one document.
@@ -72,6 +77,29 @@ impl RawClient {
         self.last_id
     }
 
+    /// The same, compressed.
+    pub async fn send_compressed(
+        &mut self,
+        compressor: Compressor,
+        flags: u32,
+        sections: &[Section<'_>],
+    ) -> i32 {
+        self.last_id += 1;
+        let bytes = message(self.last_id, flags, sections);
+        self.send_bytes(&compress(&bytes, compressor).unwrap())
+            .await;
+        self.last_id
+    }
+
+    /// Says hello and agrees on these compressors; gives what was agreed on.
+    pub async fn agree(&mut self, names: &[&str]) -> Vec<String> {
+        let hello = doc! {"hello": 1, "compression": names, "$db": "admin"};
+        let hello = self.ok(&hello).await;
+        let agreed = hello.get_array("compression").cloned().unwrap_or_default();
+        let names = agreed.iter().map(|name| name.as_str().unwrap().to_owned());
+        names.collect()
+    }
+
     /// The next message, or `None` if the server has closed the connection.
     pub async fn receive(&mut self) -> Option<RawReply> {
         let received = timeout(REPLY_MAX, self.receive_at_leisure()).await;
@@ -85,6 +113,13 @@ impl RawClient {
         let length = usize::try_from(int(0)).unwrap();
         let mut rest = vec![0; length - HEADER_BYTES];
         self.stream.read_exact(&mut rest).await.ok()?;
+        let mut compressor = None;
+        if int(12) == OpCode::Compressed.number() {
+            let (inner, used) = unpacked(&head, &rest);
+            (head, rest) = inner;
+            compressor = Some(used);
+        }
+        let int = |at: usize| i32::from_le_bytes(head[at..at + 4].try_into().unwrap());
         let flags = u32::from_le_bytes(rest[..4].try_into().unwrap());
         let op_code = int(12);
         let body_at = if op_code == OpCode::Reply.number() {
@@ -105,7 +140,9 @@ impl RawClient {
         let body = RawDocumentBuf::from_bytes(rest[body_at..end].to_vec()).unwrap();
         Some(RawReply {
             op_code,
+            request_id: int(4),
             response_to: int(8),
+            compressor,
             flags,
             body,
         })
@@ -175,6 +212,16 @@ impl RawClient {
     pub async fn is_closed(&mut self) -> bool {
         self.receive().await.is_none()
     }
+}
+
+/// Header and rest of the message inside an OP_COMPRESSED.
+fn unpacked(head: &[u8], rest: &[u8]) -> (([u8; HEADER_BYTES], Vec<u8>), Compressor) {
+    let mut bytes = [head, rest].concat().as_slice().into();
+    let frame = next_frame(&mut bytes, Limits::default()).unwrap().unwrap();
+    let all = Compressor::ALL.into_iter().collect();
+    let (inner, compressor) = decompress(&frame, all, Limits::default()).unwrap();
+    let head = inner.bytes[..HEADER_BYTES].try_into().unwrap();
+    ((head, inner.payload().to_vec()), compressor)
 }
 
 /// An OP_MSG. With the flag of a checksum it gets one.

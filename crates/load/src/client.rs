@@ -124,7 +124,7 @@ pub(crate) fn encode(command: &Document) -> anyhow::Result<Vec<u8>> {
     let body = bson::serialize_to_vec(command)?;
     let mut message = begin_reply(body.len());
     message.extend_from_slice(&body);
-    seal_reply(&mut message, 0, 0, false);
+    seal_reply(&mut message, 0, 0, 0);
     Ok(message)
 }
 

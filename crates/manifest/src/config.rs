@@ -42,6 +42,8 @@ pub struct Config {
 pub struct Listener {
     /// Where to listen.
     pub address: Address,
+    /// Whether every connection begins with the PROXY protocol. Off by default: whoever speaks it is believed.
+    pub proxy_protocol: bool,
 }
 
 impl Default for Listener {
@@ -50,6 +52,7 @@ impl Default for Listener {
     fn default() -> Self {
         Self {
             address: Address::parse("127.0.0.1:27018").expect("a constant address is legal"),
+            proxy_protocol: false,
         }
     }
 }
@@ -61,6 +64,20 @@ pub struct Upstream {
     pub uri: Secret,
     /// Connections kept to each server.
     pub pool: Pool,
+    /// How messages to and from the servers may be compressed, the best first. None by default: on the fast network that
+    /// the proxy and its deployment should share, compressing costs more time than it saves.
+    pub compressors: Vec<Compressor>,
+}
+
+/// A way to compress messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compressor {
+    /// Fast, compresses least.
+    Snappy,
+    /// Slow, everywhere.
+    Zlib,
+    /// Compresses most for its time.
+    Zstd,
 }
 
 /// Connections kept to each server of the deployment.

@@ -96,6 +96,7 @@ fn check_values(config: &Config) {
         .map(|listener| (listener.address.host(), listener.address.port()))
         .collect();
     assert_eq!(addresses, [("127.0.0.1", 27_018)]);
+    assert_eq!(config.upstream.compressors, []);
     assert_eq!(config.upstream.pool.connections_max, 100);
     assert_eq!(
         config.upstream.pool.checkout_timeout,

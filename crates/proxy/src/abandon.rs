@@ -3,6 +3,7 @@
 use mdb_scope::CollectionFacts;
 use mdb_wire::{Command, Document, Writer};
 
+use crate::belongings::TRANSACTION_FIELDS;
 use crate::error::Error;
 use crate::forward::Journey;
 use crate::ground::Ground;
@@ -28,7 +29,7 @@ impl Journey<'_> {
         let mut w = Writer::default();
         let mark = w.begin();
         w.int32(b"abortTransaction", 1);
-        for key in ["lsid", "txnNumber", "autocommit"] {
+        for key in TRANSACTION_FIELDS {
             if let Some(element) = self.command.body.find(key) {
                 w.element(&element);
             }

@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use mdb_wire::{Document, Limits};
+use mdb_wire::{Compressors, Document, Limits};
 use tokio::time::Instant;
 
 use crate::authenticate::Authentication;
+use crate::belongings::Belongings;
 use crate::dispatch::Call;
 use crate::identity::Identity;
 use crate::operations::{Registered, Running};
@@ -29,6 +30,12 @@ pub(crate) struct Connection {
     pub(crate) client: Option<Box<ClientMetadata>>,
     /// Who it is.
     pub(crate) authentication: Authentication,
+    /// What its last hello agreed on.
+    pub(crate) compressors: Compressors,
+    /// The counter of what its last hello was told.
+    pub(crate) announced: i64,
+    /// What goes when it goes, if it came by way of a load balancer.
+    pub(crate) belongings: Option<Arc<Belongings>>,
     /// Bytes of the largest message that any of its hellos promised to take.
     message_bytes_max: usize,
     /// Taken while its last command left a transaction open.
@@ -55,6 +62,9 @@ impl Connection {
             has_greeted: false,
             client: None,
             authentication: Authentication::default(),
+            compressors: Compressors::default(),
+            announced: 0,
+            belongings: None,
             message_bytes_max: shared.hello.now().face.message_bytes_max(),
             transaction: None,
             operations: None,
@@ -72,7 +82,8 @@ impl Connection {
             Some(slot) => slot,
             None => shared.operations.slot(self),
         };
-        let running = slot.begin(identity, call.spec, call.command.body);
+        let owner = self.belongings.clone();
+        let running = slot.begin(identity, call.spec, call.command.body, owner);
         self.operations = Some(slot);
         running
     }

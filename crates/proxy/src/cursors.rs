@@ -9,6 +9,7 @@ use mdb_scope::{AppId, CursorFacts, ForeignCollection, Isolation, ReplyRule, Ser
 use mdb_telemetry::AppMeter;
 use tokio::time::Instant;
 
+use crate::belongings::{Belongings, Owned};
 use crate::error::Limit;
 use crate::identity::App;
 use crate::random;
@@ -71,6 +72,8 @@ struct Entry {
     cursor: Arc<Cursor>,
     last_used: Instant,
     _count: Count,
+    /// Takes it out of the belongings of its connection when it ends.
+    owned: Option<Owned>,
 }
 
 /// Counts one cursor of an app for as long as it lives.
@@ -102,6 +105,7 @@ impl Cursors {
                 meter: app.meter.clone(),
                 _slot: slot,
             },
+            owned: None,
         };
         loop {
             let id = i64::from_le_bytes(random::bytes()) & i64::MAX;
@@ -112,6 +116,13 @@ impl Cursors {
                 place.insert(entry);
                 return Ok(id);
             }
+        }
+    }
+
+    /// Says that the cursor belongs to one connection and goes with it.
+    pub(crate) fn assign(&self, id: i64, owner: &Arc<Belongings>) {
+        if let Some(entry) = self.shard(id).get_mut(&id) {
+            entry.owned = Some(Owned::new(owner, id));
         }
     }
 

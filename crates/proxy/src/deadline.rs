@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use mdb_upstream::UpstreamError;
 use mdb_wire::Command;
 use mongodb::error::Error as DriverError;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::Error;
-use crate::labels::when_lost;
+use crate::labels::{Labels, when_lost};
 
 /// How long a step of a command waits for a server and a connection together.
 const WAIT_MAX: Duration = Duration::from_secs(25);
@@ -15,20 +16,51 @@ const WAIT_MAX: Duration = Duration::from_secs(25);
 /// When a command has to end, if its client says so. What runs upstream for longer than [`WAIT_MAX`] is not ended for that:
 /// a drop of many documents takes as long as it takes, as on a server.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Deadline(Option<Instant>);
+pub(crate) struct Deadline(Option<Limit>);
+
+#[derive(Debug, Clone, Copy)]
+struct Limit {
+    end: Instant,
+    max_time: Duration,
+}
 
 impl Deadline {
     /// Of a command that has just arrived. `maxTimeMS` of a `getMore` is how long it may wait for documents.
     pub(crate) fn of(command: &Command<'_>) -> Self {
         let limit = command.body.find("maxTimeMS").and_then(|e| e.as_integer());
         let limit = limit.filter(|millis| *millis > 0 && command.name != b"getMore");
-        Self(limit.map(|millis| Instant::now() + Duration::from_millis(millis.unsigned_abs())))
+        Self(limit.map(|millis| {
+            // A limit of centuries is none that anybody meets.
+            let max_time = Duration::from_millis(millis.unsigned_abs()).min(MAX_TIME_MAX);
+            Limit {
+                end: Instant::now() + max_time,
+                max_time,
+            }
+        }))
     }
 
     /// Until when a step that begins now may wait for a server and a connection.
     pub(crate) fn of_step(self) -> Instant {
         let step = Instant::now() + WAIT_MAX;
-        self.0.map_or(step, |end| end.min(step))
+        self.0.map_or(step, |limit| limit.end.min(step))
+    }
+
+    /// What is left now of the command's `maxTimeMS`, in milliseconds, rounded up; 0: nothing. `None` where it has none.
+    pub(crate) fn left_millis(self) -> Option<i32> {
+        let left = self.0?.end.saturating_duration_since(Instant::now());
+        let millis = left.as_micros().div_ceil(1000);
+        Some(i32::try_from(millis).unwrap_or(i32::MAX))
+    }
+
+    /// The error of a command that can wait no longer: 50 where its own limit has passed.
+    pub(crate) fn passed(self, labels: Labels) -> Error {
+        match self.0 {
+            Some(Limit { end, max_time }) if Instant::now() >= end => Error::Upstream {
+                error: UpstreamError::Deadline { waited: max_time },
+                labels,
+            },
+            _ => Error::control(None, labels),
+        }
     }
 
     /// Awaits a short piece of work of the proxy's own driver.
@@ -37,7 +69,8 @@ impl Deadline {
         command: &Command<'_>,
         work: impl Future<Output = Result<T, DriverError>>,
     ) -> Result<T, Error> {
-        ended(command, timeout_at(self.of_step(), work).await.ok())
+        let done = timeout_at(self.of_step(), work).await.ok();
+        self.ended(command, done)
     }
 
     /// Awaits work of the proxy's own driver that takes as long as there are documents.
@@ -47,19 +80,78 @@ impl Deadline {
         work: impl Future<Output = Result<T, DriverError>>,
     ) -> Result<T, Error> {
         let done = match self.0 {
-            Some(end) => timeout_at(end, work).await.ok(),
+            Some(limit) => timeout_at(limit.end, work).await.ok(),
             None => Some(work.await),
         };
-        ended(command, done)
+        self.ended(command, done)
+    }
+
+    /// What became of the work, which is `None` if its time was up.
+    fn ended<T>(
+        self,
+        command: &Command<'_>,
+        done: Option<Result<T, DriverError>>,
+    ) -> Result<T, Error> {
+        let labels = when_lost(command, true);
+        match done {
+            Some(Ok(done)) => Ok(done),
+            Some(Err(error)) => Err(Error::control(Some(error), labels)),
+            None => Err(self.passed(labels)),
+        }
     }
 }
 
-/// What became of the work, which is `None` if its time was up.
-fn ended<T>(command: &Command<'_>, done: Option<Result<T, DriverError>>) -> Result<T, Error> {
-    let labels = when_lost(command, true);
-    match done {
-        Some(Ok(done)) => Ok(done),
-        Some(Err(error)) => Err(Error::control(Some(error), labels)),
-        None => Err(Error::control(None, labels)),
+/// Beyond it a limit is as good as none, and its end can still be reckoned.
+const MAX_TIME_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bson::doc;
+    use mdb_wire::Document;
+    use tokio::time::advance;
+
+    fn of(body: &bson::Document) -> Deadline {
+        let bytes = bson::serialize_to_vec(body).unwrap();
+        Deadline::of(&Command::inner(Document::parse(&bytes).unwrap(), "db").unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_spent_is_taken_off() {
+        let deadline = of(&doc! {"find": "c", "maxTimeMS": 100});
+        let code = || deadline.passed(crate::labels::NONE).code();
+        assert_eq!(
+            deadline.of_step(),
+            Instant::now() + Duration::from_millis(100)
+        );
+        for (micros, left, expected) in [
+            (0, 100, 6),
+            (1, 100, 6),
+            (999, 99, 6),
+            (98_500, 1, 6),
+            (500, 0, 50),
+            (500_000, 0, 50),
+        ] {
+            advance(Duration::from_micros(micros)).await;
+            assert_eq!((deadline.left_millis(), code()), (Some(left), expected));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_limit_of_its_own_a_command_waits_as_long_as_the_proxy() {
+        for body in [
+            doc! {"find": "c"},
+            doc! {"find": "c", "maxTimeMS": 0},
+            doc! {"find": "c", "maxTimeMS": -1},
+            doc! {"getMore": 1_i64, "maxTimeMS": 70},
+        ] {
+            let deadline = of(&body);
+            assert_eq!(deadline.left_millis(), None, "{body}");
+            assert_eq!(deadline.of_step(), Instant::now() + WAIT_MAX, "{body}");
+            assert_eq!(deadline.passed(crate::labels::NONE).code(), 6);
+        }
+        let long = of(&doc! {"find": "c", "maxTimeMS": i64::MAX});
+        assert_eq!(long.of_step(), Instant::now() + WAIT_MAX);
+        assert_eq!(long.left_millis(), Some(i32::MAX));
     }
 }

@@ -54,12 +54,18 @@ pub(crate) async fn answer(
             reply::gossip(out, start, &shared.forward.cluster_time);
             Ok(())
         }
-        Duty::Forward(_) | Duty::Catalog(_) => forward(shared, connection, call, out).await,
+        Duty::Forward(_) => forward(shared, connection, call, out).await,
+        Duty::Catalog(_) => {
+            api::check(call.spec, call.command.body)?;
+            api::check_composed(call.spec, call.command.body)?;
+            forward(shared, connection, call, out).await
+        }
         Duty::Refuse(_) => Err(not_authorized(call, call.spec.summary).into()),
     }
 }
 
-async fn forward(
+/// Sends a command of the connection's app upstream, or composes its reply.
+pub(crate) async fn forward(
     shared: &Shared,
     connection: &mut Connection,
     call: &Call<'_>,
@@ -69,6 +75,9 @@ async fn forward(
         .identity()
         .map(Arc::clone)
         .ok_or_else(|| requires_authentication(call))?;
+    if let Some(belongings) = &connection.belongings {
+        belongings.follow(call.spec.name, call.command.body);
+    }
     let operation = connection.begin(&identity, call, shared);
     let running = shared.running.take(usize::MAX);
     // On the heap, so that an idle client does not keep room for it.

@@ -202,7 +202,7 @@ impl HelloError {
 }
 
 /// What the Stable API says no to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ApiError {
     /// A version other than `"1"`.
@@ -214,14 +214,26 @@ pub enum ApiError {
     /// A command that version 1 does not have.
     #[error("Provided apiStrict:true, but the command {0} is not in API Version 1")]
     Strict(&'static str),
+    /// A field that version 1 does not have of a command.
+    #[error("BSON field '{0}.{1}' is not allowed with apiStrict:true.")]
+    StrictField(&'static str, &'static str),
+    /// An index that version 1 does not have.
+    #[error("text indexes cannot be created with apiStrict: true")]
+    StrictTextIndex,
+    /// A stage that version 1 does not have.
+    #[error("stage {0} is not allowed with 'apiStrict: true' in API Version 1")]
+    StrictStage(String),
 }
 
 impl ApiError {
-    fn code(self) -> i32 {
+    fn code(&self) -> i32 {
         match self {
             Self::Version => 322,
             Self::NoVersion => 4_886_600,
-            Self::Strict(_) => 323,
+            Self::Strict(_)
+            | Self::StrictField(..)
+            | Self::StrictTextIndex
+            | Self::StrictStage(_) => 323,
         }
     }
 }

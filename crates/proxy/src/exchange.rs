@@ -56,6 +56,7 @@ impl Journey<'_> {
         let local = lease.local_address();
         self.operation
             .at(local.map(|local| (lease.server().clone(), local)));
+        self.spend(scoped, attempt)?;
         match lease.exchange(scoped).await {
             Ok(frame) => Ok(Some((lease, frame))),
             Err(error) if attempt.after_failure(scoped.retry(), error.sent) => {
@@ -68,6 +69,20 @@ impl Journey<'_> {
                 Err(Error::Exchange { error, labels })
             }
         }
+    }
+
+    /// Takes what was spent so far, waiting for members and connections mostly, off the command's `maxTimeMS`. Where nothing
+    /// is left the command is not sent.
+    fn spend(&self, scoped: &mut Scoped, attempt: &Attempt) -> Result<(), Error> {
+        let Some(left) = self.deadline.left_millis() else {
+            return Ok(());
+        };
+        if left == 0 {
+            let labels = when_lost(self.command, attempt.is_unbegun());
+            return Err(self.deadline.passed(labels));
+        }
+        scoped.set_max_time_millis(left);
+        Ok(())
     }
 
     /// Sends a command until there is a reply to pass on or nothing more may be tried, and writes the reply.

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
+use crate::api;
 use crate::canary::Canary;
 use crate::catalog;
 use crate::cluster_time::ClusterTime;
@@ -251,6 +252,7 @@ impl<'a> Journey<'a> {
             .await?;
         let figures = figures_stage(self.command).filter(|_| !known.facts.is_dedicated());
         if let Some(stage) = figures {
+            api::check_stage(self.command.body)?;
             return Box::pin(self.figures_of(stage, place, out)).await;
         }
         // What is refused must leave no trace: the collection is made after the command was rewritten.
@@ -378,7 +380,7 @@ impl<'a> Journey<'a> {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(NamespaceError::Refused(refusal))) => Err(refusal.into()),
             Ok(Err(NamespaceError::Driver(error))) => Err(Error::control(Some(error), labels)),
-            Err(_) => Err(Error::control(None, labels)),
+            Err(_) => Err(self.deadline.passed(labels)),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mdb_wire::{Document, Element, Kind, Writer};
+use mdb_wire::{Compressor, Document, Element, Kind, Writer};
 
 use crate::announcement::{Announcement, Presentation};
 use crate::authenticate::{self, Answer};
@@ -14,9 +14,8 @@ use crate::local::now_millis;
 use crate::reply;
 use crate::shared::Shared;
 
-/// Answers a hello, perhaps after waiting for a change.
-///
-/// An awaitable hello with the flag exhaustAllowed gets one plain reply as well, which drivers must take.
+/// Answers a hello, perhaps after waiting for a change. What follows the first reply to one with the flag exhaustAllowed,
+/// [`crate::exhaust`] knows.
 pub(crate) async fn answer(
     shared: &Shared,
     connection: &mut Connection,
@@ -34,9 +33,25 @@ pub(crate) async fn answer(
         now = still_open(shared, wanted.change(shared).await)?;
     }
     connection.promise(now.face.message_bytes_max());
+    connection.announced = now.counter;
+    negotiate(connection, body);
+    let is_balanced = learn_balancer(connection, body, &now);
     let speculative = speculate(shared, connection, body);
     reply::ok(out, |writer| {
         write_face(writer, shared, connection, call, &now);
+        if is_balanced {
+            // One per process, as `processId` is.
+            let service = shared.hello.version_of(&now).process_id;
+            writer.object_id(b"serviceId", service);
+        }
+        if !connection.compressors.is_empty() {
+            let agreed: Vec<&str> = connection
+                .compressors
+                .iter()
+                .map(Compressor::name)
+                .collect();
+            reply::strings(writer, b"compression", &agreed);
+        }
         if let Some(user) = body.find("saslSupportedMechs").and_then(|e| e.as_str()) {
             write_mechanisms(writer, shared, user);
         }
@@ -47,6 +62,25 @@ pub(crate) async fn answer(
         }
     });
     Ok(())
+}
+
+/// Agrees on compressors, in the client's order. A hello that names none leaves what was agreed on, as on mongod (6.0.5).
+fn negotiate(connection: &mut Connection, body: Document<'_>) {
+    if let Some(asked) = body.find("compression").and_then(|e| e.as_array()) {
+        let names = asked.elements().filter_map(|e| e.as_str());
+        connection.compressors = names.filter_map(Compressor::of_name).collect();
+    }
+}
+
+/// Whether the client says that it came by way of a load balancer: what it opens then goes with its connection. In front
+/// of a standalone the answer is left out, and the driver says that this is no server for it; each of its writes would fail.
+fn learn_balancer(connection: &mut Connection, body: Document<'_>, now: &Announcement) -> bool {
+    let is_balanced = now.face.presentation == Presentation::Mongos
+        && body.find("loadBalanced").and_then(|e| e.as_flag()) == Some(true);
+    if is_balanced {
+        connection.belongings.get_or_insert_default();
+    }
+    is_balanced
 }
 
 /// The fields that every hello has; no others, and none of the upstream's: a single `setName` would make drivers follow

@@ -68,6 +68,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Inbox<S> {
         pending::<()>().await;
     }
 
+    /// Waits until the client says something more, or closes its side. What arrives is kept for [`Inbox::next`].
+    pub(crate) async fn arrives(&mut self) {
+        if self.buffer.is_empty() {
+            // However it ends: the next read tells.
+            let _ = self.fill().await;
+        }
+    }
+
+    /// Whether nothing has arrived that was not taken yet.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
     /// Writes a whole message. Waits for as long as the client does not read.
     pub(crate) async fn write(&mut self, message: &[u8]) -> io::Result<()> {
         self.stream.write_all(message).await?;

@@ -15,11 +15,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::downstream::serve_client;
 use crate::drain::{Shutdown, quiet_or_killed};
+use crate::proxy_protocol;
 use crate::shared::Shared;
 
 /// Serves clients until `shutdown`: then no more are accepted, hellos are answered with 91, and those who are there are
 /// served until all is quiet or the grace is over. Returns when all are gone.
-pub async fn serve(listener: TcpListener, shared: Arc<Shared>, shutdown: Shutdown) {
+pub async fn serve(
+    listener: TcpListener,
+    options: ListenerOptions,
+    shared: Arc<Shared>,
+    shutdown: Shutdown,
+) {
     let name = listener
         .local_addr()
         .map_or_else(|_| "?".to_owned(), |address| address.to_string());
@@ -27,6 +33,7 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>, shutdown: Shutdow
         meter: shared.metrics.listener_meter(&name),
         clients: JoinSet::new(),
         leave: CancellationToken::new(),
+        options,
         shared,
     };
     reception.accept_until(&listener, &shutdown.stop).await;
@@ -41,8 +48,16 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>, shutdown: Shutdow
     tracing::info!(listener = name, "drained");
 }
 
+/// What one listener does otherwise than another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ListenerOptions {
+    /// Whether every connection begins with the PROXY protocol, which tells the client's address.
+    pub proxy_protocol: bool,
+}
+
 /// The clients of one listener.
 struct Reception {
+    options: ListenerOptions,
     shared: Arc<Shared>,
     meter: ListenerMeter,
     clients: JoinSet<CloseReason>,
@@ -78,7 +93,7 @@ impl Reception {
     }
 
     /// Takes a client in, if there is room. One too many is closed before its hello, which drivers take for overload.
-    fn welcome(&mut self, stream: TcpStream, peer: SocketAddr) {
+    fn welcome(&mut self, mut stream: TcpStream, peer: SocketAddr) {
         self.meter.opened();
         let Some(slot) = self
             .shared
@@ -95,8 +110,12 @@ impl Reception {
         // A token of its own: waiting on one that all share would take one lock for all.
         let leave = self.leave.child_token();
         let shared = Arc::clone(&self.shared);
+        let options = self.options;
         self.clients.spawn(async move {
-            let reason = serve_client(stream, peer, shared, leave).await;
+            let reason = match origin(&mut stream, peer, options, &shared).await {
+                Ok(peer) => serve_client(stream, peer, shared, leave).await,
+                Err(reason) => reason,
+            };
             drop(slot);
             reason
         });
@@ -140,6 +159,31 @@ impl Reception {
                 self.take_leave(ended);
             }
         }
+    }
+}
+
+/// The client's address: the other end of the connection, or what the PROXY protocol says in front of it.
+async fn origin(
+    stream: &mut TcpStream,
+    peer: SocketAddr,
+    options: ListenerOptions,
+    shared: &Shared,
+) -> Result<SocketAddr, CloseReason> {
+    if !options.proxy_protocol {
+        return Ok(peer);
+    }
+    match timeout(
+        shared.limits.handshake_timeout,
+        proxy_protocol::read(stream),
+    )
+    .await
+    {
+        Ok(Ok(told)) => Ok(told.unwrap_or(peer)),
+        Ok(Err(error)) => {
+            tracing::info!(client_address = %peer, %error, "closed a connection");
+            Err(CloseReason::Protocol)
+        }
+        Err(_) => Err(CloseReason::HandshakeTimeout),
     }
 }
 

@@ -10,6 +10,7 @@ use mdb_scope::{AppId, CommandSpec, ServerAddress};
 use mdb_wire::Document;
 use tokio::time::Instant;
 
+use crate::belongings::Belongings;
 use crate::connection::Connection;
 use crate::identity::Identity;
 
@@ -121,6 +122,7 @@ impl Registered {
         identity: &Arc<Identity>,
         spec: &'static CommandSpec,
         body: Document<'_>,
+        owner: Option<Arc<Belongings>>,
     ) -> Running {
         let id = self.home.next_id.fetch_add(1, Ordering::Relaxed) & 0x7FFF_FFFF;
         *lock(&self.slot.running) = Some(Operation {
@@ -131,7 +133,10 @@ impl Registered {
             command: shown(body),
             place: None,
         });
-        Running(Arc::clone(&self.slot))
+        Running {
+            slot: Arc::clone(&self.slot),
+            owner,
+        }
     }
 }
 
@@ -150,12 +155,16 @@ impl Drop for Registered {
 
 /// An operation that runs.
 #[derive(Debug)]
-pub(crate) struct Running(Arc<Slot>);
+pub(crate) struct Running {
+    slot: Arc<Slot>,
+    /// To whom belongs what it opens, if not to the app.
+    pub(crate) owner: Option<Arc<Belongings>>,
+}
 
 impl Running {
     /// It is on its way over this connection, or no longer over any.
     pub(crate) fn at(&self, place: Option<(ServerAddress, SocketAddr)>) {
-        if let Some(operation) = lock(&self.0.running).as_mut() {
+        if let Some(operation) = lock(&self.slot.running).as_mut() {
             operation.place = place;
         }
     }
@@ -163,7 +172,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        *lock(&self.0.running) = None;
+        *lock(&self.slot.running) = None;
     }
 }
 

@@ -8,7 +8,7 @@ use anyhow::Context;
 use axum::Router;
 use mdb_auth::Secret;
 use mdb_manifest::{Config, Limits, Loaded};
-use mdb_proxy::{ClientLimits, Forward, Presentation, Shared, Shutdown};
+use mdb_proxy::{ClientLimits, Forward, ListenerOptions, Presentation, Shared, Shutdown};
 use mdb_scope::{AppId, FieldName};
 use mdb_telemetry::Metrics;
 use mdb_upstream::{Upstream, UpstreamOptions};
@@ -81,9 +81,13 @@ impl Proxy {
         let routes = admin::routes(metrics.clone(), readiness.clone());
         let admin = tokio::spawn(serve_admin(listeners.admin, routes, stop_admin.clone()));
         let mut clients = JoinSet::new();
-        for listener in listeners.clients {
+        for (listener, described) in listeners.clients.into_iter().zip(&config.listeners) {
+            let options = ListenerOptions {
+                proxy_protocol: described.proxy_protocol,
+            };
             clients.spawn(mdb_proxy::serve(
                 listener,
+                options,
                 Arc::clone(&shared),
                 shutdown.clone(),
             ));
@@ -145,6 +149,11 @@ pub(crate) fn upstream_options(upstream: &mdb_manifest::Upstream) -> UpstreamOpt
         connections_max: upstream.pool.connections_max,
         checkout_timeout: upstream.pool.checkout_timeout,
         idle_timeout: upstream.pool.idle_timeout,
+        compressors: upstream
+            .compressors
+            .iter()
+            .map(|c| compressor(*c))
+            .collect(),
         proxy_name: env!("CARGO_PKG_NAME").to_owned(),
         proxy_version: env!("CARGO_PKG_VERSION").to_owned(),
         ..UpstreamOptions::new(upstream.uri.clone())
@@ -167,6 +176,14 @@ fn client_limits(limits: &Limits) -> ClientLimits {
         connections_max: count(limits.connections_max),
         connections_per_app_max: count(limits.connections_per_app_max),
         handshake_timeout: limits.handshake_timeout,
+    }
+}
+
+fn compressor(compressor: mdb_manifest::Compressor) -> mdb_wire::Compressor {
+    match compressor {
+        mdb_manifest::Compressor::Snappy => mdb_wire::Compressor::Snappy,
+        mdb_manifest::Compressor::Zlib => mdb_wire::Compressor::Zlib,
+        mdb_manifest::Compressor::Zstd => mdb_wire::Compressor::Zstd,
     }
 }
 

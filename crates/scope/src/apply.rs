@@ -59,7 +59,10 @@ impl Scope {
         facts: &Facts<'_>,
         cursor: &CursorFacts,
     ) -> Result<Scoped, Refusal> {
-        let body = Body::read(self, spec, command, facts)?;
+        let body = Body {
+            is_on_stream: matches!(cursor.rule, ReplyRule::Events { .. }),
+            ..Body::read(self, spec, command, facts)?
+        };
         let collection = command.body.find("collection");
         let is_its_own = collection.and_then(|c| c.as_str()) == Some(cursor.collection.as_str())
             && command.database == cursor.database

@@ -47,6 +47,8 @@ pub(crate) struct Body<'a, 'f> {
     pub(crate) hints_base: Cell<bool>,
     /// The statements that go upstream, by their places in ascending order, if not all.
     pub(crate) only: Option<&'a [usize]>,
+    /// Whether a `getMore` is on a change stream.
+    pub(crate) is_on_stream: bool,
 }
 
 impl<'a, 'f> Body<'a, 'f> {
@@ -92,6 +94,7 @@ impl<'a, 'f> Body<'a, 'f> {
             prelude,
             hints_base: Cell::new(false),
             only: None,
+            is_on_stream: false,
         })
     }
 
@@ -102,6 +105,10 @@ impl<'a, 'f> Body<'a, 'f> {
             self.facts.wire_version,
         )
         .of_view(self.facts.collection.is_view)
+    }
+
+    fn is_of_stream(&self) -> bool {
+        self.is_on_stream || change_stream::stream_reach(self.command).is_some()
     }
 
     /// Whether the command works on a collection that apps share.
@@ -223,6 +230,11 @@ impl<'a, 'f> Body<'a, 'f> {
         match argument.take {
             Take::Pass if argument.name == "returnKey" && element.as_flag() == Some(true) => {
                 self.return_key(w, element)?;
+            }
+            // What the rewriting of events needs is outside of API version 1. The server compares the field of a `getMore`
+            // with that of the stream (347 where they differ, 6.0.5).
+            Take::Pass if argument.name == "apiStrict" && self.is_of_stream() => {
+                w.boolean(element.key, false);
             }
             Take::Pass
             | Take::Cursor

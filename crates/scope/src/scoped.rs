@@ -2,6 +2,14 @@
 
 use std::sync::Arc;
 
+use mdb_wire::frame::HEADER_BYTES;
+use mdb_wire::{Document, Kind};
+
+/// Header, flags and the kind of the first section, which is the body.
+const BODY_AT: usize = HEADER_BYTES + 4 + 1;
+/// The name as it stands in an element.
+const MAX_TIME_NAME: &[u8] = b"maxTimeMS\0";
+
 /// `host:port` of a member of the upstream deployment, as the topology names it.
 pub type ServerAddress = Arc<str>;
 
@@ -143,8 +151,103 @@ impl Scoped {
         &self.message
     }
 
+    /// Writes another `maxTimeMS` over the one that the command has, as a number of the same kind. Nothing where it has none.
+    pub fn set_max_time_millis(&mut self, millis: i32) {
+        let Some(at) = self.max_time_place() else {
+            return;
+        };
+        let Some((&mut kind, rest)) = self.message.get_mut(at..).and_then(<[u8]>::split_first_mut)
+        else {
+            return;
+        };
+        let value = rest.get_mut(MAX_TIME_NAME.len()..).unwrap_or_default();
+        let int64 = i64::from(millis).to_le_bytes();
+        let double = f64::from(millis).to_le_bytes();
+        if kind == Kind::Int32 as u8 {
+            write(value, &millis.to_le_bytes());
+        } else if kind == Kind::Int64 as u8 {
+            write(value, &int64);
+        } else if kind == Kind::Double as u8 {
+            write(value, &double);
+        }
+    }
+
+    /// Where the element `maxTimeMS` begins in the message.
+    fn max_time_place(&self) -> Option<usize> {
+        let rest = self.message.get(BODY_AT..)?;
+        let bytes = usize::try_from(i32::from_le_bytes(*rest.first_chunk::<4>()?)).ok()?;
+        let body = Document::parse_shallow(rest.get(..bytes)?).ok()?;
+        let mut at = BODY_AT.saturating_add(4);
+        for element in body.elements() {
+            if element.key == b"maxTimeMS" {
+                return Some(at);
+            }
+            at = at.saturating_add(element.raw.len());
+        }
+        None
+    }
+
     /// The buffer, to be used again.
     pub fn into_buffer(self) -> Vec<u8> {
         self.message
+    }
+}
+
+fn write(place: &mut [u8], bytes: &[u8]) {
+    if let Some(place) = place.get_mut(..bytes.len()) {
+        place.copy_from_slice(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bson::doc;
+
+    fn scoped(body: &bson::Document) -> Scoped {
+        let mut message = vec![0; BODY_AT];
+        message.extend(bson::serialize_to_vec(body).unwrap());
+        // A sequence behind the body.
+        message.extend([1, 7, 0, 0, 0, b'a', 0]);
+        Scoped {
+            message,
+            routing: Routing::Primary,
+            retry: Retry::Read,
+            rule: ReplyRule::Plain,
+            is_upsert_by_id: false,
+            hints_base: false,
+        }
+    }
+
+    #[test]
+    fn max_time_is_written_over_as_the_same_kind() {
+        let nested = doc! {"maxTimeMS": 5};
+        let cases = [
+            (
+                doc! {"find": "c", "maxTimeMS": 500},
+                doc! {"find": "c", "maxTimeMS": 77},
+            ),
+            (
+                doc! {"find": "c", "maxTimeMS": 500_i64, "x": 1},
+                doc! {"find": "c", "maxTimeMS": 77_i64, "x": 1},
+            ),
+            (
+                doc! {"find": "c", "filter": &nested, "maxTimeMS": 500.0},
+                doc! {"find": "c", "filter": &nested, "maxTimeMS": 77.0},
+            ),
+            (
+                doc! {"find": "c", "filter": &nested},
+                doc! {"find": "c", "filter": &nested},
+            ),
+            (
+                doc! {"find": "c", "maxTimeMS": "x"},
+                doc! {"find": "c", "maxTimeMS": "x"},
+            ),
+        ];
+        for (body, expected) in cases {
+            let mut command = scoped(&body);
+            command.set_max_time_millis(77);
+            assert_eq!(command.message, scoped(&expected).message, "{body}");
+        }
     }
 }

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use bson::{Document, RawDocument};
 use bytes::{Bytes, BytesMut};
 use mdb_telemetry::{ConnectionState, Metrics, UpstreamCloseReason};
+use mdb_wire::{Compressor, compression::compress};
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -23,6 +25,8 @@ pub(crate) struct Connection {
     buffer: BytesMut,
     request_id: i32,
     reply_bytes_max: usize,
+    /// How messages are compressed from now on, both ways.
+    compressor: Option<Compressor>,
     /// No exchange is under way, and none has failed or was given up half-way.
     is_clean: bool,
     /// Cancelled when the server is known to have fallen silent.
@@ -39,6 +43,7 @@ impl Connection {
             buffer: BytesMut::new(),
             request_id: 0,
             reply_bytes_max: reply_bytes_max(DEFAULT_MESSAGE_BYTES_MAX),
+            compressor: None,
             is_clean: true,
             interrupt: CancellationToken::new(),
             tally: None,
@@ -53,6 +58,11 @@ impl Connection {
     /// Takes over the server's `maxMessageSizeBytes`.
     pub(crate) fn set_message_bytes_max(&mut self, message_bytes_max: i32) {
         self.reply_bytes_max = reply_bytes_max(message_bytes_max);
+    }
+
+    /// What hello and the log-in had to say is said: later messages are compressed.
+    pub(crate) fn set_compressor(&mut self, compressor: Option<Compressor>) {
+        self.compressor = compressor;
     }
 
     /// Cancelling `interrupt` breaks the connection off, whatever it waits for.
@@ -90,7 +100,11 @@ impl Connection {
         }
         let interrupt = self.interrupt.clone();
         let exchange = async {
-            self.send(frame).await?;
+            let packed = match self.compressor {
+                Some(compressor) => pack(frame, compressor).await,
+                None => None,
+            };
+            self.send(packed.as_deref().unwrap_or(frame)).await?;
             self.receive(request_id).await
         };
         let reply = interrupt
@@ -148,8 +162,9 @@ impl Connection {
         }
         let mut header = [0; HEADER_BYTES];
         header.copy_from_slice(&self.buffer[..HEADER_BYTES]);
-        let bytes =
-            frame::reply_bytes(header, request_id, self.reply_bytes_max).map_err(unusable)?;
+        let max = self.reply_bytes_max;
+        let claim = frame::claim(header, request_id, max).map_err(unusable)?;
+        let bytes = claim.bytes;
         while self.buffer.len() < bytes {
             if self.buffer.len() == self.buffer.capacity() {
                 // The length is only a claim: memory grows with what has really arrived.
@@ -163,14 +178,19 @@ impl Connection {
         if surplus > 0 {
             return Err(unusable(FrameError::Surplus(surplus)));
         }
-        frame::check_flags(&self.buffer).map_err(unusable)?;
         let reply = if bytes > TRUSTED_BYTES {
             // Its memory shall not stay with an idle connection.
             std::mem::take(&mut self.buffer)
         } else {
             self.buffer.split_to(bytes)
         };
-        Ok(reply.freeze())
+        let reply = if claim.is_compressed {
+            unpack(reply.freeze(), self.compressor, max).await?
+        } else {
+            reply.freeze()
+        };
+        frame::check_flags(&reply).map_err(unusable)?;
+        Ok(reply)
     }
 
     async fn read_some(&mut self) -> Result<(), ExchangeError> {
@@ -227,6 +247,32 @@ impl Drop for Tally {
     }
 }
 
+/// The message as an OP_COMPRESSED; `None` where it has to be sent as it is.
+async fn pack(frame: &[u8], compressor: Compressor) -> Option<Vec<u8>> {
+    if frame.len() <= AT_ONCE_BYTES_MAX {
+        return compress(frame, compressor);
+    }
+    let frame = frame.to_vec();
+    let work = spawn_blocking(move || compress(&frame, compressor));
+    work.await.ok()?
+}
+
+/// The message inside an OP_COMPRESSED.
+async fn unpack(
+    reply: Bytes,
+    agreed: Option<Compressor>,
+    bytes_max: usize,
+) -> Result<Bytes, ExchangeError> {
+    let unpacked = if frame::claimed_bytes(&reply) <= AT_ONCE_BYTES_MAX {
+        frame::unpack(reply, agreed, bytes_max)
+    } else {
+        let work = spawn_blocking(move || frame::unpack(reply, agreed, bytes_max));
+        // It ends early only with the runtime.
+        work.await.unwrap_or(Err(FrameError::Body))
+    };
+    unpacked.map_err(unusable)
+}
+
 fn broken(error: io::Error) -> ExchangeError {
     ExchangeError {
         kind: ExchangeErrorKind::Network(error),
@@ -255,6 +301,9 @@ const REPLY_BYTES_CEILING: usize = 64 * 1024 * 1024;
 const REPLY_SURPLUS_BYTES: usize = 16 * 1024;
 /// Room for the first read: the usual reply comes whole.
 const READ_BYTES: usize = 16 * 1024;
+/// Up to how many bytes are compressed or decompressed by the thread that serves others as well: by the slowest compressor
+/// it takes one or two milliseconds.
+const AT_ONCE_BYTES_MAX: usize = 64 * 1024;
 /// Memory given for a claimed length before its bytes have arrived, and kept between replies.
 const TRUSTED_BYTES: usize = 64 * 1024;
 

@@ -6,6 +6,8 @@
 //! ```
 
 use bson::RawDocument;
+use bytes::Bytes;
+use mdb_wire::{Compressor, DecodeError, Frame, Limits, OpCode, compression};
 
 /// Why a reply cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +21,9 @@ pub enum FrameError {
         /// The limit in force.
         allowed: usize,
     },
+    /// What is compressed does not unpack, or is compressed in a way that was not agreed on.
+    #[error("a compressed reply that cannot be unpacked: {0}")]
+    Compression(DecodeError),
     /// Something else than OP_MSG.
     #[error("opcode {0} instead of OP_MSG")]
     OpCode(i32),
@@ -41,12 +46,20 @@ pub enum FrameError {
     Body,
 }
 
-/// The length of the reply whose first [`HEADER_BYTES`] bytes are `header`.
-pub(crate) fn reply_bytes(
+/// What the header of a reply says of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Claim {
+    /// Bytes as they come, the header included.
+    pub(crate) bytes: usize,
+    pub(crate) is_compressed: bool,
+}
+
+/// What the header of the reply to `request_id` says.
+pub(crate) fn claim(
     header: [u8; HEADER_BYTES],
     request_id: i32,
     reply_bytes_max: usize,
-) -> Result<usize, FrameError> {
+) -> Result<Claim, FrameError> {
     let word = |at: usize| {
         i32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
     };
@@ -58,7 +71,8 @@ pub(crate) fn reply_bytes(
             claimed,
             allowed: reply_bytes_max,
         })?;
-    if word(12) != OP_MSG {
+    let is_compressed = word(12) == OP_COMPRESSED;
+    if word(12) != OP_MSG && !is_compressed {
         return Err(FrameError::OpCode(word(12)));
     }
     if word(8) != request_id {
@@ -67,7 +81,42 @@ pub(crate) fn reply_bytes(
             found: word(8),
         });
     }
-    Ok(bytes)
+    Ok(Claim {
+        bytes,
+        is_compressed,
+    })
+}
+
+/// Bytes that a complete OP_COMPRESSED claims to hold.
+pub(crate) fn claimed_bytes(reply: &Bytes) -> usize {
+    compression::claimed_bytes(&compressed(reply.clone()))
+}
+
+/// The OP_MSG inside a complete OP_COMPRESSED. It may not be larger than a reply may be that comes plain.
+pub(crate) fn unpack(
+    reply: Bytes,
+    agreed: Option<Compressor>,
+    reply_bytes_max: usize,
+) -> Result<Bytes, FrameError> {
+    let limits = Limits {
+        message_bytes_max: reply_bytes_max,
+    };
+    let agreed = agreed.into_iter().collect();
+    let (message, _) = compression::decompress(&compressed(reply), agreed, limits)
+        .map_err(FrameError::Compression)?;
+    match message.opcode {
+        OpCode::Message => Ok(message.bytes),
+        other => Err(FrameError::OpCode(other.number())),
+    }
+}
+
+fn compressed(reply: Bytes) -> Frame {
+    Frame {
+        request_id: 0,
+        response_to: 0,
+        opcode: OpCode::Compressed,
+        bytes: reply,
+    }
 }
 
 /// Checks the flags of a complete reply.
@@ -96,7 +145,7 @@ pub(crate) fn command(body: &RawDocument, request_id: i32) -> Vec<u8> {
     frame
 }
 
-/// The body of a reply that has passed [`reply_bytes`] and [`check_flags`].
+/// The body of a reply that has passed [`claim`] and [`check_flags`].
 pub(crate) fn body(reply: &[u8]) -> Result<&RawDocument, FrameError> {
     match reply.get(FLAGS_END..).and_then(<[u8]>::split_first) {
         Some((&KIND_BODY, document)) => {
@@ -114,12 +163,14 @@ const FLAGS_END: usize = 20;
 const BODY_AT: usize = 21;
 const KIND_BODY: u8 = 0;
 const OP_MSG: i32 = 2013;
+const OP_COMPRESSED: i32 = 2012;
 /// The lower sixteen flags must be understood; none of them is expected in a reply here.
 const FLAGS_REQUIRED: u32 = 0xffff;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mdb_wire::compression::compress;
 
     fn header(words: [i32; 4]) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
@@ -135,14 +186,26 @@ mod tests {
             claimed,
             allowed: 1000,
         };
+        let plain = |bytes| {
+            Ok(Claim {
+                bytes,
+                is_compressed: false,
+            })
+        };
         let cases = [
-            ([26, 9, 7, 2013], Ok(26)),
-            ([1000, 9, 7, 2013], Ok(1000)),
+            ([26, 9, 7, 2013], plain(26)),
+            ([1000, 9, 7, 2013], plain(1000)),
             ([25, 9, 7, 2013], Err(length(25))),
             ([1001, 9, 7, 2013], Err(length(1001))),
             ([-1, 9, 7, 2013], Err(length(-1))),
             ([26, 9, 7, 1], Err(FrameError::OpCode(1))),
-            ([26, 9, 7, 2012], Err(FrameError::OpCode(2012))),
+            (
+                [26, 9, 7, 2012],
+                Ok(Claim {
+                    bytes: 26,
+                    is_compressed: true,
+                }),
+            ),
             (
                 [26, 7, 8, 2013],
                 Err(FrameError::ResponseTo {
@@ -152,7 +215,7 @@ mod tests {
             ),
         ];
         for (words, expected) in cases {
-            assert_eq!(reply_bytes(header(words), 7, 1000), expected, "{words:?}");
+            assert_eq!(claim(header(words), 7, 1000), expected, "{words:?}");
         }
     }
 
@@ -178,6 +241,28 @@ mod tests {
         assert_eq!(body(&frame), Ok(&*document));
         frame.copy_within(4..8, 8);
         let header = frame[..HEADER_BYTES].try_into().unwrap();
-        assert_eq!(reply_bytes(header, 42, 4096), Ok(frame.len()));
+        assert_eq!(claim(header, 42, 4096).unwrap().bytes, frame.len());
+    }
+
+    #[test]
+    fn compressed_replies_are_unpacked_within_the_limit() {
+        let document = bson::rawdoc! { "ok": 1, "x": "y".repeat(1000) };
+        let plain = command(&document, 42);
+        for compressor in Compressor::ALL {
+            let packed: Bytes = compress(&plain, compressor).unwrap().into();
+            let unpack = |agreed, max| unpack(packed.clone(), agreed, max);
+            let message = unpack(Some(compressor), plain.len()).unwrap();
+            assert_eq!(body(&message), Ok(&*document));
+            for (agreed, max) in [
+                (Some(compressor), plain.len() - 1),
+                (None, plain.len()),
+                (Compressor::ALL.into_iter().find(|c| *c != compressor), 4096),
+            ] {
+                assert!(matches!(
+                    unpack(agreed, max),
+                    Err(FrameError::Compression(_))
+                ));
+            }
+        }
     }
 }

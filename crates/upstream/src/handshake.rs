@@ -2,9 +2,10 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use bson::{Binary, Document, RawDocumentBuf, raw::cstr, rawdoc, spec::BinarySubtype};
+use bson::{Binary, Document, RawArrayBuf, RawDocumentBuf, raw::cstr, rawdoc, spec::BinarySubtype};
 use mdb_auth::{ClientExchange, ClientStep, Mechanism, Secret};
 use mdb_scope::ServerAddress;
+use mdb_wire::{Compressor, Compressors};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
@@ -21,6 +22,8 @@ use crate::{
 pub(crate) struct Connector {
     pub(crate) tls: Option<TlsConnector>,
     pub(crate) login: Option<Arc<Login>>,
+    /// Offered to members, the best first.
+    pub(crate) compressors: Compressors,
     /// The `client` document of the handshake.
     pub(crate) metadata: RawDocumentBuf,
 }
@@ -53,6 +56,8 @@ impl Connector {
         in_time(address, async {
             let mut greeted = self.greet(address).await?;
             self.authenticate(address, &mut greeted).await?;
+            let agreed = greeted.hello.compressor;
+            greeted.connection.set_compressor(agreed);
             Ok(greeted.connection)
         })
         .await
@@ -95,6 +100,10 @@ impl Connector {
             let account = format!("{}.{}", login.source, login.user);
             command.append(cstr!("saslSupportedMechs"), account);
         }
+        if !self.compressors.is_empty() {
+            let names: RawArrayBuf = self.compressors.iter().map(Compressor::name).collect();
+            command.append(cstr!("compression"), names);
+        }
         command.append(cstr!("$db"), "admin");
         let start = Instant::now();
         let reply = run(address, &mut connection, &command).await?;
@@ -102,7 +111,9 @@ impl Connector {
         if !is_ok(&reply) {
             return Err(unexpected(address, &reply));
         }
-        let hello = Hello::read(&reply);
+        let mut hello = Hello::read(&reply);
+        // A member that names what was not offered is not believed.
+        hello.compressor = hello.compressor.filter(|c| self.compressors.contains(*c));
         connection.set_message_bytes_max(hello.max_message_size_bytes);
         Ok(Greeted {
             connection,

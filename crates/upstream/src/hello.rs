@@ -1,6 +1,7 @@
 //! What servers say of themselves: the replies to `hello` and `buildInfo`.
 
 use bson::{Bson, Document, oid::ObjectId};
+use mdb_wire::Compressor;
 
 use crate::topology::MemberKind;
 
@@ -58,6 +59,8 @@ pub(crate) struct Hello {
     pub(crate) wire_version_max: i32,
     pub(crate) logical_session_timeout_minutes: Option<i32>,
     pub(crate) sasl_mechanisms: Vec<String>,
+    /// The first of those that were offered and that the server takes.
+    pub(crate) compressor: Option<Compressor>,
 }
 
 impl Hello {
@@ -87,6 +90,9 @@ impl Hello {
             wire_version_max: number(reply, "maxWireVersion").unwrap_or_default(),
             logical_session_timeout_minutes: number(reply, "logicalSessionTimeoutMinutes"),
             sasl_mechanisms: strings(reply, "saslSupportedMechs"),
+            compressor: strings(reply, "compression")
+                .iter()
+                .find_map(|name| Compressor::of_name(name)),
         }
     }
 

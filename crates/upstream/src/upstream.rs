@@ -12,6 +12,7 @@ use std::{
 use mdb_auth::Secret;
 use mdb_scope::{Routing, ServerAddress};
 use mdb_telemetry::{CheckoutFailure, Metrics};
+use mdb_wire::Compressors;
 use mongodb::{Client, event::EventHandler, options::DriverInfo};
 use tokio::{
     sync::watch,
@@ -46,6 +47,9 @@ pub struct UpstreamOptions {
     pub checkout_timeout: Duration,
     /// How long a connection may be idle before it is closed.
     pub idle_timeout: Duration,
+    /// How messages to and from members are compressed: the first of these that a member takes as well. None by default:
+    /// what is saved on a fast network is less than what compressing costs.
+    pub compressors: Compressors,
     /// What the proxy calls itself in the servers' logs.
     pub proxy_name: String,
     /// Its version.
@@ -60,6 +64,7 @@ impl UpstreamOptions {
             connections_max: 100,
             checkout_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(300),
+            compressors: Compressors::default(),
             proxy_name: env!("CARGO_PKG_NAME").to_owned(),
             proxy_version: env!("CARGO_PKG_VERSION").to_owned(),
         }

@@ -40,6 +40,7 @@ pub(crate) async fn read(
     let connector = Connector {
         tls,
         login,
+        compressors: options.compressors,
         metadata: metadata(&options.proxy_name, &options.proxy_version),
     };
     Ok((driver, connector))

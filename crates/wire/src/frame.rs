@@ -18,16 +18,19 @@ pub enum OpCode {
     Query,
     /// `OP_GET_MORE` (2005): answered with an error, as mongod 5.1+ does.
     GetMore,
+    /// `OP_COMPRESSED` (2012): another message, compressed.
+    Compressed,
     /// `OP_MSG` (2013).
     Message,
 }
 
 impl OpCode {
-    fn of(number: i32) -> Option<Self> {
+    pub(crate) fn of(number: i32) -> Option<Self> {
         Some(match number {
             1 => Self::Reply,
             2004 => Self::Query,
             2005 => Self::GetMore,
+            2012 => Self::Compressed,
             2013 => Self::Message,
             _ => return None,
         })
@@ -39,6 +42,7 @@ impl OpCode {
             Self::Reply => 1,
             Self::Query => 2004,
             Self::GetMore => 2005,
+            Self::Compressed => 2012,
             Self::Message => 2013,
         }
     }
@@ -111,6 +115,12 @@ pub enum Malformed {
     /// More sections than any command has.
     #[error("more than {SECTIONS_MAX} sections")]
     Sections,
+    /// A compressor that is unknown, or was not agreed on.
+    #[error("compressor {0} was not agreed on")]
+    Compressor(u8),
+    /// What is compressed does not become what it claims to be.
+    #[error("a compressed message does not unpack to its length")]
+    Compression,
     /// A document that is not well formed.
     #[error("invalid BSON: {0}")]
     Bson(#[from] BsonError),
@@ -254,7 +264,7 @@ mod tests {
 
     #[test]
     fn legacy_opcodes_are_not_spoken() {
-        for opcode in [2001, 2002, 2006, 2007, 2010, 2011, 2012, 0, 9999] {
+        for opcode in [2001, 2002, 2006, 2007, 2010, 2011, 0, 9999] {
             let error = next_frame(&mut message(16, opcode, &[]), LIMITS).unwrap_err();
             assert_eq!(error.what, Malformed::OpCode(opcode));
             assert_eq!(error.request_id, None);

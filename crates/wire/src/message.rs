@@ -17,6 +17,7 @@ pub const EXHAUST_ALLOWED: u32 = 1 << 16;
 /// Bits that a receiver must know (0 to 15); the others may be ignored.
 const REQUIRED_BITS: u32 = 0xFFFF;
 const CHECKSUM_BYTES: usize = 4;
+const FLAGS_END: usize = HEADER_BYTES + 4;
 
 /// An OP_MSG whose every byte was checked. Owns one buffer and points into it.
 #[derive(Debug, Clone)]
@@ -211,7 +212,8 @@ fn sequence_place(rest: &[u8], start: usize) -> Result<(SequencePlace, usize), M
 pub fn reply(request_id: i32, response_to: i32, body: &[u8], with_checksum: bool) -> Vec<u8> {
     let mut out = begin_reply(body.len());
     out.extend_from_slice(body);
-    seal_reply(&mut out, request_id, response_to, with_checksum);
+    let flags = if with_checksum { CHECKSUM_PRESENT } else { 0 };
+    seal_reply(&mut out, request_id, response_to, flags);
     out
 }
 
@@ -226,18 +228,19 @@ pub fn begin_reply(body_bytes_hint: usize) -> Vec<u8> {
 /// Header, flags, section kind and room for a checksum.
 const REPLY_OVERHEAD_BYTES: usize = HEADER_BYTES + 4 + 1 + CHECKSUM_BYTES;
 
-/// Writes header, flags and, if asked for, checksum of a reply begun by [`begin_reply`].
-pub fn seal_reply(message: &mut Vec<u8>, request_id: i32, response_to: i32, with_checksum: bool) {
+/// Writes header, flags and, where [`CHECKSUM_PRESENT`] is among these, checksum of a reply begun by [`begin_reply`].
+pub fn seal_reply(message: &mut Vec<u8>, request_id: i32, response_to: i32, flags: u32) {
+    let with_checksum = flags & CHECKSUM_PRESENT != 0;
     let extra = if with_checksum { CHECKSUM_BYTES } else { 0 };
     let length = message.len().saturating_add(extra);
     let head = header(length, request_id, response_to, OpCode::Message);
     if let Some(place) = message.first_chunk_mut::<HEADER_BYTES>() {
         *place = head;
     }
+    if let Some(place) = message.get_mut(HEADER_BYTES..FLAGS_END) {
+        place.copy_from_slice(&flags.to_le_bytes());
+    }
     if with_checksum {
-        if let Some(flags) = message.get_mut(HEADER_BYTES) {
-            *flags = 1;
-        }
         let checksum = crc32c::crc32c(message);
         message.extend_from_slice(&checksum.to_le_bytes());
     }

@@ -26,11 +26,11 @@ def binary():
 class Proxy:
     """Runs while it is entered, with the contract's files on other ports and with other secrets."""
 
-    def __init__(self, binary, directory, upstream_uri):
+    def __init__(self, binary, directory, upstream_uri, passwords=None):
         self.binary = binary
         self.directory = directory
         self.port, self.admin_port = process.free_port(), process.free_port()
-        self.secrets = {name: secrets.token_urlsafe(12) for name in PASSWORDS}
+        self.secrets = passwords or {name: secrets.token_urlsafe(12) for name in PASSWORDS}
         self.upstream_uri = upstream_uri
         self.log = directory / "proxy.log"
         self.process = None

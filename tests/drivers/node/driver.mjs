@@ -190,6 +190,28 @@ test("the topology", async () => {
   assert.deepEqual(cleared, []);
 });
 
+test("compression", async () => {
+  const size = 2_000_000;
+  const received = async () => {
+    const text = await (await fetch(`http://${process.env.DRIVERS_ADMIN}/metrics`)).text();
+    const rows = text.matchAll(/^mdb_runtime_command_received_bytes_total\{app="shop"\} (\d+)/gm);
+    return [...rows].reduce((sum, row) => sum + Number(row[1]), 0);
+  };
+  for (const compressors of [["zlib"], []]) {
+    await withClient(
+      "shop",
+      async (db) => {
+        const before = await received();
+        const c = db.collection("node_compression");
+        const { insertedId } = await c.insertOne({ x: "y".repeat(size) });
+        assert.equal((await c.findOne({ _id: insertedId })).x.length, size);
+        assert.equal((await received()) - before < size / 5, compressors.length === 1);
+      },
+      { compressors },
+    );
+  }
+});
+
 test("two apps on the same collection", async () => {
   const believed = {};
   const work = (app) =>

@@ -11,6 +11,7 @@ from pymongo import MongoClient
 import raw
 
 PROXY = os.environ.get("DRIVERS_PROXY", "")
+ADMIN = os.environ.get("DRIVERS_ADMIN", "")
 UPSTREAM_URI = os.environ.get("DRIVERS_UPSTREAM_URI", "")
 
 # Every app uses the same database, so that collections of one name are shared.

@@ -2,8 +2,12 @@
 
 use std::collections::HashSet;
 
+use mdb_wire::compression::{claimed_bytes, compress, decompress};
 use mdb_wire::legacy::Query;
-use mdb_wire::{Command, Document, Kind, Limits, Message, OpCode, Writer, message, next_frame};
+use mdb_wire::{
+    Command, Compressor, Compressors, Document, Frame, Kind, Limits, Message, OpCode, Writer,
+    message, next_frame,
+};
 
 /// Decodes a message; what was accepted can be walked to the last byte and written again as it was.
 ///
@@ -21,6 +25,13 @@ pub fn check(input: &[u8]) {
         }
     };
     assert_eq!(frame.payload().len(), frame.bytes.len() - 16);
+    let frame = match frame.opcode {
+        OpCode::Compressed => match unpacked(&frame) {
+            Some(frame) => frame,
+            None => return,
+        },
+        _ => frame,
+    };
     match frame.opcode {
         OpCode::Query => {
             if let Ok(query) = Query::parse(frame) {
@@ -33,7 +44,37 @@ pub fn check(input: &[u8]) {
             Err(error) => assert!(error.code() > 0 && !error.to_string().is_empty()),
         },
         OpCode::Reply | OpCode::GetMore => {}
+        OpCode::Compressed => unreachable!("a message is compressed once"),
     }
+}
+
+/// The message inside an OP_COMPRESSED: no larger than it claims, no larger than allowed, and the same whichever way it is
+/// compressed again.
+fn unpacked(frame: &Frame) -> Option<Frame> {
+    let limits = Limits {
+        message_bytes_max: 1 << 20,
+    };
+    let all: Compressors = Compressor::ALL.into_iter().collect();
+    let (inner, compressor) = match decompress(frame, all, limits) {
+        Ok(found) => found,
+        Err(error) => {
+            assert!(error.request_id.is_none() && !error.to_string().is_empty());
+            return None;
+        }
+    };
+    assert!(inner.bytes.len() <= limits.message_bytes_max);
+    assert_eq!(inner.payload().len(), claimed_bytes(frame));
+    assert_eq!(inner.request_id, frame.request_id);
+    let others = all.iter().filter(|c| *c != compressor).collect();
+    assert!(decompress(frame, others, limits).is_err());
+    for compressor in Compressor::ALL {
+        let packed = compress(&inner.bytes, compressor).expect("a message that can be compressed");
+        let again = next_frame(&mut packed.as_slice().into(), Limits::default());
+        let again = again.expect("a header").expect("a whole message");
+        let (again, _) = decompress(&again, all, limits).expect("a message");
+        assert_eq!(again.bytes, inner.bytes);
+    }
+    Some(inner)
 }
 
 /// The bytes as a document: the shallow check takes all that the whole one takes.

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use mdb_auth::Mechanism;
 use mdb_notation::{Value, encode, read_document, read_text};
+use mdb_wire::Compressor;
+use mdb_wire::compression::compress;
 use serde::Deserialize;
 
 use crate::{manifest, scram};
@@ -172,7 +174,12 @@ pub fn message() -> Vec<Seed> {
     let mut seeds = committed("message");
     for (stem, area) in areas() {
         for (index, case) in area.cases.iter().enumerate().step_by(FEW) {
-            seeds.push((format!("{stem}-{index}"), case.message()));
+            let message = case.message();
+            let compressor = Compressor::ALL[seeds.len() % Compressor::ALL.len()];
+            if let Some(packed) = compress(&message, compressor) {
+                seeds.push((format!("{stem}-{index}-{compressor}"), packed));
+            }
+            seeds.push((format!("{stem}-{index}"), message));
         }
     }
     seeds
@@ -186,7 +193,12 @@ pub fn stream() -> Vec<Seed> {
             .cases
             .iter()
             .step_by(FEW)
-            .flat_map(Case::message)
+            .map(Case::message)
+            .enumerate()
+            .flat_map(|(index, message)| match Compressor::ALL.get(index % 6) {
+                Some(compressor) => compress(&message, *compressor).unwrap_or(message),
+                None => message,
+            })
             .collect();
         for (limit, lengths) in [(0, &[1][..]), (1, &[7, 16, 90]), (2, &[255])] {
             let count = u8::try_from(lengths.len()).unwrap_or_default();

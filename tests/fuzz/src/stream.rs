@@ -1,8 +1,9 @@
 //! Splitting a stream into messages: a byte for the limit, a byte for the number of chunk lengths, the lengths, the stream.
 
 use bytes::BytesMut;
+use mdb_wire::compression::decompress;
 use mdb_wire::frame::{HEADER_BYTES, missing_bytes};
-use mdb_wire::{DecodeError, Limits, Message, OpCode, next_frame};
+use mdb_wire::{Compressor, DecodeError, Frame, Limits, Message, OpCode, next_frame};
 
 /// What a stream gave: messages, then why it ended, if it did, and what is left.
 #[derive(Debug, PartialEq)]
@@ -65,9 +66,7 @@ fn split<'a>(chunks: impl Iterator<Item = &'a [u8]>, limits: Limits) -> Split {
                 Ok(Some(frame)) => {
                     assert!(frame.bytes.len() <= limits.message_bytes_max);
                     messages.push(frame.bytes.to_vec());
-                    if frame.opcode == OpCode::Message {
-                        let _message = Message::parse(frame);
-                    }
+                    read(frame, limits);
                 }
                 Ok(None) => {
                     waits(&buffer, limits);
@@ -81,6 +80,22 @@ fn split<'a>(chunks: impl Iterator<Item = &'a [u8]>, limits: Limits) -> Split {
         messages,
         error,
         rest: buffer.to_vec(),
+    }
+}
+
+/// The message, unpacked where it is compressed, within the same limit.
+fn read(frame: Frame, limits: Limits) {
+    let all = Compressor::ALL.into_iter().collect();
+    let frame = match frame.opcode {
+        OpCode::Compressed => match decompress(&frame, all, limits) {
+            Ok((frame, _)) => frame,
+            Err(_) => return,
+        },
+        _ => frame,
+    };
+    assert!(frame.bytes.len() <= limits.message_bytes_max);
+    if frame.opcode == OpCode::Message {
+        let _message = Message::parse(frame);
     }
 }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 use mdb_auth::Secret;
 
 use super::{
-    Admin, Config, IndexMode, Indexes, Limits, Listener, Log, LogFormat, LogLevel, Pool, Upstream,
+    Admin, Compressor, Config, IndexMode, Indexes, Limits, Listener, Log, LogFormat, LogLevel,
+    Pool, Upstream,
 };
 use crate::address::Address;
 use crate::names::{AppSlug, NameError};
@@ -69,18 +70,24 @@ pub(crate) fn read(root: &Node, sheet: &Sheet, secrets: &Secrets<'_>) -> ConfigR
     let indexes = part(&section, "indexes", &["mode"], indexes);
     let log = part(&section, "log", &["format", "level"], log);
     let config = match (upstream, &manifests) {
-        (Some((Some(uri), pool)), Some(manifests)) if !sheet.has_errors() => Some(Config {
-            listeners,
-            upstream: Upstream { uri, pool },
-            manifests: manifests.clone(),
-            control_database,
-            scope_field,
-            canary,
-            admin,
-            limits,
-            indexes,
-            log,
-        }),
+        (Some((Some(uri), pool, compressors)), Some(manifests)) if !sheet.has_errors() => {
+            Some(Config {
+                listeners,
+                upstream: Upstream {
+                    uri,
+                    pool,
+                    compressors,
+                },
+                manifests: manifests.clone(),
+                control_database,
+                scope_field,
+                canary,
+                admin,
+                limits,
+                indexes,
+                log,
+            })
+        }
         _ => None,
     };
     ConfigReading { config, manifests }
@@ -117,19 +124,46 @@ fn listeners(field: &Field<'_>) -> Vec<Listener> {
         field.error("no client can connect without a listener; leave the key out or name one");
     }
     let listener = |item: &Field<'_>| {
-        let section = item.mapping(&[&["address"]])?;
+        let section = item.mapping(&[LISTENER_KEYS])?;
+        let proxy_protocol = section
+            .field("proxy_protocol")
+            .and_then(|field| field.boolean());
         Some(Listener {
             address: address(&section.required("address")?)?,
+            proxy_protocol: proxy_protocol.unwrap_or_default(),
         })
     };
     items.iter().filter_map(listener).collect()
 }
 
-fn upstream(section: &Section<'_>, secrets: &Secrets<'_>) -> (Option<Secret>, Pool) {
+fn upstream(
+    section: &Section<'_>,
+    secrets: &Secrets<'_>,
+) -> (Option<Secret>, Pool, Vec<Compressor>) {
     let uri = section
         .required("uri")
         .and_then(|field| uri(&field, secrets));
-    (uri, part(section, "pool", POOL_KEYS, pool))
+    let compressors = section
+        .field("compressors")
+        .map_or_else(Vec::new, |field| compressors(&field));
+    (uri, part(section, "pool", POOL_KEYS, pool), compressors)
+}
+
+fn compressors(field: &Field<'_>) -> Vec<Compressor> {
+    let words = [
+        ("zstd", Compressor::Zstd),
+        ("snappy", Compressor::Snappy),
+        ("zlib", Compressor::Zlib),
+    ];
+    let mut all = Vec::new();
+    for item in field.list().unwrap_or_default() {
+        match item.choice(&words) {
+            Some(compressor) if all.contains(&compressor) => item.error("it stands there already"),
+            Some(compressor) => all.push(compressor),
+            None => {}
+        }
+    }
+    all
 }
 
 fn uri(field: &Field<'_>, secrets: &Secrets<'_>) -> Option<Secret> {
@@ -334,7 +368,9 @@ const KEYS: &[&str] = &[
     "log",
 ];
 
-const UPSTREAM_KEYS: &[&str] = &["uri", "pool"];
+const LISTENER_KEYS: &[&str] = &["address", "proxy_protocol"];
+
+const UPSTREAM_KEYS: &[&str] = &["uri", "compressors", "pool"];
 
 const POOL_KEYS: &[&str] = &["connections_max", "checkout_timeout", "idle_timeout"];
 

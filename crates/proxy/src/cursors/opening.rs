@@ -20,10 +20,12 @@ impl Journey<'_> {
         upstream_id: i64,
     ) -> Result<i64, Error> {
         let cursor = self.cursor(lease, rule, ground, upstream_id);
-        Ok(self
-            .shared
-            .cursors
-            .open(&self.identity.app, cursor, Instant::now())?)
+        let cursors = &self.shared.cursors;
+        let id = cursors.open(&self.identity.app, cursor, Instant::now())?;
+        if let Some(owner) = &self.operation.owner {
+            cursors.assign(id, owner);
+        }
+        Ok(id)
     }
 
     /// A cursor that the command opened, as it would be entered.

@@ -117,7 +117,7 @@ async fn an_awaitable_hello_waits_for_news_or_its_time() {
     let same = client.command(awaiting(&first, 10_000)).await;
     assert_eq!(same.get("topologyVersion"), first.get("topologyVersion"));
 
-    // Streaming is not promised: one plain reply.
+    // More would follow; what the client says next ends it.
     client
         .send(EXHAUST_ALLOWED, awaiting(&first, i32::MAX))
         .await;
@@ -126,7 +126,7 @@ async fn an_awaitable_hello_waits_for_news_or_its_time() {
         .hello
         .learn(&server_hello(DeploymentKind::ReplicaSet));
     let news = client.receive().await.unwrap();
-    assert_eq!(news.flags(), 0);
+    assert_eq!(news.flags(), MORE_TO_COME);
     let version = news.body().get_document("topologyVersion").unwrap().clone();
     assert_eq!(version.get_i64("counter").ok(), Some(1));
 

@@ -18,7 +18,12 @@ impl Listening {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = Shutdown::default();
-        let serving = tokio::spawn(serve(listener, Arc::clone(&shared), shutdown.clone()));
+        let serving = tokio::spawn(serve(
+            listener,
+            ListenerOptions::default(),
+            Arc::clone(&shared),
+            shutdown.clone(),
+        ));
         Self {
             shared,
             address,
@@ -118,6 +123,7 @@ async fn the_grace_ends_a_drain_that_does_not_become_quiet() {
 async fn a_panic_ends_one_client_and_is_counted() {
     let shared = Proxy::new().await.shared;
     let mut reception = Reception {
+        options: ListenerOptions::default(),
         meter: shared.metrics.listener_meter("test"),
         clients: JoinSet::new(),
         leave: CancellationToken::new(),

@@ -231,6 +231,9 @@ fn handshake_errors() -> Vec<Error> {
         ApiError::Version.into(),
         ApiError::NoVersion.into(),
         ApiError::Strict("buildInfo").into(),
+        ApiError::StrictField("create", "size").into(),
+        ApiError::StrictTextIndex.into(),
+        ApiError::StrictStage("$indexStats".to_owned()).into(),
         LegacyError::Command.into(),
         LegacyError::Query.into(),
     ]
