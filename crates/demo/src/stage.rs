@@ -57,6 +57,7 @@ impl Stage {
         let mut loaded = load(&config, &environment)?;
         loaded.config.listeners = vec![Listener {
             address: local(ports.clients)?,
+            ..Listener::default()
         }];
         loaded.config.admin.address = local(ports.admin)?;
         let proxy = Proxy::start(loaded).await?;

@@ -8,6 +8,7 @@ use mdb_auth::Secret;
 use crate::address::Address;
 use crate::names::{AppSlug, DatabaseName, FieldName};
 
+mod listening;
 mod reading;
 
 pub(crate) use reading::{ConfigReading, read};
@@ -42,7 +43,59 @@ pub struct Config {
 pub struct Listener {
     /// Where to listen.
     pub address: Address,
+    /// How clients are to encrypt; `None`: not at all.
+    pub tls: Option<ListenerTls>,
 }
+
+/// TLS of one listener. The files are not read here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerTls {
+    /// PEM: the listener's own certificate, and behind it those that lead to its authority.
+    pub certificate: FileReference,
+    /// PEM: the private key, not encrypted. The same file unless the configuration names another.
+    pub key: FileReference,
+    /// What is asked of clients.
+    pub client_certificates: ClientCertificates,
+}
+
+/// What a listener asks of its clients besides a password.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum ClientCertificates {
+    /// Nothing. The default: passwords tell clients apart.
+    #[default]
+    Off,
+    /// A client may show a certificate; one that does must show one of these authorities.
+    Optional(FileReference),
+    /// Every client shows a certificate of these authorities.
+    Required(FileReference),
+}
+
+impl ClientCertificates {
+    /// PEM: the certificates of the authorities.
+    pub fn authorities(&self) -> Option<&FileReference> {
+        match self {
+            Self::Off => None,
+            Self::Optional(file) | Self::Required(file) => Some(file),
+        }
+    }
+}
+
+/// A file that the configuration names, and where it does. Equal when the file is the same, wherever it is named.
+#[derive(Debug, Clone)]
+pub struct FileReference {
+    /// Joined to the directory of the configuration file.
+    pub path: PathBuf,
+    /// The line in the configuration, counted from 1.
+    pub line: usize,
+}
+
+impl PartialEq for FileReference {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path
+    }
+}
+
+impl Eq for FileReference {}
 
 impl Default for Listener {
     /// The loopback interface, so that a proxy started without thought is not open to the network; the port next to
@@ -50,6 +103,7 @@ impl Default for Listener {
     fn default() -> Self {
         Self {
             address: Address::parse("127.0.0.1:27018").expect("a constant address is legal"),
+            tls: None,
         }
     }
 }

@@ -26,7 +26,8 @@ mod yaml;
 pub use address::Address;
 pub use app::{AppManifest, Credential, IdPolicy, Isolation, Role};
 pub use config::{
-    Admin, Config, IndexMode, Indexes, Limits, Listener, Log, LogFormat, LogLevel, Pool, Upstream,
+    Admin, ClientCertificates, Config, FileReference, IndexMode, Indexes, Limits, Listener,
+    ListenerTls, Log, LogFormat, LogLevel, Pool, Upstream,
 };
 pub use index::{Direction, IndexKey, ManagedIndex, Value};
 pub use load::{Loaded, LoadedApps, LoadedConfig, load, load_apps, load_config};

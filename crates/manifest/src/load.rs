@@ -17,6 +17,8 @@ use crate::yaml::{self, FILE_BYTES_MAX, Node};
 /// A configuration and its apps.
 #[derive(Debug, Clone)]
 pub struct Loaded {
+    /// Where the configuration was read from.
+    pub file: PathBuf,
     /// The server's configuration.
     pub config: Config,
     /// By file name.
@@ -47,8 +49,8 @@ pub struct LoadedApps {
 ///
 /// The report has every problem of every file: a mistake in the configuration does not hide those in manifests, as long
 /// as it can be read where they are.
-pub fn load(config: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Report> {
-    let (reading, mut problems) = read_config(config, environment);
+pub fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Report> {
+    let (reading, mut problems) = read_config(path, environment);
     let Some(manifests) = reading.manifests else {
         return Err(Report { problems });
     };
@@ -56,12 +58,13 @@ pub fn load(config: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Resu
     problems.extend(app_problems);
     let canary = reading.config.as_ref().and_then(|c| c.canary.as_ref());
     if let Some(slug) = canary.filter(|slug| !apps.iter().any(|app| app.slug == **slug)) {
-        let sheet = Sheet::new(config);
+        let sheet = Sheet::new(path);
         sheet.error(None, format!("`canary`: no manifest has the slug `{slug}`"));
         problems.extend(sheet.into_problems());
     }
     match reading.config {
         Some(config) if !has_errors(&problems) => Ok(Loaded {
+            file: path.to_owned(),
             config,
             apps,
             warnings: problems,

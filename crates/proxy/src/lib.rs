@@ -49,6 +49,7 @@ mod streams;
 mod supervision;
 #[cfg(test)]
 mod testing;
+mod tls;
 
 pub use announcement::{HelloState, Presentation, TopologyVersion};
 pub use codes::code_name;
@@ -61,3 +62,4 @@ pub use identity::{App, Grants, Identity, IsolationPolicy};
 pub use listener::serve;
 pub use shared::{ClientLimits, Shared};
 pub use slots::{Slot, Slots};
+pub use tls::Tls;

@@ -16,10 +16,18 @@ use tokio_util::sync::CancellationToken;
 use crate::downstream::serve_client;
 use crate::drain::{Shutdown, quiet_or_killed};
 use crate::shared::Shared;
+use crate::tls::{Tls, serve_encrypted};
 
 /// Serves clients until `shutdown`: then no more are accepted, hellos are answered with 91, and those who are there are
 /// served until all is quiet or the grace is over. Returns when all are gone.
-pub async fn serve(listener: TcpListener, shared: Arc<Shared>, shutdown: Shutdown) {
+///
+/// With `tls`, every client begins with a TLS handshake.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<Tls>,
+    shared: Arc<Shared>,
+    shutdown: Shutdown,
+) {
     let name = listener
         .local_addr()
         .map_or_else(|_| "?".to_owned(), |address| address.to_string());
@@ -27,6 +35,7 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>, shutdown: Shutdow
         meter: shared.metrics.listener_meter(&name),
         clients: JoinSet::new(),
         leave: CancellationToken::new(),
+        tls,
         shared,
     };
     reception.accept_until(&listener, &shutdown.stop).await;
@@ -44,6 +53,7 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>, shutdown: Shutdow
 /// The clients of one listener.
 struct Reception {
     shared: Arc<Shared>,
+    tls: Option<Tls>,
     meter: ListenerMeter,
     clients: JoinSet<CloseReason>,
     /// Sends all clients home.
@@ -95,11 +105,17 @@ impl Reception {
         // A token of its own: waiting on one that all share would take one lock for all.
         let leave = self.leave.child_token();
         let shared = Arc::clone(&self.shared);
-        self.clients.spawn(async move {
-            let reason = serve_client(stream, peer, shared, leave).await;
-            drop(slot);
-            reason
-        });
+        // A task has room for what it runs, and TLS takes more of it: hence two kinds of tasks.
+        match self.tls.clone() {
+            None => self.clients.spawn(async move {
+                let _slot = slot;
+                serve_client(stream, peer, shared, leave).await
+            }),
+            Some(tls) => self.clients.spawn(async move {
+                let _slot = slot;
+                serve_encrypted(stream, tls, peer, shared, leave).await
+            }),
+        };
     }
 
     fn take_leave(&self, ended: Result<CloseReason, JoinError>) {

@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use axum::Router;
 use mdb_auth::Secret;
 use mdb_manifest::{Config, Limits, Loaded};
-use mdb_proxy::{ClientLimits, Forward, Presentation, Shared, Shutdown};
+use mdb_proxy::{ClientLimits, Forward, Presentation, Shared, Shutdown, Tls};
 use mdb_scope::{AppId, FieldName};
 use mdb_telemetry::Metrics;
 use mdb_upstream::{Upstream, UpstreamOptions};
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::listeners::Listeners;
 use crate::readiness::Readiness;
-use crate::{admin, credentials, privileges};
+use crate::{admin, certificates, credentials, privileges};
 
 /// A proxy that serves. [`Proxy::shut_down`] ends it in order; dropping it does not end it.
 #[derive(Debug)]
@@ -41,9 +41,15 @@ impl Proxy {
     /// wait for the upstream: until it is reached, [`Proxy::readiness`] says so, and commands wait for it.
     ///
     /// Fails on an address that cannot be bound, a connection string that cannot be used, and, with a
-    /// [`mdb_manifest::Report`], on credentials that cannot.
+    /// [`mdb_manifest::Report`], on credentials and certificates that cannot.
     pub async fn start(loaded: Loaded) -> anyhow::Result<Self> {
-        let Loaded { config, apps, .. } = loaded;
+        let Loaded {
+            file, config, apps, ..
+        } = loaded;
+        let certificates = certificates::load(&file, &config, SystemTime::now())?;
+        for problem in &certificates.warnings {
+            tracing::warn!("{problem}");
+        }
         let metrics = Metrics::new();
         let forward = forward(&config)?;
         let listeners = Listeners::bind(&config).await?;
@@ -81,9 +87,19 @@ impl Proxy {
         let routes = admin::routes(metrics.clone(), readiness.clone());
         let admin = tokio::spawn(serve_admin(listeners.admin, routes, stop_admin.clone()));
         let mut clients = JoinSet::new();
-        for listener in listeners.clients {
+        for ((listener, address), certificates) in listeners
+            .clients
+            .into_iter()
+            .zip(&addresses)
+            .zip(certificates.listeners)
+        {
+            let tls = certificates.map(|certificates| {
+                metrics.set_certificate_expiry(&address.to_string(), certificates.expiry);
+                Tls::new(certificates.config)
+            });
             clients.spawn(mdb_proxy::serve(
                 listener,
+                tls,
                 Arc::clone(&shared),
                 shutdown.clone(),
             ));

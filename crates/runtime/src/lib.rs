@@ -13,6 +13,7 @@
 mod admin;
 mod app;
 mod args;
+mod certificates;
 pub mod check;
 mod credentials;
 mod ending;

@@ -60,6 +60,8 @@ label! {
         Protocol = "protocol",
         /// The handshake did not end in time.
         HandshakeTimeout = "handshake_timeout",
+        /// The TLS handshake failed.
+        Tls = "tls",
         /// The credential was wrong, or has changed or gone since.
         Authentication = "authentication",
         /// A limit of connections was reached: it was shed.

@@ -169,6 +169,14 @@ impl Metrics {
         self.families.topology_changes.inc();
     }
 
+    /// When the certificate of a listener expires, in seconds since 1970.
+    pub fn set_certificate_expiry(&self, listener: &str, seconds: i64) {
+        self.families
+            .certificate_expiry
+            .with_label_values(&[listener])
+            .set(seconds);
+    }
+
     /// Whether a server that can take commands is known.
     pub fn set_upstream_up(&self, is_up: bool) {
         self.families.upstream_up.set(i64::from(is_up));
@@ -181,6 +189,7 @@ pub(crate) struct Families {
     pub(crate) client_connections_open: IntGaugeVec,
     pub(crate) client_connections_opened: IntCounterVec,
     pub(crate) client_connections_closed: IntCounterVec,
+    certificate_expiry: IntGaugeVec,
     pub(crate) commands: IntCounterVec,
     pub(crate) command_duration_seconds: HistogramVec,
     pub(crate) command_received_bytes: IntCounterVec,
@@ -216,6 +225,7 @@ impl Families {
             client_connections_open: gauge(&CLIENT_CONNECTIONS_OPEN),
             client_connections_opened: counter(&CLIENT_CONNECTIONS_OPENED),
             client_connections_closed: counter(&CLIENT_CONNECTIONS_CLOSED),
+            certificate_expiry: gauge(&CERTIFICATE_EXPIRY),
             commands: counter(&COMMANDS),
             command_duration_seconds: histogram(&COMMAND_DURATION),
             command_received_bytes: counter(&COMMAND_RECEIVED_BYTES),
@@ -338,6 +348,13 @@ const CLIENT_CONNECTIONS_CLOSED: MetricSpec = MetricSpec {
     help: "Client connections ended, by reason.",
     labels: &["listener", "reason"],
     kind: Kind::Counter,
+};
+
+const CERTIFICATE_EXPIRY: MetricSpec = MetricSpec {
+    name: "mdb_runtime_certificate_expiry_timestamp_seconds",
+    help: "When the certificate of a listener with TLS expires, in seconds since 1970.",
+    labels: &["listener"],
+    kind: Kind::Gauge,
 };
 
 const COMMANDS: MetricSpec = MetricSpec {
@@ -470,6 +487,7 @@ const CATALOGUE: &[&MetricSpec] = &[
     &CLIENT_CONNECTIONS_OPEN,
     &CLIENT_CONNECTIONS_OPENED,
     &CLIENT_CONNECTIONS_CLOSED,
+    &CERTIFICATE_EXPIRY,
     &COMMANDS,
     &COMMAND_DURATION,
     &COMMAND_RECEIVED_BYTES,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use mdb_auth::Secret;
 
+use super::listening::listeners;
 use super::{
     Admin, Config, IndexMode, Indexes, Limits, Listener, Log, LogFormat, LogLevel, Pool, Upstream,
 };
@@ -40,9 +41,10 @@ pub(crate) fn read(root: &Node, sheet: &Sheet, secrets: &Secrets<'_>) -> ConfigR
     let Some(section) = Field::root(root, sheet).mapping(&[KEYS]) else {
         return nothing;
     };
-    let listeners = section
-        .field("listen")
-        .map_or_else(|| vec![Listener::default()], |field| listeners(&field));
+    let listeners = section.field("listen").map_or_else(
+        || vec![Listener::default()],
+        |field| listeners(&field, secrets.directory),
+    );
     let uri = section
         .required("upstream")
         .and_then(|field| field.mapping(&[UPSTREAM_KEYS]));
@@ -107,22 +109,6 @@ fn is_known_version(section: &Section<'_>) -> bool {
             true
         }
     }
-}
-
-fn listeners(field: &Field<'_>) -> Vec<Listener> {
-    let Some(items) = field.list() else {
-        return Vec::new();
-    };
-    if items.is_empty() {
-        field.error("no client can connect without a listener; leave the key out or name one");
-    }
-    let listener = |item: &Field<'_>| {
-        let section = item.mapping(&[&["address"]])?;
-        Some(Listener {
-            address: address(&section.required("address")?)?,
-        })
-    };
-    items.iter().filter_map(listener).collect()
 }
 
 fn upstream(section: &Section<'_>, secrets: &Secrets<'_>) -> (Option<Secret>, Pool) {
@@ -281,7 +267,7 @@ fn name<T: Default>(
     })
 }
 
-fn path<'s>(field: &Field<'s>) -> Option<&'s str> {
+pub(super) fn path<'s>(field: &Field<'s>) -> Option<&'s str> {
     let text = field.text()?;
     if text.is_empty() {
         field.error("the path is empty");
@@ -290,7 +276,7 @@ fn path<'s>(field: &Field<'s>) -> Option<&'s str> {
     Some(text)
 }
 
-fn address(field: &Field<'_>) -> Option<Address> {
+pub(super) fn address(field: &Field<'_>) -> Option<Address> {
     let text = field.text()?;
     match Address::parse(text) {
         Ok(address) => Some(address),

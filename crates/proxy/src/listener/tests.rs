@@ -18,7 +18,7 @@ impl Listening {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = Shutdown::default();
-        let serving = tokio::spawn(serve(listener, Arc::clone(&shared), shutdown.clone()));
+        let serving = tokio::spawn(serve(listener, None, Arc::clone(&shared), shutdown.clone()));
         Self {
             shared,
             address,
@@ -121,6 +121,7 @@ async fn a_panic_ends_one_client_and_is_counted() {
         meter: shared.metrics.listener_meter("test"),
         clients: JoinSet::new(),
         leave: CancellationToken::new(),
+        tls: None,
         shared,
     };
     reception.meter.opened();

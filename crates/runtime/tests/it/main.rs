@@ -1,5 +1,7 @@
 //! The program as it is started by those who run it.
 
+mod authority;
 mod endings;
 mod program;
 mod service;
+mod tls;

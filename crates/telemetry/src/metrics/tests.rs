@@ -7,6 +7,7 @@ use crate::labels::{CloseReason, CommandOutcome};
 /// A renamed metric breaks dashboards, so that a rename has to be written twice.
 const NAMES: &[&str] = &[
     "mdb_runtime_authentications_total",
+    "mdb_runtime_certificate_expiry_timestamp_seconds",
     "mdb_runtime_client_connections_closed_total",
     "mdb_runtime_client_connections_open",
     "mdb_runtime_client_connections_opened_total",
@@ -40,6 +41,7 @@ fn touched() -> Metrics {
         100,
         2000,
     );
+    metrics.set_certificate_expiry("127.0.0.1:0", 1);
     metrics.refusal("Unauthorized");
     metrics
 }
