@@ -24,6 +24,7 @@ mod indexes;
 mod modify;
 mod privileges;
 mod races;
+mod reload;
 mod roles;
 mod sessions;
 mod several;

@@ -38,6 +38,34 @@ pub struct Config {
     pub log: Log,
 }
 
+impl Config {
+    /// The top-level keys whose values differ, in the order of the file.
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let (one, two) = (self, other);
+        let parts = [
+            ("listen", one.listeners == two.listeners),
+            (
+                "upstream",
+                one.upstream.uri.expose() == two.upstream.uri.expose()
+                    && one.upstream.pool == two.upstream.pool,
+            ),
+            ("manifests", one.manifests == two.manifests),
+            (
+                "control_database",
+                one.control_database == two.control_database,
+            ),
+            ("scope_field", one.scope_field == two.scope_field),
+            ("canary", one.canary == two.canary),
+            ("admin", one.admin == two.admin),
+            ("limits", one.limits == two.limits),
+            ("indexes", one.indexes == two.indexes),
+            ("log", one.log == two.log),
+        ];
+        let differ = parts.into_iter().filter(|(_, is_same)| !is_same);
+        differ.map(|(key, _)| key).collect()
+    }
+}
+
 /// One bound address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {

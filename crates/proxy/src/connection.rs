@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use mdb_telemetry::CloseReason;
 use mdb_wire::{Document, Limits};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::authenticate::Authentication;
 use crate::dispatch::Call;
@@ -13,6 +15,9 @@ use crate::operations::{Registered, Running};
 use crate::shared::Shared;
 use crate::slots::Slot;
 use crate::supervision::session_of;
+
+/// How long a connection whose credential has ended may say nothing: a driver that uses it at all does so within seconds.
+const REVOKED_SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// The state of one client connection, apart from its bytes.
 #[derive(Debug)]
@@ -90,6 +95,18 @@ impl Connection {
             },
             None => Limits::UNAUTHENTICATED,
         }
+    }
+
+    /// Waits until the client has been silent for too long; says what for.
+    pub(crate) async fn patience(&self) -> CloseReason {
+        if let Some(deadline) = self.deadline {
+            sleep_until(deadline).await;
+            return CloseReason::HandshakeTimeout;
+        }
+        self.authentication.ended().await;
+        // The next command would be told why. Who sends none is not waited for.
+        sleep(REVOKED_SILENCE_MAX).await;
+        CloseReason::Authentication
     }
 
     /// A hello promised to take messages of this size. Drivers keep to what their hello said, also after the upstream

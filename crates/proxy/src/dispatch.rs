@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mdb_scope::{CommandSpec, Duty, Refusal, check_composed, look_up, required_action};
+use mdb_scope::{CommandSpec, Duty, Local, Refusal, check_composed, look_up, required_action};
 use mdb_wire::{Command, Message};
 
 use crate::api;
@@ -45,6 +45,10 @@ pub(crate) async fn answer(
     call: &Call<'_>,
     out: &mut Vec<u8>,
 ) -> Result<(), Error> {
+    // Hello is answered to all: drivers take one that fails as the end of the proxy.
+    if !matches!(call.spec.duty, Duty::Local(Local::Hello)) {
+        connection.authentication.keep_up(&shared.users)?;
+    }
     admit(connection, call)?;
     match call.spec.duty {
         Duty::Local(local) => {

@@ -1,6 +1,5 @@
 //! One client connection, from its first byte to its last.
 
-use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -9,7 +8,7 @@ use mdb_telemetry::CloseReason;
 use mdb_wire::message::{begin_reply, seal_reply};
 use mdb_wire::{Command, DecodeError, Document, Frame, Message, OpCode, legacy};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::connection::Connection;
@@ -85,7 +84,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Downstream<S> {
             biased;
             received = self.inbox.next(limits) => received,
             () = self.leave.cancelled() => return Err(CloseReason::Drain),
-            () = until(self.connection.deadline) => return Err(CloseReason::HandshakeTimeout),
+            reason = self.connection.patience() => return Err(reason),
         };
         match received {
             Ok(frame) => Ok(frame),
@@ -269,14 +268,8 @@ fn ending(error: &Error) -> Option<CloseReason> {
     match error {
         // Drivers close it themselves; a client that does not must not hold a connection for nothing.
         Error::Limit(Limit::ConnectionsOfApp) => Some(CloseReason::Limit),
+        Error::Revoked => Some(CloseReason::Authentication),
         _ => None,
-    }
-}
-
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => sleep_until(deadline).await,
-        None => pending().await,
     }
 }
 

@@ -83,6 +83,9 @@ pub enum Error {
         /// What the command was eligible for.
         labels: Labels,
     },
+    /// The credential of the connection is gone, or its password has changed. The connection cannot go on.
+    #[error("the credential of the connection has ended")]
+    Revoked,
     /// The upstream answered with something that must not reach the client. An alarm.
     #[error("incident {id:08x}: {what}")]
     Incident {
@@ -316,6 +319,7 @@ impl Error {
             // Nothing was sent for the client yet: drivers may try again.
             Self::Control { .. } => 6,
             Self::ShuttingDown { .. } => 91,
+            Self::Revoked => 13,
             Self::Unprivileged(_) | Self::Incident { .. } => 8,
         }
     }
@@ -347,6 +351,10 @@ impl Error {
             Self::Exchange { error, .. } => error.client_text().into(),
             Self::Control { .. } => "the deployment did not answer the proxy in time".into(),
             Self::ShuttingDown { .. } => "the proxy is shutting down".into(),
+            Self::Revoked => {
+                "not authorized: the user that this connection is logged in as was removed or has another password now"
+                    .into()
+            }
             Self::Unprivileged(_) => {
                 "the deployment refused what the proxy asked of it; its operator finds the reason in the proxy's log".into()
             }
@@ -373,6 +381,7 @@ impl Error {
             | Self::Legacy(_)
             | Self::Refusal(_)
             | Self::Limit(Limit::CursorsOfApp)
+            | Self::Revoked
             | Self::Unprivileged(_)
             | Self::Incident { .. } => labels::NONE,
         }
@@ -395,6 +404,7 @@ impl Error {
             | Self::Legacy(_)
             | Self::Refusal(_)
             | Self::Limit(_)
+            | Self::Revoked
             | Self::ShuttingDown { .. } => CommandOutcome::Refused,
         }
     }

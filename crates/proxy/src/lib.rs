@@ -50,6 +50,7 @@ mod supervision;
 #[cfg(test)]
 mod testing;
 mod tls;
+mod users;
 
 pub use announcement::{HelloState, Presentation, TopologyVersion};
 pub use codes::code_name;
@@ -58,7 +59,7 @@ pub use downstream::serve_client;
 pub use drain::Shutdown;
 pub use error::{ApiError, AwaitingFlaw, Error, HelloError, LegacyError, Limit, SaslError};
 pub use forward::Forward;
-pub use identity::{App, Grants, Identity, IsolationPolicy};
+pub use identity::{App, Grants, Identity, IsolationPolicy, Validity};
 pub use listener::serve;
 pub use shared::{ClientLimits, Shared};
 pub use slots::{Slot, Slots};

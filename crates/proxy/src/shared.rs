@@ -16,6 +16,7 @@ use crate::identity::Identity;
 use crate::local::now_millis;
 use crate::operations::Operations;
 use crate::slots::Slots;
+use crate::users::UsersInForce;
 
 /// Limits of clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +34,7 @@ pub struct Shared {
     /// The deployment.
     pub upstream: Upstream,
     /// The users of all apps.
-    pub credentials: Credentials<Arc<Identity>>,
+    pub(crate) users: UsersInForce,
     /// Open cursors of all apps.
     pub cursors: Cursors,
     /// Limits of clients.
@@ -70,7 +71,7 @@ impl Shared {
     ) -> Self {
         Self {
             upstream,
-            credentials,
+            users: UsersInForce::new(credentials),
             cursors: Cursors::default(),
             limits,
             metrics,
@@ -84,6 +85,18 @@ impl Shared {
             started_millis: now_millis(),
             connections_made: AtomicU32::new(0),
         }
+    }
+
+    /// Puts other users in force. Connections of users whose [`crate::Validity`] is not among the new ones are told so with
+    /// their next command, and closed; the others go on as what their user is now. Gives the number of users whose
+    /// credential has ended.
+    pub fn replace_users(&self, credentials: Credentials<Arc<Identity>>) -> usize {
+        self.users.replace(credentials)
+    }
+
+    /// What `look` makes of the users in force.
+    pub fn with_users<T>(&self, look: impl FnOnce(&Credentials<Arc<Identity>>) -> T) -> T {
+        look(&self.users.now().credentials)
     }
 
     /// Whether nobody would miss the proxy: no command runs, no transaction and no cursor is open.

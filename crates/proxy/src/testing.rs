@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    App, ClientLimits, Forward, Grants, Identity, IsolationPolicy, Presentation, Shared,
+    App, ClientLimits, Forward, Grants, Identity, IsolationPolicy, Presentation, Shared, Validity,
     serve_client,
 };
 
@@ -114,6 +114,7 @@ fn credentials(metrics: &Metrics) -> Credentials<Arc<Identity>> {
             app: Arc::clone(app),
             username: username.to_owned(),
             grants,
+            validity: Validity::default(),
         };
         credentials.insert(verifier, Arc::new(identity)).unwrap();
     }

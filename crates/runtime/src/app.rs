@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 use axum::Router;
 use mdb_auth::Secret;
-use mdb_manifest::{Config, Limits, Loaded};
+use mdb_manifest::{Config, Limits, Loaded, Report};
 use mdb_proxy::{ClientLimits, Forward, Presentation, Shared, Shutdown, Tls};
 use mdb_scope::{AppId, FieldName};
 use mdb_telemetry::Metrics;
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::listeners::Listeners;
 use crate::readiness::Readiness;
+use crate::reload::Reloading;
 use crate::{admin, certificates, credentials, privileges};
 
 /// A proxy that serves. [`Proxy::shut_down`] ends it in order; dropping it does not end it.
@@ -26,6 +27,7 @@ use crate::{admin, certificates, credentials, privileges};
 pub struct Proxy {
     upstream: Upstream,
     readiness: Readiness,
+    reloading: Reloading,
     metrics: Metrics,
     addresses: Vec<SocketAddr>,
     admin_address: SocketAddr,
@@ -58,7 +60,7 @@ impl Proxy {
         let upstream = Upstream::start(upstream_options(&config.upstream), metrics.clone()).await?;
         let credentials = {
             let (salts, metrics) = (credentials::salts(&config.upstream.uri), metrics.clone());
-            let derive = move || credentials::build(&apps, &salts, &metrics);
+            let derive = move || credentials::build(&apps, &salts, &metrics, None);
             tokio::task::spawn_blocking(derive).await??
         };
         let shared = Arc::new(Shared::new(
@@ -87,6 +89,7 @@ impl Proxy {
         let routes = admin::routes(metrics.clone(), readiness.clone());
         let admin = tokio::spawn(serve_admin(listeners.admin, routes, stop_admin.clone()));
         let mut clients = JoinSet::new();
+        let mut all_tls = Vec::new();
         for ((listener, address), certificates) in listeners
             .clients
             .into_iter()
@@ -97,6 +100,7 @@ impl Proxy {
                 metrics.set_certificate_expiry(&address.to_string(), certificates.expiry);
                 Tls::new(certificates.config)
             });
+            all_tls.push((*address, tls.clone()));
             clients.spawn(mdb_proxy::serve(
                 listener,
                 tls,
@@ -104,15 +108,23 @@ impl Proxy {
                 shutdown.clone(),
             ));
         }
+        let grace = config.limits.shutdown_grace;
+        let reloading = Reloading {
+            shared,
+            config: Arc::new(config),
+            tls: all_tls.into(),
+            readiness: readiness.clone(),
+        };
         Ok(Self {
             upstream,
             readiness,
+            reloading,
             metrics,
             addresses,
             admin_address,
             clients,
             shutdown,
-            grace: config.limits.shutdown_grace,
+            grace,
             admin,
             stop_admin,
         })
@@ -131,6 +143,19 @@ impl Proxy {
     /// Whether the proxy can serve commands.
     pub fn readiness(&self) -> &Readiness {
         &self.readiness
+    }
+
+    /// What a reload works on.
+    pub(crate) fn reloading(&self) -> &Reloading {
+        &self.reloading
+    }
+
+    /// Puts what was read anew in force: users with their apps, and certificates; all of it, or on an error nothing. Takes
+    /// over nothing of the configuration. Needs no upstream.
+    ///
+    /// `read` is what reading gave. Readiness, metrics and log tell the outcome.
+    pub async fn reload(&self, read: Result<Loaded, Report>) {
+        self.reloading.reload(read).await;
     }
 
     /// The proxy's counters.

@@ -60,7 +60,7 @@ pub(crate) fn print_problems(problems: &[Problem], out: &mut dyn Write) -> io::R
 /// What only comes to light in use: passwords, certificates and connection strings that cannot be used.
 fn problems_of_use(config: &Path, loaded: &Loaded) -> Vec<Problem> {
     let salts = credentials::salts(&loaded.config.upstream.uri);
-    let mut problems = match credentials::build(&loaded.apps, &salts, &Metrics::new()) {
+    let mut problems = match credentials::build(&loaded.apps, &salts, &Metrics::new(), None) {
         Ok(_) => Vec::new(),
         Err(Report { problems }) => problems,
     };

@@ -100,6 +100,16 @@ label! {
 }
 
 label! {
+    /// How a reload ended.
+    ReloadOutcome {
+        /// What was read is in force.
+        Ok = "ok",
+        /// Something is wrong with the files; what was in force before is still.
+        Failed = "failed",
+    }
+}
+
+label! {
     /// What an upstream connection is doing.
     ConnectionState {
         /// In the pool.

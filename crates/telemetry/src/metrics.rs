@@ -12,7 +12,7 @@ use prometheus::{
 
 use crate::labels::{
     AuthenticationOutcome, CheckoutFailure, ConnectionState, ExchangeErrorKind, Label, Mechanism,
-    UpstreamCloseReason,
+    ReloadOutcome, UpstreamCloseReason,
 };
 use crate::meter::{AppMeter, CommandMeter, ListenerMeter};
 
@@ -177,6 +177,13 @@ impl Metrics {
             .set(seconds);
     }
 
+    /// Manifests and certificates were read again.
+    pub fn reload(&self, outcome: ReloadOutcome) {
+        self.families.reloads.of(outcome).inc();
+        let has_failed = outcome == ReloadOutcome::Failed;
+        self.families.reload_failed.set(i64::from(has_failed));
+    }
+
     /// Whether a server that can take commands is known.
     pub fn set_upstream_up(&self, is_up: bool) {
         self.families.upstream_up.set(i64::from(is_up));
@@ -206,6 +213,8 @@ pub(crate) struct Families {
     retries: IntCounter,
     isolation_incidents: IntCounter,
     panics: IntCounter,
+    reloads: PerLabel<ReloadOutcome, IntCounter>,
+    reload_failed: IntGauge,
     topology_changes: IntCounter,
     upstream_up: IntGauge,
 }
@@ -245,6 +254,8 @@ impl Families {
             retries: counter(&RETRIES).with_label_values(NONE),
             isolation_incidents: counter(&ISOLATION_INCIDENTS).with_label_values(NONE),
             panics: counter(&PANICS).with_label_values(NONE),
+            reloads: PerLabel::of_counter(&counter(&RELOADS)),
+            reload_failed: gauge(&RELOAD_FAILED).with_label_values(NONE),
             topology_changes: counter(&TOPOLOGY_CHANGES).with_label_values(NONE),
             upstream_up: gauge(&UPSTREAM_UP).with_label_values(NONE),
             registry: registry.clone(),
@@ -469,6 +480,20 @@ const PANICS: MetricSpec = MetricSpec {
     kind: Kind::Counter,
 };
 
+const RELOADS: MetricSpec = MetricSpec {
+    name: "mdb_runtime_reloads_total",
+    help: "Readings of manifests and certificates while the proxy runs, by outcome.",
+    labels: &["outcome"],
+    kind: Kind::Counter,
+};
+
+const RELOAD_FAILED: MetricSpec = MetricSpec {
+    name: "mdb_runtime_reload_failed",
+    help: "1 while the files are not those in force because the last reload failed, else 0.",
+    labels: &[],
+    kind: Kind::Gauge,
+};
+
 const TOPOLOGY_CHANGES: MetricSpec = MetricSpec {
     name: "mdb_runtime_topology_changes_total",
     help: "Changes of the upstream deployment's description.",
@@ -504,6 +529,8 @@ const CATALOGUE: &[&MetricSpec] = &[
     &RETRIES,
     &ISOLATION_INCIDENTS,
     &PANICS,
+    &RELOADS,
+    &RELOAD_FAILED,
     &TOPOLOGY_CHANGES,
     &UPSTREAM_UP,
 ];

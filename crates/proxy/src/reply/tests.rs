@@ -116,6 +116,7 @@ fn errors() -> Vec<(Error, i32, &'static str)> {
             6,
             "HostUnreachable",
         ),
+        (Error::Revoked, 13, "Unauthorized"),
         (Error::incident("a foreign document"), 8, "UnknownError"),
     ]
 }

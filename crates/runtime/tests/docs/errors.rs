@@ -220,6 +220,7 @@ fn handshake_errors() -> Vec<Error> {
         SaslError::PayloadKind.into(),
         SaslError::PayloadText.into(),
         SaslError::OtherIdentity.into(),
+        Error::Revoked,
         HelloError::MetadataAgain.into(),
         HelloError::ApplicationName.into(),
         awaiting(AwaitingFlaw::Half).into(),

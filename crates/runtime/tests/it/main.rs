@@ -3,5 +3,6 @@
 mod authority;
 mod endings;
 mod program;
+mod reload;
 mod service;
 mod tls;

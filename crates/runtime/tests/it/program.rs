@@ -62,6 +62,11 @@ impl Files {
         fs::write(self.path(name), text).unwrap();
     }
 
+    /// Removes a file or a link beside the configuration.
+    pub(crate) fn remove(&self, name: &str) {
+        fs::remove_file(self.path(name)).unwrap();
+    }
+
     fn write_config(&self, text: &str) {
         fs::write(self.config(), text).unwrap();
     }

@@ -13,9 +13,9 @@ use crate::program::{Files, Serving, finished};
 use crate::service::address;
 
 /// Whether the driver logs in with these options of the connection string.
-pub(crate) async fn logs_in(address: SocketAddr, options: &str) -> bool {
+pub(crate) async fn logs_in(address: SocketAddr, password: &str, options: &str) -> bool {
     let uri =
-        format!("mongodb://shop:shop-secret@{address}/?serverSelectionTimeoutMS=2000{options}");
+        format!("mongodb://shop:{password}@{address}/?serverSelectionTimeoutMS=2000{options}");
     let options = ClientOptions::parse(uri).await.unwrap();
     let client = Client::with_options(options).unwrap();
     let database = client.database("shop_db");
@@ -75,7 +75,7 @@ async fn listeners_have_settings_of_their_own() {
     for (options, expected) in cases {
         let all = listeners
             .iter()
-            .map(|listener| logs_in(*listener, &options));
+            .map(|listener| logs_in(*listener, "shop-secret", &options));
         let mut found = Vec::new();
         for one in all {
             found.push(one.await);

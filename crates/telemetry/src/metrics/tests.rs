@@ -19,6 +19,8 @@ const NAMES: &[&str] = &[
     "mdb_runtime_open_cursors",
     "mdb_runtime_panics_total",
     "mdb_runtime_refusals_total",
+    "mdb_runtime_reload_failed",
+    "mdb_runtime_reloads_total",
     "mdb_runtime_retries_total",
     "mdb_runtime_topology_changes_total",
     "mdb_runtime_upstream_checkout_duration_seconds",
