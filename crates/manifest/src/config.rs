@@ -71,6 +71,8 @@ impl Config {
 pub struct Listener {
     /// Where to listen.
     pub address: Address,
+    /// Whether other processes of the same user may listen there as well, so that one can take over from another.
+    pub reuse_port: bool,
     /// How clients are to encrypt; `None`: not at all.
     pub tls: Option<ListenerTls>,
 }
@@ -131,6 +133,7 @@ impl Default for Listener {
     fn default() -> Self {
         Self {
             address: Address::parse("127.0.0.1:27018").expect("a constant address is legal"),
+            reuse_port: false,
             tls: None,
         }
     }
@@ -173,6 +176,8 @@ impl Default for Pool {
 pub struct Admin {
     /// Where to listen.
     pub address: Address,
+    /// As of a listener.
+    pub reuse_port: bool,
 }
 
 impl Default for Admin {
@@ -180,6 +185,7 @@ impl Default for Admin {
     fn default() -> Self {
         Self {
             address: Address::parse("127.0.0.1:9464").expect("a constant address is legal"),
+            reuse_port: false,
         }
     }
 }

@@ -39,8 +39,7 @@ pub async fn serve(
         shared,
     };
     reception.accept_until(&listener, &shutdown.stop).await;
-    // Closes the socket: new clients go elsewhere at once.
-    drop(listener);
+    reception.close(listener);
     tracing::info!(
         listener = name,
         clients = reception.clients.len(),
@@ -83,6 +82,32 @@ impl Reception {
                 _ = reaping.tick() => {
                     shared.cursors.reap(Instant::now());
                 }
+            }
+        }
+    }
+
+    /// Closes the socket: new clients go elsewhere at once. Those who wait in its queue would be reset by that: they are
+    /// taken in first, and hear from their hello that they should go elsewhere.
+    fn close(&mut self, listener: TcpListener) {
+        let waiting = match listener.into_std() {
+            Ok(listener) => {
+                // Nothing is done between the last of them and the end of the socket.
+                let waiting: Vec<_> = std::iter::from_fn(|| listener.accept().ok()).collect();
+                drop(listener);
+                waiting
+            }
+            Err(error) => {
+                tracing::warn!(%error, "clients that wait to be accepted are lost");
+                Vec::new()
+            }
+        };
+        for (stream, peer) in waiting {
+            match stream
+                .set_nonblocking(true)
+                .and_then(|()| TcpStream::from_std(stream))
+            {
+                Ok(stream) => self.welcome(stream, peer),
+                Err(error) => tracing::debug!(client_address = %peer, %error, "lost"),
             }
         }
     }

@@ -87,6 +87,14 @@ impl Proxy {
         );
         let stop_admin = CancellationToken::new();
         let routes = admin::routes(metrics.clone(), readiness.clone());
+        if config.admin.reuse_port {
+            // Who asks from now on asks the successor.
+            let (drain, stop_admin) = (shutdown.stop.clone(), stop_admin.clone());
+            tokio::spawn(async move {
+                drain.cancelled().await;
+                stop_admin.cancel();
+            });
+        }
         let admin = tokio::spawn(serve_admin(listeners.admin, routes, stop_admin.clone()));
         let mut clients = JoinSet::new();
         let mut all_tls = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::reading::{address, path};
+use super::reading::{address, flag, path};
 use super::{ClientCertificates, FileReference, Listener, ListenerTls};
 use crate::reader::{Field, Section};
 
@@ -20,6 +20,7 @@ pub(super) fn listeners(field: &Field<'_>, directory: &Path) -> Vec<Listener> {
             .field("tls")
             .and_then(|field| tls(&field.mapping(&[TLS_KEYS])?, directory));
         Some(Listener {
+            reuse_port: flag(&section, "reuse_port"),
             address: address(&section.required("address")?)?,
             tls,
         })
@@ -90,6 +91,6 @@ fn file(field: &Field<'_>, directory: &Path) -> Option<FileReference> {
     })
 }
 
-const KEYS: &[&str] = &["address", "tls"];
+const KEYS: &[&str] = &["address", "reuse_port", "tls"];
 
 const TLS_KEYS: &[&str] = &["certificate", "key", "client_ca", "client_certificates"];

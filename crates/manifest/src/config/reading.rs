@@ -49,7 +49,7 @@ pub(crate) fn read(root: &Node, sheet: &Sheet, secrets: &Secrets<'_>) -> ConfigR
         .required("upstream")
         .and_then(|field| field.mapping(&[UPSTREAM_KEYS]));
     let upstream = uri.map(|section| upstream(&section, secrets));
-    let admin = part(&section, "admin", &["address"], admin);
+    let admin = part(&section, "admin", &["address", "reuse_port"], admin);
     check_addresses(&section, &listeners, &admin);
     let manifests = section
         .field("manifests")
@@ -152,10 +152,12 @@ fn pool(section: &Section<'_>) -> Pool {
 }
 
 fn admin(section: &Section<'_>) -> Admin {
-    section
-        .field("address")
-        .and_then(|field| address(&field))
-        .map_or_else(Admin::default, |address| Admin { address })
+    let default = Admin::default();
+    let address = section.field("address").and_then(|field| address(&field));
+    Admin {
+        address: address.unwrap_or(default.address),
+        reuse_port: flag(section, "reuse_port"),
+    }
 }
 
 fn limits(section: &Section<'_>) -> Limits {
@@ -248,6 +250,14 @@ fn duration(
         .field(key)
         .and_then(|field| field.duration(range))
         .unwrap_or(default)
+}
+
+/// False unless it is there.
+pub(super) fn flag(section: &Section<'_>, key: &str) -> bool {
+    section
+        .field(key)
+        .and_then(|field| field.boolean())
+        .unwrap_or_default()
 }
 
 fn name<T: Default>(

@@ -139,3 +139,23 @@ async fn a_panic_ends_one_client_and_is_counted() {
         assert!(rendered.contains(line), "{line}");
     }
 }
+
+#[tokio::test]
+async fn who_waits_in_the_queue_when_the_drain_begins_is_answered() {
+    let shared = Proxy::new().await.shared;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    for _ in 0..4 {
+        waiting.push(Client::new(TcpStream::connect(address).await.unwrap()));
+    }
+    let shutdown = Shutdown::default();
+    // The drain begins before anybody is accepted.
+    shutdown.stop.cancel();
+    let serving = tokio::spawn(serve(listener, None, shared, shutdown));
+    for client in &mut waiting {
+        let reply = client.command(doc! {"hello": 1}).await;
+        assert_eq!(reply.get_i32("code").ok(), Some(91), "{reply}");
+    }
+    serving.await.unwrap();
+}

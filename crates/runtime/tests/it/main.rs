@@ -2,6 +2,7 @@
 
 mod authority;
 mod endings;
+mod handover;
 mod program;
 mod reload;
 mod service;
