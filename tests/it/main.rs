@@ -21,6 +21,7 @@ mod failover;
 mod figures;
 mod hello;
 mod indexes;
+mod limits;
 mod modify;
 mod privileges;
 mod races;

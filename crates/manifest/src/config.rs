@@ -197,20 +197,48 @@ pub struct Limits {
     pub connections_max: u32,
     /// Client connections of one app, at most.
     pub connections_per_app_max: u32,
-    /// From accepting a connection to the end of its authentication.
+    /// Client connections from one address, at most.
+    pub connections_per_address_max: u32,
+    /// Client connections that have not logged in, at most.
+    pub connections_unauthenticated_max: u32,
+    /// For a TLS handshake, for the first message, and between two steps of an authentication.
     pub handshake_timeout: Duration,
+    /// How long a connection that has logged in may be idle; `None`: for ever.
+    pub idle_timeout: Option<Duration>,
+    /// Commands of one app that are on their way upstream at the same time, at most.
+    pub commands_per_app_max: u32,
+    /// Open cursors of one app, at most.
+    pub cursors_per_app_max: u32,
+    /// Sessions that one app has used lately, at most.
+    pub sessions_per_app_max: u32,
     /// How long a draining proxy waits for commands to end. Zero: not at all.
     pub shutdown_grace: Duration,
 }
 
 impl Default for Limits {
-    /// 20000 connections cost about 1 GiB; a quarter of them per app keeps one app from starving the others; 10 s is more
-    /// than the slowest honest key derivation; 15 s is half of the usual grace of those who stop containers.
+    /// 20000 connections cost about 1 GiB; a quarter of them per app keeps one app from starving the others.
+    ///
+    /// Half of all for one address: many clients may share one behind a gateway, and still none takes all. Half for those
+    /// who have not logged in: every client of a driver keeps up to two connections that never do, to watch the proxy.
+    ///
+    /// 10 s is more than the slowest honest key derivation. No end of idle connections, as on a mongod: drivers keep them, and
+    /// keep-alive finds those whose client is gone.
+    ///
+    /// 1000 commands are ten for each connection of the default pool: more would only wait for their checkout to time out.
+    /// A cursor takes some kilobytes on the server. 100000 sessions are a tenth of what a mongod has for all (`maxSessions`).
+    ///
+    /// 15 s is half of the usual grace of those who stop containers.
     fn default() -> Self {
         Self {
             connections_max: 20_000,
             connections_per_app_max: 5_000,
+            connections_per_address_max: 10_000,
+            connections_unauthenticated_max: 10_000,
             handshake_timeout: Duration::from_secs(10),
+            idle_timeout: None,
+            commands_per_app_max: 1_000,
+            cursors_per_app_max: 100_000,
+            sessions_per_app_max: 100_000,
             shutdown_grace: Duration::from_secs(15),
         }
     }

@@ -267,6 +267,9 @@ fn proven(
         Err(_) => AuthenticationOutcome::Refused,
     };
     shared.metrics.authentication(outcome, mechanism);
+    if admitted.is_ok() {
+        connection.guest.unauthenticated = None;
+    }
     match &admitted {
         Ok(()) => tracing::debug!(
             connection = connection.id,

@@ -1,5 +1,6 @@
 //! What the proxy remembers of one client connection.
 
+use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::authenticate::Authentication;
 use crate::dispatch::Call;
+use crate::guest::Guest;
 use crate::identity::Identity;
 use crate::operations::{Registered, Running};
 use crate::shared::Shared;
@@ -26,6 +28,10 @@ pub(crate) struct Connection {
     pub(crate) id: i32,
     /// The client's address.
     pub(crate) peer: SocketAddr,
+    /// The places that it takes.
+    pub(crate) guest: Guest,
+    /// How long it may be idle once it has logged in.
+    idle_timeout: Option<Duration>,
     /// When it is closed unless something happens. Monitors have none: they are never closed for idling.
     pub(crate) deadline: Option<Instant>,
     /// Whether it has said hello.
@@ -52,10 +58,12 @@ pub(crate) struct ClientMetadata {
 }
 
 impl Connection {
-    pub(crate) fn new(peer: SocketAddr, shared: &Shared) -> Self {
+    pub(crate) fn new(guest: Guest, shared: &Shared) -> Self {
         Self {
             id: shared.next_connection_id(),
-            peer,
+            peer: guest.peer,
+            guest,
+            idle_timeout: shared.limits.idle_timeout,
             deadline: Some(Instant::now() + shared.limits.handshake_timeout),
             has_greeted: false,
             client: None,
@@ -103,10 +111,20 @@ impl Connection {
             sleep_until(deadline).await;
             return CloseReason::HandshakeTimeout;
         }
-        self.authentication.ended().await;
-        // The next command would be told why. Who sends none is not waited for.
-        sleep(REVOKED_SILENCE_MAX).await;
-        CloseReason::Authentication
+        let idle = async {
+            match self.idle_timeout.filter(|_| self.identity().is_some()) {
+                Some(timeout) => sleep(timeout).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.authentication.ended() => {
+                // The next command would be told why. Who sends none is not waited for.
+                sleep(REVOKED_SILENCE_MAX).await;
+                CloseReason::Authentication
+            }
+            () = idle => CloseReason::Idle,
+        }
     }
 
     /// A hello promised to take messages of this size. Drivers keep to what their hello said, also after the upstream

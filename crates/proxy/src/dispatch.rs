@@ -3,14 +3,18 @@
 use std::sync::Arc;
 
 use mdb_scope::{CommandSpec, Duty, Local, Refusal, check_composed, look_up, required_action};
-use mdb_wire::{Command, Message};
+use mdb_wire::{Command, Document, Message};
+use tokio::time::Instant;
 
 use crate::api;
 use crate::connection::Connection;
-use crate::error::Error;
+use crate::error::{Error, Limit};
+use crate::identity::Identity;
 use crate::local;
 use crate::reply;
 use crate::shared::Shared;
+use crate::slots::Slot;
+use crate::supervision::session_of;
 
 /// A command that has a row.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +77,7 @@ async fn forward(
         .identity()
         .map(Arc::clone)
         .ok_or_else(|| requires_authentication(call))?;
+    let _place = take_place(shared, &identity, call)?;
     let operation = connection.begin(&identity, call, shared);
     let running = shared.running.take(usize::MAX);
     // On the heap, so that an idle client does not keep room for it.
@@ -83,6 +88,35 @@ async fn forward(
     connection.follow_transaction(call.spec.name, call.command.body, shared);
     drop(running);
     result
+}
+
+/// The command's place among those of its app, and its session's among the app's. What sets something free needs none: only
+/// by it an app at its limits gets below them.
+fn take_place(
+    shared: &Shared,
+    identity: &Identity,
+    call: &Call<'_>,
+) -> Result<Option<Slot>, Limit> {
+    let (app, limits) = (&identity.app, &shared.limits);
+    if SETTING_FREE.contains(&call.spec.name) {
+        if call.spec.name == "endSessions" {
+            let sessions = call.command.target.as_array().unwrap_or(Document::EMPTY);
+            let ids = sessions
+                .elements()
+                .filter_map(|e| e.as_document()?.find("id"));
+            let ids = ids.filter_map(|id| id.as_binary()?.1.try_into().ok());
+            ids.for_each(|id| app.sessions.end(&id));
+        }
+        return Ok(None);
+    }
+    let place = app.commands.take(limits.commands_per_app_max);
+    let place = place.ok_or(Limit::CommandsOfApp)?;
+    if let Some(session) = session_of(call.command.body) {
+        let now = Instant::now();
+        app.sessions
+            .touch(session, limits.sessions_per_app_max, now)?;
+    }
+    Ok(Some(place))
 }
 
 /// Whether the connection may run the command at all. Stages and statements may need more.
@@ -145,5 +179,15 @@ fn not_authorized(call: &Call<'_>, why: &str) -> Refusal {
     Refusal::unauthorized(text)
 }
 
+/// Commands after which less is open.
+const SETTING_FREE: &[&str] = &[
+    "abortTransaction",
+    "commitTransaction",
+    "endSessions",
+    "killAllSessions",
+    "killCursors",
+    "killOp",
+    "killSessions",
+];
 /// How much of an unknown field's name a reply repeats.
 const FIELD_CHARS_MAX: usize = 64;

@@ -1,6 +1,5 @@
 //! One client connection, from its first byte to its last.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use mdb_scope::{Duty, Local};
@@ -14,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::connection::Connection;
 use crate::dispatch::{self, Call};
 use crate::error::{Error, LegacyError, Limit};
+use crate::guest::Guest;
 use crate::inbox::{Inbox, Silence};
 use crate::labels;
 use crate::observe::{Observed, observe};
@@ -24,11 +24,11 @@ use crate::shared::Shared;
 /// answered with 91, and the connection is closed. Says why it ended.
 pub async fn serve_client<S: AsyncRead + AsyncWrite + Unpin + Send>(
     stream: S,
-    peer: SocketAddr,
+    guest: Guest,
     shared: Arc<Shared>,
     leave: CancellationToken,
 ) -> CloseReason {
-    let connection = Connection::new(peer, &shared);
+    let connection = Connection::new(guest, &shared);
     let downstream = Downstream {
         inbox: Inbox::new(stream),
         connection,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use mdb_auth::AuthError;
 use mdb_scope::{DATABASE_CASE, Refusal, STATE_CHANGE_CODES};
-use mdb_telemetry::CommandOutcome;
+use mdb_telemetry::{CommandOutcome, LimitName};
 use mdb_upstream::{ExchangeError, UpstreamError};
 use mdb_wire::{CommandError, DecodeError};
 
@@ -265,18 +265,42 @@ pub enum Limit {
     /// Said during authentication, where drivers take any error as the end of the connection. The code and labels of
     /// MongoDB 8.2 for overload are the mildest that there are: drivers that know them wait and keep their pool, others
     /// show a text that says what is wrong. 18 would send people to look for a wrong password.
-    #[error("too many connections of this app; lower maxPoolSize or the number of clients")]
+    #[error(
+        "too many connections of this app (connections_per_app_max); lower maxPoolSize or the number of clients"
+    )]
     ConnectionsOfApp,
     /// Open cursors of the app.
-    #[error("too many open cursors of this app; exhaust or close cursors")]
+    #[error("too many open cursors of this app (cursors_per_app_max); exhaust or close cursors")]
     CursorsOfApp,
+    /// Commands of the app at the same time. The command was not begun.
+    #[error(
+        "too many commands of this app run at the same time (commands_per_app_max); this one was not begun, try it \
+         again later"
+    )]
+    CommandsOfApp,
+    /// Sessions of the app. The code is that of a mongod that has too many.
+    #[error(
+        "too many sessions of this app (sessions_per_app_max); end sessions or let them be idle for 30 minutes"
+    )]
+    SessionsOfApp,
 }
 
 impl Limit {
     fn code(self) -> i32 {
         match self {
-            Self::ConnectionsOfApp => 462,
+            Self::ConnectionsOfApp | Self::CommandsOfApp => 462,
             Self::CursorsOfApp => 146,
+            Self::SessionsOfApp => 261,
+        }
+    }
+
+    /// The limit's name in metrics.
+    pub(crate) fn name(self) -> LimitName {
+        match self {
+            Self::ConnectionsOfApp => LimitName::ConnectionsPerApp,
+            Self::CommandsOfApp => LimitName::CommandsPerApp,
+            Self::CursorsOfApp => LimitName::CursorsPerApp,
+            Self::SessionsOfApp => LimitName::SessionsPerApp,
         }
     }
 }
@@ -371,7 +395,7 @@ impl Error {
             | Self::Exchange { labels, .. }
             | Self::Control { labels, .. }
             | Self::ShuttingDown { labels, .. } => labels,
-            Self::Limit(Limit::ConnectionsOfApp) => labels::OVERLOADED,
+            Self::Limit(Limit::ConnectionsOfApp | Limit::CommandsOfApp) => labels::OVERLOADED,
             Self::Decode(_)
             | Self::Command(_)
             | Self::Auth(_)
@@ -380,7 +404,7 @@ impl Error {
             | Self::Api(_)
             | Self::Legacy(_)
             | Self::Refusal(_)
-            | Self::Limit(Limit::CursorsOfApp)
+            | Self::Limit(Limit::CursorsOfApp | Limit::SessionsOfApp)
             | Self::Revoked
             | Self::Unprivileged(_)
             | Self::Incident { .. } => labels::NONE,

@@ -9,6 +9,7 @@ use mdb_telemetry::{AppMeter, CommandMeter, Metrics, OTHER_COMMAND};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
+use crate::sessions::Sessions;
 use crate::slots::Slots;
 
 /// Where the documents of an app's collections are put when a collection is made. One that exists stays where it is.
@@ -51,6 +52,10 @@ pub struct App {
     pub connections: Arc<Slots>,
     /// Open cursors of the app.
     pub cursors: Arc<Slots>,
+    /// Commands of the app that are on their way upstream.
+    pub(crate) commands: Arc<Slots>,
+    /// Sessions that the app has used lately.
+    pub(crate) sessions: Arc<Sessions>,
     /// Counters that do not depend on a command.
     pub meter: AppMeter,
     /// The right to see its documents; made with its first command.
@@ -77,6 +82,8 @@ impl App {
             id_policy: IdPolicy::default(),
             connections: Arc::default(),
             cursors: Arc::default(),
+            commands: Arc::default(),
+            sessions: Arc::default(),
             scope: OnceCell::new(),
             metrics: metrics.clone(),
             command_meters: COMMANDS
@@ -97,6 +104,8 @@ impl App {
             id_policy: IdPolicy::default(),
             connections: Arc::clone(&self.connections),
             cursors: Arc::clone(&self.cursors),
+            commands: Arc::clone(&self.commands),
+            sessions: Arc::clone(&self.sessions),
             meter: self.meter.clone(),
             scope: OnceCell::new(),
             metrics: self.metrics.clone(),

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mdb_telemetry::{CloseReason, ListenerMeter};
+use mdb_telemetry::{CloseReason, Label as _, ListenerMeter};
 use mdb_upstream::ServerHello;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::downstream::serve_client;
 use crate::drain::{Shutdown, quiet_or_killed};
+use crate::guest::Guest;
 use crate::shared::Shared;
 use crate::tls::{Tls, serve_encrypted};
 
@@ -115,14 +116,15 @@ impl Reception {
     /// Takes a client in, if there is room. One too many is closed before its hello, which drivers take for overload.
     fn welcome(&mut self, stream: TcpStream, peer: SocketAddr) {
         self.meter.opened();
-        let Some(slot) = self
-            .shared
-            .connections
-            .take(self.shared.limits.connections_max)
-        else {
-            self.meter.closed(CloseReason::Limit);
-            tracing::warn!(client_address = %peer, "too many connections: closed one");
-            return;
+        let guest = match Guest::admit(&self.shared, peer) {
+            Ok(guest) => guest,
+            Err(limit) => {
+                self.meter.closed(CloseReason::Limit);
+                self.shared.metrics.limit_reached(limit);
+                let limit = limit.text();
+                tracing::warn!(client_address = %peer, limit, "too many connections: closed one");
+                return;
+            }
         };
         if let Err(error) = set_options(&stream) {
             tracing::debug!(client_address = %peer, %error, "the socket's options cannot be set");
@@ -132,14 +134,13 @@ impl Reception {
         let shared = Arc::clone(&self.shared);
         // A task has room for what it runs, and TLS takes more of it: hence two kinds of tasks.
         match self.tls.clone() {
-            None => self.clients.spawn(async move {
-                let _slot = slot;
-                serve_client(stream, peer, shared, leave).await
-            }),
-            Some(tls) => self.clients.spawn(async move {
-                let _slot = slot;
-                serve_encrypted(stream, tls, peer, shared, leave).await
-            }),
+            None => self
+                .clients
+                .spawn(serve_client(stream, guest, shared, leave)),
+            Some(tls) => {
+                let served = serve_encrypted(stream, tls, guest, shared, leave);
+                self.clients.spawn(served)
+            }
         };
     }
 

@@ -15,7 +15,7 @@ use crate::forward::Forward;
 use crate::identity::Identity;
 use crate::local::now_millis;
 use crate::operations::Operations;
-use crate::slots::Slots;
+use crate::slots::{AddressSlots, Slots};
 use crate::users::UsersInForce;
 
 /// Limits of clients.
@@ -25,6 +25,18 @@ pub struct ClientLimits {
     pub connections_max: usize,
     /// Authenticated connections of one app.
     pub connections_per_app_max: usize,
+    /// Connections from one address.
+    pub connections_per_address_max: usize,
+    /// Connections that have not logged in, monitors among them.
+    pub connections_unauthenticated_max: usize,
+    /// Commands of one app that are on their way upstream at the same time.
+    pub commands_per_app_max: usize,
+    /// Open cursors of one app.
+    pub cursors_per_app_max: usize,
+    /// Sessions that one app has used lately.
+    pub sessions_per_app_max: usize,
+    /// How long a connection that has logged in may be idle; `None`: for ever.
+    pub idle_timeout: Option<Duration>,
     /// How long a connection may say nothing at all, and how long an authentication may take.
     pub handshake_timeout: Duration,
 }
@@ -47,6 +59,10 @@ pub struct Shared {
     pub forward: Forward,
     /// Open connections of all listeners.
     pub(crate) connections: Arc<Slots>,
+    /// The same by the client's address.
+    pub(crate) addresses: Arc<AddressSlots>,
+    /// Those of them that have not logged in.
+    pub(crate) unauthenticated: Arc<Slots>,
     /// Commands that are on their way upstream.
     pub(crate) running: Arc<Slots>,
     /// Connections whose last command left a transaction open.
@@ -78,6 +94,8 @@ impl Shared {
             hello: HelloState::new(unreached),
             forward,
             connections: Arc::default(),
+            addresses: Arc::default(),
+            unauthenticated: Arc::default(),
             running: Arc::default(),
             transactions: Arc::default(),
             operations: Arc::default(),

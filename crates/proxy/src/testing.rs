@@ -22,6 +22,12 @@ use crate::{
 pub(crate) const LIMITS: ClientLimits = ClientLimits {
     connections_max: 8,
     connections_per_app_max: 4,
+    connections_per_address_max: 8,
+    connections_unauthenticated_max: 8,
+    commands_per_app_max: 4,
+    cursors_per_app_max: 4,
+    sessions_per_app_max: 4,
+    idle_timeout: None,
     handshake_timeout: Duration::from_secs(10),
 };
 pub(crate) const PEER: SocketAddr =
@@ -66,7 +72,12 @@ impl Proxy {
     /// A client, and the task that serves it.
     pub(crate) fn connect(&self) -> (Client<DuplexStream>, JoinHandle<CloseReason>) {
         let (stream, far_end) = duplex(1024 * 1024);
-        let served = serve_client(far_end, PEER, Arc::clone(&self.shared), self.leave.clone());
+        let served = serve_client(
+            far_end,
+            PEER.into(),
+            Arc::clone(&self.shared),
+            self.leave.clone(),
+        );
         (Client::new(stream), tokio::spawn(served))
     }
 

@@ -14,6 +14,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::downstream::serve_client;
+use crate::guest::Guest;
 use crate::shared::Shared;
 
 /// The certificates in force, and what is asked of clients. Clones share them: what is replaced in one is replaced in all.
@@ -46,16 +47,16 @@ impl std::fmt::Debug for Tls {
 pub(crate) async fn serve_encrypted<S: AsyncRead + AsyncWrite + Unpin + Send>(
     stream: S,
     tls: Tls,
-    peer: SocketAddr,
+    guest: Guest,
     shared: Arc<Shared>,
     leave: CancellationToken,
 ) -> CloseReason {
     let limit = shared.limits.handshake_timeout;
-    let mut stream = match shake_hands(stream, &tls, peer, limit, &leave).await {
+    let mut stream = match shake_hands(stream, &tls, guest.peer, limit, &leave).await {
         Ok(stream) => stream,
         Err(reason) => return reason,
     };
-    let reason = serve_client(&mut stream, peer, shared, leave).await;
+    let reason = serve_client(&mut stream, guest, shared, leave).await;
     // Tells the client that nothing was cut off. One that does not read is not waited for.
     let _ = timeout(FAREWELL, stream.shutdown()).await;
     reason

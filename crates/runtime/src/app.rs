@@ -215,6 +215,12 @@ fn client_limits(limits: &Limits) -> ClientLimits {
     ClientLimits {
         connections_max: count(limits.connections_max),
         connections_per_app_max: count(limits.connections_per_app_max),
+        connections_per_address_max: count(limits.connections_per_address_max),
+        connections_unauthenticated_max: count(limits.connections_unauthenticated_max),
+        commands_per_app_max: count(limits.commands_per_app_max),
+        cursors_per_app_max: count(limits.cursors_per_app_max),
+        sessions_per_app_max: count(limits.sessions_per_app_max),
+        idle_timeout: limits.idle_timeout,
         handshake_timeout: limits.handshake_timeout,
     }
 }

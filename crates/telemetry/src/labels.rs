@@ -60,6 +60,8 @@ label! {
         Protocol = "protocol",
         /// The handshake did not end in time.
         HandshakeTimeout = "handshake_timeout",
+        /// It was idle for longer than is allowed.
+        Idle = "idle",
         /// The TLS handshake failed.
         Tls = "tls",
         /// The credential was wrong, or has changed or gone since.
@@ -96,6 +98,26 @@ label! {
         ScramSha1 = "SCRAM-SHA-1",
         /// Anything else a client may have named.
         Other = "other",
+    }
+}
+
+label! {
+    /// A limit, by its key in the configuration.
+    LimitName {
+        /// Connections of the process.
+        Connections = "connections_max",
+        /// Connections from one address.
+        ConnectionsPerAddress = "connections_per_address_max",
+        /// Connections that have not logged in.
+        ConnectionsUnauthenticated = "connections_unauthenticated_max",
+        /// Connections of one app.
+        ConnectionsPerApp = "connections_per_app_max",
+        /// Commands of one app at the same time.
+        CommandsPerApp = "commands_per_app_max",
+        /// Cursors of one app.
+        CursorsPerApp = "cursors_per_app_max",
+        /// Sessions of one app.
+        SessionsPerApp = "sessions_per_app_max",
     }
 }
 

@@ -11,8 +11,8 @@ use prometheus::{
 };
 
 use crate::labels::{
-    AuthenticationOutcome, CheckoutFailure, ConnectionState, ExchangeErrorKind, Label, Mechanism,
-    ReloadOutcome, UpstreamCloseReason,
+    AuthenticationOutcome, CheckoutFailure, ConnectionState, ExchangeErrorKind, Label, LimitName,
+    Mechanism, ReloadOutcome, UpstreamCloseReason,
 };
 use crate::meter::{AppMeter, CommandMeter, ListenerMeter};
 
@@ -177,6 +177,11 @@ impl Metrics {
             .set(seconds);
     }
 
+    /// Something was refused because a limit is reached.
+    pub fn limit_reached(&self, limit: LimitName) {
+        self.families.limits_reached.of(limit).inc();
+    }
+
     /// Manifests and certificates were read again.
     pub fn reload(&self, outcome: ReloadOutcome) {
         self.families.reloads.of(outcome).inc();
@@ -213,6 +218,7 @@ pub(crate) struct Families {
     retries: IntCounter,
     isolation_incidents: IntCounter,
     panics: IntCounter,
+    limits_reached: PerLabel<LimitName, IntCounter>,
     reloads: PerLabel<ReloadOutcome, IntCounter>,
     reload_failed: IntGauge,
     topology_changes: IntCounter,
@@ -254,6 +260,7 @@ impl Families {
             retries: counter(&RETRIES).with_label_values(NONE),
             isolation_incidents: counter(&ISOLATION_INCIDENTS).with_label_values(NONE),
             panics: counter(&PANICS).with_label_values(NONE),
+            limits_reached: PerLabel::of_counter(&counter(&LIMITS_REACHED)),
             reloads: PerLabel::of_counter(&counter(&RELOADS)),
             reload_failed: gauge(&RELOAD_FAILED).with_label_values(NONE),
             topology_changes: counter(&TOPOLOGY_CHANGES).with_label_values(NONE),
@@ -480,6 +487,13 @@ const PANICS: MetricSpec = MetricSpec {
     kind: Kind::Counter,
 };
 
+const LIMITS_REACHED: MetricSpec = MetricSpec {
+    name: "mdb_runtime_limits_reached_total",
+    help: "Connections and commands refused because a limit was reached, by the limit's key in the configuration.",
+    labels: &["limit"],
+    kind: Kind::Counter,
+};
+
 const RELOADS: MetricSpec = MetricSpec {
     name: "mdb_runtime_reloads_total",
     help: "Readings of manifests and certificates while the proxy runs, by outcome.",
@@ -529,6 +543,7 @@ const CATALOGUE: &[&MetricSpec] = &[
     &RETRIES,
     &ISOLATION_INCIDENTS,
     &PANICS,
+    &LIMITS_REACHED,
     &RELOADS,
     &RELOAD_FAILED,
     &TOPOLOGY_CHANGES,

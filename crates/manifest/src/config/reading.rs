@@ -162,27 +162,28 @@ fn admin(section: &Section<'_>) -> Admin {
 
 fn limits(section: &Section<'_>) -> Limits {
     let default = Limits::default();
-    let per_app = default.connections_per_app_max;
+    let of = |key, default| count(section, key, CLIENT_COUNTS_MAX, default);
+    let handshake = default.handshake_timeout;
+    let grace = default.shutdown_grace;
     Limits {
-        connections_max: count(
-            section,
-            "connections_max",
-            CLIENT_CONNECTIONS_MAX,
-            default.connections_max,
+        connections_max: of("connections_max", default.connections_max),
+        connections_per_app_max: of("connections_per_app_max", default.connections_per_app_max),
+        connections_per_address_max: of(
+            "connections_per_address_max",
+            default.connections_per_address_max,
         ),
-        connections_per_app_max: count(
-            section,
-            "connections_per_app_max",
-            CLIENT_CONNECTIONS_MAX,
-            per_app,
+        connections_unauthenticated_max: of(
+            "connections_unauthenticated_max",
+            default.connections_unauthenticated_max,
         ),
-        handshake_timeout: duration(
-            section,
-            "handshake_timeout",
-            TIMEOUTS,
-            default.handshake_timeout,
-        ),
-        shutdown_grace: duration(section, "shutdown_grace", GRACES, default.shutdown_grace),
+        handshake_timeout: duration(section, "handshake_timeout", TIMEOUTS, handshake),
+        idle_timeout: section
+            .field("idle_timeout")
+            .and_then(|field| field.duration(TIMEOUTS)),
+        commands_per_app_max: of("commands_per_app_max", default.commands_per_app_max),
+        cursors_per_app_max: of("cursors_per_app_max", default.cursors_per_app_max),
+        sessions_per_app_max: of("sessions_per_app_max", default.sessions_per_app_max),
+        shutdown_grace: duration(section, "shutdown_grace", GRACES, grace),
     }
 }
 
@@ -337,7 +338,13 @@ const POOL_KEYS: &[&str] = &["connections_max", "checkout_timeout", "idle_timeou
 const LIMITS_KEYS: &[&str] = &[
     "connections_max",
     "connections_per_app_max",
+    "connections_per_address_max",
+    "connections_unauthenticated_max",
     "handshake_timeout",
+    "idle_timeout",
+    "commands_per_app_max",
+    "cursors_per_app_max",
+    "sessions_per_app_max",
     "shutdown_grace",
 ];
 
@@ -347,8 +354,8 @@ const MANIFESTS: &str = "apps";
 /// A server refuses more than about 65000 connections in all, and several proxies share it.
 const POOL_CONNECTIONS_MAX: u32 = 10_000;
 
-/// More than one process can have open files on a well-tuned machine.
-const CLIENT_CONNECTIONS_MAX: u32 = 1_000_000;
+/// More than one process can have open files on a well-tuned machine, and more sessions than a mongod has.
+const CLIENT_COUNTS_MAX: u32 = 1_000_000;
 
 /// A wait of nothing is no timeout, and one of more than a day is none either.
 const TIMEOUTS: RangeInclusive<Duration> =

@@ -20,10 +20,8 @@ impl Journey<'_> {
         upstream_id: i64,
     ) -> Result<i64, Error> {
         let cursor = self.cursor(lease, rule, ground, upstream_id);
-        Ok(self
-            .shared
-            .cursors
-            .open(&self.identity.app, cursor, Instant::now())?)
+        let (app, max) = (&self.identity.app, self.shared.limits.cursors_per_app_max);
+        Ok(self.shared.cursors.open(app, cursor, max, Instant::now())?)
     }
 
     /// A cursor that the command opened, as it would be entered.

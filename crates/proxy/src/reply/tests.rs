@@ -90,6 +90,12 @@ fn errors() -> Vec<(Error, i32, &'static str)> {
         ),
         (Limit::CursorsOfApp.into(), 146, "ExceededMemoryLimit"),
         (
+            Limit::CommandsOfApp.into(),
+            462,
+            "IngressRequestRateLimitExceeded",
+        ),
+        (Limit::SessionsOfApp.into(), 261, "TooManyLogicalSessions"),
+        (
             Error::Upstream {
                 error: UpstreamError::NoServer {
                     wanted: "primary",

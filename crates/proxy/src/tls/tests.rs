@@ -87,7 +87,7 @@ impl Authority {
 fn serve(proxy: &Proxy, tls: &Tls) -> (DuplexStream, JoinHandle<CloseReason>) {
     let (near, far) = duplex(64 * 1024);
     let (shared, leave) = (Arc::clone(&proxy.shared), proxy.leave.clone());
-    let served = serve_encrypted(far, tls.clone(), PEER, shared, leave);
+    let served = serve_encrypted(far, tls.clone(), PEER.into(), shared, leave);
     (near, tokio::spawn(served))
 }
 

@@ -37,7 +37,12 @@ fn the_page_of_errors_is_fresh() {
     section(
         &mut page,
         "Limits",
-        &[Limit::ConnectionsOfApp.into(), Limit::CursorsOfApp.into()],
+        &[
+            Limit::ConnectionsOfApp.into(),
+            Limit::CommandsOfApp.into(),
+            Limit::CursorsOfApp.into(),
+            Limit::SessionsOfApp.into(),
+        ],
     );
     section(
         &mut page,

@@ -16,6 +16,7 @@ const NAMES: &[&str] = &[
     "mdb_runtime_command_sent_bytes_total",
     "mdb_runtime_commands_total",
     "mdb_runtime_isolation_incidents_total",
+    "mdb_runtime_limits_reached_total",
     "mdb_runtime_open_cursors",
     "mdb_runtime_panics_total",
     "mdb_runtime_refusals_total",
