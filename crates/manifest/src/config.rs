@@ -207,6 +207,8 @@ pub struct Limits {
     pub idle_timeout: Option<Duration>,
     /// Commands of one app that are on their way upstream at the same time, at most.
     pub commands_per_app_max: u32,
+    /// Failed log-ins from one address in a minute, at most.
+    pub failed_logins_per_address_max: u32,
     /// Open cursors of one app, at most.
     pub cursors_per_app_max: u32,
     /// Sessions that one app has used lately, at most.
@@ -227,6 +229,8 @@ impl Default for Limits {
     /// 1000 commands are ten for each connection of the default pool: more would only wait for their checkout to time out.
     /// A cursor takes some kilobytes on the server. 100000 sessions are a tenth of what a mongod has for all (`maxSessions`).
     ///
+    /// 1000 failed log-ins are more than a fleet of clients with a wrong password makes, and too few to guess one.
+    ///
     /// 15 s is half of the usual grace of those who stop containers.
     fn default() -> Self {
         Self {
@@ -237,6 +241,7 @@ impl Default for Limits {
             handshake_timeout: Duration::from_secs(10),
             idle_timeout: None,
             commands_per_app_max: 1_000,
+            failed_logins_per_address_max: 1_000,
             cursors_per_app_max: 100_000,
             sessions_per_app_max: 100_000,
             shutdown_grace: Duration::from_secs(15),

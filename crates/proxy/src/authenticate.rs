@@ -158,6 +158,13 @@ pub(crate) fn start(
     body: Document<'_>,
 ) -> Result<Answer, Error> {
     connection.authentication.dialogue = None;
+    let max = shared.limits.failed_logins_per_address_max;
+    if shared
+        .failures
+        .has(connection.peer.ip(), max, Instant::now())
+    {
+        return Err(Limit::FailedLogins.into());
+    }
     let name = body
         .find("mechanism")
         .and_then(|e| e.as_str())
@@ -299,7 +306,10 @@ fn failed(
     error: AuthError,
 ) -> Error {
     let outcome = match error {
-        AuthError::BadCredentials => AuthenticationOutcome::Failed,
+        AuthError::BadCredentials => {
+            shared.failures.add(connection.peer.ip(), Instant::now());
+            AuthenticationOutcome::Failed
+        }
         _ => AuthenticationOutcome::Refused,
     };
     shared.metrics.authentication(outcome, mechanism);

@@ -267,7 +267,7 @@ fn shutting_down(shared: &Shared, call: &Call<'_>) -> Error {
 fn ending(error: &Error) -> Option<CloseReason> {
     match error {
         // Drivers close it themselves; a client that does not must not hold a connection for nothing.
-        Error::Limit(Limit::ConnectionsOfApp) => Some(CloseReason::Limit),
+        Error::Limit(Limit::ConnectionsOfApp | Limit::FailedLogins) => Some(CloseReason::Limit),
         Error::Revoked => Some(CloseReason::Authentication),
         _ => None,
     }

@@ -278,6 +278,12 @@ pub enum Limit {
          again later"
     )]
     CommandsOfApp,
+    /// Failed log-ins from the client's address. Said in place of any answer to a proof, right or wrong; the code is that of
+    /// [`Limit::ConnectionsOfApp`] for the same reasons.
+    #[error(
+        "too many failed log-ins from this address (failed_logins_per_address_max); try again in a minute"
+    )]
+    FailedLogins,
     /// Sessions of the app. The code is that of a mongod that has too many.
     #[error(
         "too many sessions of this app (sessions_per_app_max); end sessions or let them be idle for 30 minutes"
@@ -288,7 +294,7 @@ pub enum Limit {
 impl Limit {
     fn code(self) -> i32 {
         match self {
-            Self::ConnectionsOfApp | Self::CommandsOfApp => 462,
+            Self::ConnectionsOfApp | Self::CommandsOfApp | Self::FailedLogins => 462,
             Self::CursorsOfApp => 146,
             Self::SessionsOfApp => 261,
         }
@@ -300,6 +306,7 @@ impl Limit {
             Self::ConnectionsOfApp => LimitName::ConnectionsPerApp,
             Self::CommandsOfApp => LimitName::CommandsPerApp,
             Self::CursorsOfApp => LimitName::CursorsPerApp,
+            Self::FailedLogins => LimitName::FailedLoginsPerAddress,
             Self::SessionsOfApp => LimitName::SessionsPerApp,
         }
     }
@@ -395,7 +402,9 @@ impl Error {
             | Self::Exchange { labels, .. }
             | Self::Control { labels, .. }
             | Self::ShuttingDown { labels, .. } => labels,
-            Self::Limit(Limit::ConnectionsOfApp | Limit::CommandsOfApp) => labels::OVERLOADED,
+            Self::Limit(Limit::ConnectionsOfApp | Limit::CommandsOfApp | Limit::FailedLogins) => {
+                labels::OVERLOADED
+            }
             Self::Decode(_)
             | Self::Command(_)
             | Self::Auth(_)

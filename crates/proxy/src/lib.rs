@@ -26,6 +26,7 @@ mod downstream;
 mod drain;
 mod error;
 mod exchange;
+mod failures;
 mod figures;
 mod forward;
 mod ground;

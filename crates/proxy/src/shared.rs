@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::announcement::{HelloState, Presentation};
 use crate::cursors::Cursors;
+use crate::failures::Failures;
 use crate::forward::Forward;
 use crate::identity::Identity;
 use crate::local::now_millis;
@@ -35,6 +36,8 @@ pub struct ClientLimits {
     pub cursors_per_app_max: usize,
     /// Sessions that one app has used lately.
     pub sessions_per_app_max: usize,
+    /// Failed log-ins from one address in a minute.
+    pub failed_logins_per_address_max: usize,
     /// How long a connection that has logged in may be idle; `None`: for ever.
     pub idle_timeout: Option<Duration>,
     /// How long a connection may say nothing at all, and how long an authentication may take.
@@ -63,6 +66,8 @@ pub struct Shared {
     pub(crate) addresses: Arc<AddressSlots>,
     /// Those of them that have not logged in.
     pub(crate) unauthenticated: Arc<Slots>,
+    /// Log-ins that have failed lately.
+    pub(crate) failures: Failures,
     /// Commands that are on their way upstream.
     pub(crate) running: Arc<Slots>,
     /// Connections whose last command left a transaction open.
@@ -96,6 +101,7 @@ impl Shared {
             connections: Arc::default(),
             addresses: Arc::default(),
             unauthenticated: Arc::default(),
+            failures: Failures::default(),
             running: Arc::default(),
             transactions: Arc::default(),
             operations: Arc::default(),

@@ -82,7 +82,8 @@ impl Drop for AddressSlot {
     }
 }
 
-fn network_of(address: IpAddr) -> IpAddr {
+/// What is counted as one address.
+pub(crate) fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => {

@@ -27,6 +27,7 @@ pub(crate) const LIMITS: ClientLimits = ClientLimits {
     commands_per_app_max: 4,
     cursors_per_app_max: 4,
     sessions_per_app_max: 4,
+    failed_logins_per_address_max: 4,
     idle_timeout: None,
     handshake_timeout: Duration::from_secs(10),
 };

@@ -220,6 +220,7 @@ fn client_limits(limits: &Limits) -> ClientLimits {
         commands_per_app_max: count(limits.commands_per_app_max),
         cursors_per_app_max: count(limits.cursors_per_app_max),
         sessions_per_app_max: count(limits.sessions_per_app_max),
+        failed_logins_per_address_max: count(limits.failed_logins_per_address_max),
         idle_timeout: limits.idle_timeout,
         handshake_timeout: limits.handshake_timeout,
     }

@@ -112,6 +112,8 @@ label! {
         ConnectionsUnauthenticated = "connections_unauthenticated_max",
         /// Connections of one app.
         ConnectionsPerApp = "connections_per_app_max",
+        /// Failed log-ins from one address in a minute.
+        FailedLoginsPerAddress = "failed_logins_per_address_max",
         /// Commands of one app at the same time.
         CommandsPerApp = "commands_per_app_max",
         /// Cursors of one app.

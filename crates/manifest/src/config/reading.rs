@@ -181,6 +181,10 @@ fn limits(section: &Section<'_>) -> Limits {
             .field("idle_timeout")
             .and_then(|field| field.duration(TIMEOUTS)),
         commands_per_app_max: of("commands_per_app_max", default.commands_per_app_max),
+        failed_logins_per_address_max: of(
+            "failed_logins_per_address_max",
+            default.failed_logins_per_address_max,
+        ),
         cursors_per_app_max: of("cursors_per_app_max", default.cursors_per_app_max),
         sessions_per_app_max: of("sessions_per_app_max", default.sessions_per_app_max),
         shutdown_grace: duration(section, "shutdown_grace", GRACES, grace),
@@ -343,6 +347,7 @@ const LIMITS_KEYS: &[&str] = &[
     "handshake_timeout",
     "idle_timeout",
     "commands_per_app_max",
+    "failed_logins_per_address_max",
     "cursors_per_app_max",
     "sessions_per_app_max",
     "shutdown_grace",

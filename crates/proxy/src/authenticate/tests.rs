@@ -318,3 +318,27 @@ async fn a_password_that_changes_while_it_is_proven_proves_nothing() {
     let reply = client.finish(exchange, challenge).await;
     assert_eq!(reply.get_i32("code").ok(), Some(18), "{reply}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn after_so_many_failures_an_address_waits_for_the_next_minute() {
+    let proxy = Proxy::new().await;
+    let log_in = async |password: &str| {
+        let (mut client, served) = proxy.connect();
+        let reply = client
+            .authenticate(Scram::ScramSha256, "shop", password)
+            .await;
+        (reply, served)
+    };
+    for _ in 0..LIMITS.failed_logins_per_address_max {
+        assert_eq!(log_in("wrong").await.0.get_i32("code").ok(), Some(18));
+    }
+    for password in ["wrong", "pencil"] {
+        let (reply, served) = log_in(password).await;
+        assert_eq!(reply.get_i32("code").ok(), Some(462), "{reply}");
+        let text = reply.get_str("errmsg").unwrap();
+        assert!(text.contains("failed_logins_per_address_max"), "{text}");
+        assert_eq!(served.await.unwrap(), CloseReason::Limit);
+    }
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert_eq!(log_in("pencil").await.0.get_bool("done").ok(), Some(true));
+}

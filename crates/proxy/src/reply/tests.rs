@@ -94,6 +94,11 @@ fn errors() -> Vec<(Error, i32, &'static str)> {
             462,
             "IngressRequestRateLimitExceeded",
         ),
+        (
+            Limit::FailedLogins.into(),
+            462,
+            "IngressRequestRateLimitExceeded",
+        ),
         (Limit::SessionsOfApp.into(), 261, "TooManyLogicalSessions"),
         (
             Error::Upstream {

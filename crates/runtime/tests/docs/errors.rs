@@ -40,6 +40,7 @@ fn the_page_of_errors_is_fresh() {
         &[
             Limit::ConnectionsOfApp.into(),
             Limit::CommandsOfApp.into(),
+            Limit::FailedLogins.into(),
             Limit::CursorsOfApp.into(),
             Limit::SessionsOfApp.into(),
         ],
