@@ -17,9 +17,10 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::certificates::Certificates;
 use crate::listeners::Listeners;
 use crate::readiness::Readiness;
-use crate::reload::Reloading;
+use crate::reload::{ListenerTls, Reloading};
 use crate::{admin, certificates, credentials, privileges};
 
 /// A proxy that serves. [`Proxy::shut_down`] ends it in order; dropping it does not end it.
@@ -75,52 +76,23 @@ impl Proxy {
         let readiness =
             Readiness::new(upstream.hello(), upstream.topology(), shutdown.stop.clone());
         let control_database = config.control_database.as_str().to_owned();
-        tokio::spawn(
-            shutdown
-                .stop
-                .clone()
-                .run_until_cancelled_owned(look_at_privileges(
-                    upstream.clone(),
-                    readiness.clone(),
-                    control_database,
-                )),
-        );
-        let stop_admin = CancellationToken::new();
+        let look = look_at_privileges(upstream.clone(), readiness.clone(), control_database);
+        tokio::spawn(shutdown.stop.clone().run_until_cancelled_owned(look));
+        let stop_admin = if config.admin.reuse_port {
+            // With the beginning of the drain: who asks from then on asks the successor.
+            shutdown.stop.child_token()
+        } else {
+            CancellationToken::new()
+        };
         let routes = admin::routes(metrics.clone(), readiness.clone());
-        if config.admin.reuse_port {
-            // Who asks from now on asks the successor.
-            let (drain, stop_admin) = (shutdown.stop.clone(), stop_admin.clone());
-            tokio::spawn(async move {
-                drain.cancelled().await;
-                stop_admin.cancel();
-            });
-        }
         let admin = tokio::spawn(serve_admin(listeners.admin, routes, stop_admin.clone()));
-        let mut clients = JoinSet::new();
-        let mut all_tls = Vec::new();
-        for ((listener, address), certificates) in listeners
-            .clients
-            .into_iter()
-            .zip(&addresses)
-            .zip(certificates.listeners)
-        {
-            let tls = certificates.map(|certificates| {
-                metrics.set_certificate_expiry(&address.to_string(), certificates.expiry);
-                Tls::new(certificates.config)
-            });
-            all_tls.push((*address, tls.clone()));
-            clients.spawn(mdb_proxy::serve(
-                listener,
-                tls,
-                Arc::clone(&shared),
-                shutdown.clone(),
-            ));
-        }
+        let listeners = listeners.clients.into_iter().zip(certificates.listeners);
+        let (clients, tls) = serve_clients(listeners, &shared, &shutdown)?;
         let grace = config.limits.shutdown_grace;
         let reloading = Reloading {
             shared,
             config: Arc::new(config),
-            tls: all_tls.into(),
+            tls: tls.into(),
             readiness: readiness.clone(),
         };
         Ok(Self {
@@ -186,6 +158,28 @@ impl Proxy {
             self.admin.abort();
         }
     }
+}
+
+/// Begins to serve every listener; gives its address and its certificates.
+fn serve_clients(
+    listeners: impl Iterator<Item = (TcpListener, Option<Certificates>)>,
+    shared: &Arc<Shared>,
+    shutdown: &Shutdown,
+) -> anyhow::Result<(JoinSet<()>, Vec<ListenerTls>)> {
+    let mut clients = JoinSet::new();
+    let mut all_tls = Vec::new();
+    for (listener, certificates) in listeners {
+        let address = listener.local_addr()?;
+        let tls = certificates.map(|certificates| {
+            let metrics = &shared.metrics;
+            metrics.set_certificate_expiry(&address.to_string(), certificates.expiry);
+            Tls::new(certificates.config)
+        });
+        all_tls.push((address, tls.clone()));
+        let (shared, shutdown) = (Arc::clone(shared), shutdown.clone());
+        clients.spawn(mdb_proxy::serve(listener, tls, shared, shutdown));
+    }
+    Ok((clients, all_tls))
 }
 
 /// What the configuration says of the upstream, in the upstream's own terms.

@@ -16,6 +16,9 @@ use crate::readiness::Readiness;
 use crate::signals::HangUps;
 use crate::watch::{Files, Watch};
 
+/// A listener's address, and its certificates if it has TLS.
+pub(crate) type ListenerTls = (SocketAddr, Option<Tls>);
+
 /// What a reload works on.
 #[derive(Debug, Clone)]
 pub(crate) struct Reloading {
@@ -23,7 +26,7 @@ pub(crate) struct Reloading {
     /// What the proxy was started with.
     pub(crate) config: Arc<Config>,
     /// In the order of the configuration.
-    pub(crate) tls: Arc<[(SocketAddr, Option<Tls>)]>,
+    pub(crate) tls: Arc<[ListenerTls]>,
     pub(crate) readiness: Readiness,
 }
 
@@ -42,28 +45,23 @@ impl Reloading {
     pub(crate) async fn reload(&self, read: Result<Loaded, Report>) {
         let this = self.clone();
         let prepared = tokio::task::spawn_blocking(move || this.prepare(read?));
-        let outcome = match prepared.await {
-            Ok(Ok(fresh)) => {
-                self.put_in_force(fresh);
-                ReloadOutcome::Ok
-            }
+        match prepared.await {
+            Ok(Ok(fresh)) => return self.put_in_force(fresh),
             Ok(Err(report)) => {
                 for problem in &report.problems {
                     tracing::error!("cannot reload: {problem}");
                 }
-                ReloadOutcome::Failed
             }
-            Err(error) => {
-                tracing::error!(%error, "cannot reload");
-                ReloadOutcome::Failed
-            }
-        };
-        self.shared.metrics.reload(outcome);
-        let has_failed = outcome == ReloadOutcome::Failed;
-        self.readiness.set_failed_reload(has_failed);
-        if has_failed {
-            tracing::error!("the reload failed: what was in force before still is");
+            Err(error) => tracing::error!(%error, "cannot reload"),
         }
+        self.note(ReloadOutcome::Failed);
+        tracing::error!("the reload failed: what was in force before still is");
+    }
+
+    fn note(&self, outcome: ReloadOutcome) {
+        self.shared.metrics.reload(outcome);
+        self.readiness
+            .set_failed_reload(outcome == ReloadOutcome::Failed);
     }
 
     /// Blocks for as long as keys are derived.
@@ -102,6 +100,7 @@ impl Reloading {
             let keys = fresh.restart_needed.join(", ");
             tracing::warn!(keys, "the configuration has changed: that takes a restart");
         }
+        self.note(ReloadOutcome::Ok);
         tracing::info!(apps = fresh.apps, credentials_ended = ended, "reloaded");
     }
 }
