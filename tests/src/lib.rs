@@ -19,5 +19,5 @@ pub mod script;
 
 pub use deployment::{is_for, is_since, shared, unique_name};
 pub use eventually::eventually;
-pub use proxy::{ProxyBuilder, TestProxy};
+pub use proxy::{OTHER_PASSWORD, PASSWORD, ProxyBuilder, TestProxy};
 pub use raw::{RawClient, RawReply, Section, batch, binary, cursor_id, is_ok, keys, raw};

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use mdb_auth::Mechanism;
+use mdb_manifest::{Loaded, Report};
 use mdb_runtime::Proxy;
 use mdb_testbed::Deployment;
 use mongodb::Client;
@@ -25,8 +26,8 @@ pub struct TestProxy {
     apps: Vec<(String, String)>,
     database: String,
     administrator_uri: String,
-    // The manifests; read at the start only, kept for people who look into a failure.
-    _files: TempDir,
+    upstream_uri: String,
+    files: TempDir,
 }
 
 /// A proxy to be.
@@ -171,12 +172,7 @@ impl ProxyBuilder {
             let path = files.path().join(format!("apps/{}.yaml", app.slug));
             std::fs::write(path, manifest(app)).unwrap();
         }
-        let environment = |name: &str| match name {
-            "UPSTREAM" => Some(self.upstream_uri.clone()),
-            "PASSWORD" => Some(PASSWORD.to_owned()),
-            _ => None,
-        };
-        let loaded = mdb_manifest::load(&config, &environment).unwrap();
+        let loaded = load(&files, &self.upstream_uri).unwrap();
         let proxy = Proxy::start(loaded).await.unwrap();
         if self.waits_for_upstream {
             let reachable = proxy.readiness().upstream_reachable();
@@ -194,9 +190,20 @@ impl ProxyBuilder {
                 .collect(),
             database: unique_name("db"),
             administrator_uri: self.administrator_uri,
-            _files: files,
+            upstream_uri: self.upstream_uri,
+            files,
         }
     }
+}
+
+fn load(files: &TempDir, upstream_uri: &str) -> Result<Loaded, Report> {
+    let environment = |name: &str| match name {
+        "UPSTREAM" => Some(upstream_uri.to_owned()),
+        "PASSWORD" => Some(PASSWORD.to_owned()),
+        "OTHER_PASSWORD" => Some(OTHER_PASSWORD.to_owned()),
+        _ => None,
+    };
+    mdb_manifest::load(&files.path().join("mdb-runtime.yaml"), &environment)
 }
 
 /// The manifest of an app: the user of its slug may do everything; `-read`, `-write` and `-admin` have one role each.
@@ -260,6 +267,22 @@ impl TestProxy {
     /// Takes the proxy out, to end it beside other work.
     pub fn take(&mut self) -> Proxy {
         self.proxy.take().expect("it was not shut down")
+    }
+
+    /// Changes the file of an app: `None` removes it. The proxy does not notice by itself.
+    pub fn change(&self, slug: &str, change: impl FnOnce(String) -> Option<String>) {
+        let path = self.files.path().join(format!("apps/{slug}.yaml"));
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        match change(text) {
+            Some(text) => std::fs::write(path, text).unwrap(),
+            None => std::fs::remove_file(path).unwrap(),
+        }
+    }
+
+    /// Reads the files again, as SIGHUP does.
+    pub async fn reload(&self) {
+        let read = load(&self.files, &self.upstream_uri);
+        self.proxy().reload(read).await;
     }
 
     /// The slug of an app.
@@ -339,7 +362,10 @@ async fn connect(uri: &str) -> Client {
 }
 
 /// Of every user.
-pub(crate) const PASSWORD: &str = "pencil";
+pub const PASSWORD: &str = "pencil";
+
+/// The variable `OTHER_PASSWORD` in manifests that a test writes.
+pub const OTHER_PASSWORD: &str = "crayon";
 
 /// Everything is on this machine.
 const READY_MAX: Duration = Duration::from_secs(30);

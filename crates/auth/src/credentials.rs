@@ -43,6 +43,16 @@ impl<I: Clone> Credentials<I> {
         self.users.get(user).map(|(_, identity)| identity)
     }
 
+    /// What is kept of a user's password, by exact name.
+    pub fn verifier(&self, user: &str) -> Option<&Verifier> {
+        self.users.get(user).map(|(verifier, _)| verifier)
+    }
+
+    /// The identities of all users, by name.
+    pub fn identities(&self) -> impl Iterator<Item = &I> {
+        self.users.values().map(|(_, identity)| identity)
+    }
+
     /// The answer to `saslSupportedMechs`: the same for every name, so that none can be probed.
     pub fn mechanisms(&self, _user: &str) -> &'static [Mechanism] {
         &Mechanism::ALL
@@ -102,6 +112,23 @@ mod tests {
             assert_eq!((identity, none), (Some(()), None));
             assert_eq!(known.iterations, unknown.iterations);
             assert_eq!(known.salt.len(), unknown.salt.len());
+        }
+    }
+
+    #[test]
+    fn the_same_password_is_known_again_and_no_other() {
+        let of = |user: &str, password: &str, salt: &[u8]| {
+            let secret = Secret::new(password.to_owned());
+            Verifier::try_new(user, &secret, &Salts::new(salt)).unwrap()
+        };
+        let ann = of("ann", "pencil", b"key");
+        assert!(ann.is_same(&of("ann", "pencil", b"key")));
+        for other in [
+            of("ann", "pencil2", b"key"),
+            of("bob", "pencil", b"key"),
+            of("ann", "pencil", b"other"),
+        ] {
+            assert!(!ann.is_same(&other));
         }
     }
 

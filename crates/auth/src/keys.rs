@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use md5::{Digest, Md5};
+use subtle::{Choice, ConstantTimeEq as _};
 use zeroize::Zeroizing;
 
 use crate::limits::{PASSWORD_BYTES_MAX, USER_NAME_BYTES_MAX};
@@ -17,6 +18,13 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
+    /// Whether both are the same, in constant time.
+    pub(crate) fn ct_eq(&self, other: &Self) -> Choice {
+        let stored = self.stored_key.as_slice().ct_eq(&other.stored_key);
+        let server = self.server_key.as_slice().ct_eq(&other.server_key);
+        stored & server
+    }
+
     /// Derives the keys from a password that [`prepare`] has prepared.
     pub(crate) fn derive(
         mechanism: Mechanism,

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use subtle::Choice;
+
 use crate::keys::{Keys, check_user, prepare};
 use crate::{CredentialError, Mechanism, Salts, Secret};
 
@@ -44,6 +46,15 @@ impl Verifier {
     /// The user's name.
     pub fn user(&self) -> &str {
         &self.user
+    }
+
+    /// Whether both are of the same user and password, made with the same salts.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let same = Mechanism::ALL
+            .map(|mechanism| self.keys(mechanism).ct_eq(other.keys(mechanism)))
+            .into_iter()
+            .fold(Choice::from(1), |all, one| all & one);
+        self.user == other.user && bool::from(same)
     }
 
     pub(crate) fn keys(&self, mechanism: Mechanism) -> &Arc<Keys> {

@@ -8,6 +8,7 @@ use mdb_auth::Secret;
 use crate::address::Address;
 use crate::names::{AppSlug, DatabaseName, FieldName};
 
+mod listening;
 mod reading;
 
 pub(crate) use reading::{ConfigReading, read};
@@ -37,6 +38,34 @@ pub struct Config {
     pub log: Log,
 }
 
+impl Config {
+    /// The top-level keys whose values differ, in the order of the file.
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let (one, two) = (self, other);
+        let parts = [
+            ("listen", one.listeners == two.listeners),
+            (
+                "upstream",
+                one.upstream.uri.expose() == two.upstream.uri.expose()
+                    && one.upstream.pool == two.upstream.pool,
+            ),
+            ("manifests", one.manifests == two.manifests),
+            (
+                "control_database",
+                one.control_database == two.control_database,
+            ),
+            ("scope_field", one.scope_field == two.scope_field),
+            ("canary", one.canary == two.canary),
+            ("admin", one.admin == two.admin),
+            ("limits", one.limits == two.limits),
+            ("indexes", one.indexes == two.indexes),
+            ("log", one.log == two.log),
+        ];
+        let differ = parts.into_iter().filter(|(_, is_same)| !is_same);
+        differ.map(|(key, _)| key).collect()
+    }
+}
+
 /// One bound address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
@@ -44,7 +73,61 @@ pub struct Listener {
     pub address: Address,
     /// Whether every connection begins with the PROXY protocol. Off by default: whoever speaks it is believed.
     pub proxy_protocol: bool,
+    /// Whether other processes of the same user may listen there as well, so that one can take over from another.
+    pub reuse_port: bool,
+    /// How clients are to encrypt; `None`: not at all.
+    pub tls: Option<ListenerTls>,
 }
+
+/// TLS of one listener. The files are not read here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerTls {
+    /// PEM: the listener's own certificate, and behind it those that lead to its authority.
+    pub certificate: FileReference,
+    /// PEM: the private key, not encrypted. The same file unless the configuration names another.
+    pub key: FileReference,
+    /// What is asked of clients.
+    pub client_certificates: ClientCertificates,
+}
+
+/// What a listener asks of its clients besides a password.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum ClientCertificates {
+    /// Nothing. The default: passwords tell clients apart.
+    #[default]
+    Off,
+    /// A client may show a certificate; one that does must show one of these authorities.
+    Optional(FileReference),
+    /// Every client shows a certificate of these authorities.
+    Required(FileReference),
+}
+
+impl ClientCertificates {
+    /// PEM: the certificates of the authorities.
+    pub fn authorities(&self) -> Option<&FileReference> {
+        match self {
+            Self::Off => None,
+            Self::Optional(file) | Self::Required(file) => Some(file),
+        }
+    }
+}
+
+/// A file that the configuration names, and where it does. Equal when the file is the same, wherever it is named.
+#[derive(Debug, Clone)]
+pub struct FileReference {
+    /// Joined to the directory of the configuration file.
+    pub path: PathBuf,
+    /// The line in the configuration, counted from 1.
+    pub line: usize,
+}
+
+impl PartialEq for FileReference {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path
+    }
+}
+
+impl Eq for FileReference {}
 
 impl Default for Listener {
     /// The loopback interface, so that a proxy started without thought is not open to the network; the port next to
@@ -53,6 +136,8 @@ impl Default for Listener {
         Self {
             address: Address::parse("127.0.0.1:27018").expect("a constant address is legal"),
             proxy_protocol: false,
+            reuse_port: false,
+            tls: None,
         }
     }
 }
@@ -108,6 +193,8 @@ impl Default for Pool {
 pub struct Admin {
     /// Where to listen.
     pub address: Address,
+    /// As of a listener.
+    pub reuse_port: bool,
 }
 
 impl Default for Admin {
@@ -115,6 +202,7 @@ impl Default for Admin {
     fn default() -> Self {
         Self {
             address: Address::parse("127.0.0.1:9464").expect("a constant address is legal"),
+            reuse_port: false,
         }
     }
 }
@@ -126,20 +214,53 @@ pub struct Limits {
     pub connections_max: u32,
     /// Client connections of one app, at most.
     pub connections_per_app_max: u32,
-    /// From accepting a connection to the end of its authentication.
+    /// Client connections from one address, at most.
+    pub connections_per_address_max: u32,
+    /// Client connections that have not logged in, at most.
+    pub connections_unauthenticated_max: u32,
+    /// For a TLS handshake, for the first message, and between two steps of an authentication.
     pub handshake_timeout: Duration,
+    /// How long a connection that has logged in may be idle; `None`: for ever.
+    pub idle_timeout: Option<Duration>,
+    /// Commands of one app that are on their way upstream at the same time, at most.
+    pub commands_per_app_max: u32,
+    /// Failed log-ins from one address in a minute, at most.
+    pub failed_logins_per_address_max: u32,
+    /// Open cursors of one app, at most.
+    pub cursors_per_app_max: u32,
+    /// Sessions that one app has used lately, at most.
+    pub sessions_per_app_max: u32,
     /// How long a draining proxy waits for commands to end. Zero: not at all.
     pub shutdown_grace: Duration,
 }
 
 impl Default for Limits {
-    /// 20000 connections cost about 1 GiB; a quarter of them per app keeps one app from starving the others; 10 s is more
-    /// than the slowest honest key derivation; 15 s is half of the usual grace of those who stop containers.
+    /// 20000 connections cost about 1 GiB; a quarter of them per app keeps one app from starving the others.
+    ///
+    /// Half of all for one address: many clients may share one behind a gateway, and still none takes all. Half for those
+    /// who have not logged in: every client of a driver keeps up to two connections that never do, to watch the proxy.
+    ///
+    /// 10 s is more than the slowest honest key derivation. No end of idle connections, as on a mongod: drivers keep them, and
+    /// keep-alive finds those whose client is gone.
+    ///
+    /// 1000 commands are ten for each connection of the default pool: more would only wait for their checkout to time out.
+    /// A cursor takes some kilobytes on the server. 100000 sessions are a tenth of what a mongod has for all (`maxSessions`).
+    ///
+    /// 1000 failed log-ins are more than a fleet of clients with a wrong password makes, and too few to guess one.
+    ///
+    /// 15 s is half of the usual grace of those who stop containers.
     fn default() -> Self {
         Self {
             connections_max: 20_000,
             connections_per_app_max: 5_000,
+            connections_per_address_max: 10_000,
+            connections_unauthenticated_max: 10_000,
             handshake_timeout: Duration::from_secs(10),
+            idle_timeout: None,
+            commands_per_app_max: 1_000,
+            failed_logins_per_address_max: 1_000,
+            cursors_per_app_max: 100_000,
+            sessions_per_app_max: 100_000,
             shutdown_grace: Duration::from_secs(15),
         }
     }

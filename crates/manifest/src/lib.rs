@@ -26,8 +26,8 @@ mod yaml;
 pub use address::Address;
 pub use app::{AppManifest, Credential, IdPolicy, Isolation, Role};
 pub use config::{
-    Admin, Compressor, Config, IndexMode, Indexes, Limits, Listener, Log, LogFormat, LogLevel,
-    Pool, Upstream,
+    Admin, ClientCertificates, Compressor, Config, FileReference, IndexMode, Indexes, Limits,
+    Listener, ListenerTls, Log, LogFormat, LogLevel, Pool, Upstream,
 };
 pub use index::{Direction, IndexKey, ManagedIndex, Value};
 pub use load::{Loaded, LoadedApps, LoadedConfig, load, load_apps, load_config};

@@ -1,7 +1,8 @@
 //! From paths to loaded values, or to a report of everything that is wrong.
 
-use std::collections::HashMap;
+use std::cell::RefCell;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,10 +18,14 @@ use crate::yaml::{self, FILE_BYTES_MAX, Node};
 /// A configuration and its apps.
 #[derive(Debug, Clone)]
 pub struct Loaded {
+    /// Where the configuration was read from.
+    pub file: PathBuf,
     /// The server's configuration.
     pub config: Config,
     /// By file name.
     pub apps: Vec<AppManifest>,
+    /// The files that secrets of manifests were read from.
+    pub secret_files: BTreeSet<PathBuf>,
     /// What is doubtful, in the order of a [`Report`].
     pub warnings: Vec<Problem>,
 }
@@ -39,6 +44,8 @@ pub struct LoadedConfig {
 pub struct LoadedApps {
     /// By file name.
     pub apps: Vec<AppManifest>,
+    /// The files that secrets were read from.
+    pub secret_files: BTreeSet<PathBuf>,
     /// What is doubtful in them.
     pub warnings: Vec<Problem>,
 }
@@ -47,23 +54,26 @@ pub struct LoadedApps {
 ///
 /// The report has every problem of every file: a mistake in the configuration does not hide those in manifests, as long
 /// as it can be read where they are.
-pub fn load(config: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Report> {
-    let (reading, mut problems) = read_config(config, environment);
+pub fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Report> {
+    let (reading, mut problems) = read_config(path, environment);
     let Some(manifests) = reading.manifests else {
         return Err(Report { problems });
     };
-    let (apps, app_problems) = read_apps(&manifests, environment);
+    let secret_files = RefCell::default();
+    let (apps, app_problems) = read_apps(&manifests, environment, &secret_files);
     problems.extend(app_problems);
     let canary = reading.config.as_ref().and_then(|c| c.canary.as_ref());
     if let Some(slug) = canary.filter(|slug| !apps.iter().any(|app| app.slug == **slug)) {
-        let sheet = Sheet::new(config);
+        let sheet = Sheet::new(path);
         sheet.error(None, format!("`canary`: no manifest has the slug `{slug}`"));
         problems.extend(sheet.into_problems());
     }
     match reading.config {
         Some(config) if !has_errors(&problems) => Ok(Loaded {
+            file: path.to_owned(),
             config,
             apps,
+            secret_files: secret_files.into_inner(),
             warnings: problems,
         }),
         _ => Err(Report { problems }),
@@ -91,12 +101,14 @@ pub fn load_apps(
     directory: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<LoadedApps, Report> {
-    let (apps, problems) = read_apps(directory, environment);
+    let secret_files = RefCell::default();
+    let (apps, problems) = read_apps(directory, environment, &secret_files);
     if has_errors(&problems) {
         Err(Report { problems })
     } else {
         Ok(LoadedApps {
             apps,
+            secret_files: secret_files.into_inner(),
             warnings: problems,
         })
     }
@@ -110,6 +122,7 @@ fn read_config(
     let secrets = Secrets {
         directory: directory_of(path),
         environment,
+        files: &RefCell::default(),
     };
     let reading = match parse(path, &sheet) {
         Some(root) => config::read(&root, &sheet, &secrets),
@@ -124,6 +137,7 @@ fn read_config(
 fn read_apps(
     directory: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
+    secret_files: &RefCell<BTreeSet<PathBuf>>,
 ) -> (Vec<AppManifest>, Vec<Problem>) {
     let sheet = Sheet::new(directory);
     let files = match manifest_files(directory) {
@@ -154,6 +168,7 @@ fn read_apps(
         let secrets = Secrets {
             directory,
             environment,
+            files: secret_files,
         };
         if let Some(root) = parse(&path, &sheet) {
             let reading = app::read(&root, &sheet, &secrets);

@@ -2,7 +2,9 @@
 //!
 //! No problem reported here holds the value of a secret, whole or in part.
 
-use std::path::Path;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use mdb_auth::Secret;
 
@@ -15,6 +17,8 @@ pub(crate) struct Secrets<'e> {
     /// Relative paths begin here: the directory of the file that names them.
     pub(crate) directory: &'e Path,
     pub(crate) environment: &'e dyn Fn(&str) -> Option<String>,
+    /// Which files were asked for, also those that could not be read.
+    pub(crate) files: &'e RefCell<BTreeSet<PathBuf>>,
 }
 
 impl Secrets<'_> {
@@ -75,7 +79,9 @@ impl Secrets<'_> {
     fn of_file(&self, reference: &Field<'_>) -> Option<String> {
         let path = reference.text()?;
         let shown = quoted(path);
-        let bytes = match file::read(&self.directory.join(path), SECRET_BYTES_MAX) {
+        let file = self.directory.join(path);
+        self.files.borrow_mut().insert(file.clone());
+        let bytes = match file::read(&file, SECRET_BYTES_MAX) {
             Ok(bytes) => bytes,
             Err(error) => {
                 reference.error(&format!("the file {shown} {error}"));

@@ -1,5 +1,6 @@
 //! `saslStart`, `saslContinue`, the same inside hello, and `logout`.
 
+use std::future::pending;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -9,6 +10,7 @@ use mdb_scope::AppId;
 use mdb_telemetry::{AuthenticationOutcome, Mechanism};
 use mdb_wire::{Document, Element, Kind, Writer};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::connection::Connection;
 use crate::error::{Error, Limit, SaslError};
@@ -16,6 +18,7 @@ use crate::identity::Identity;
 use crate::random;
 use crate::shared::Shared;
 use crate::slots::Slot;
+use crate::users::UsersInForce;
 
 /// Who a connection is, and how far it has come in proving it.
 #[derive(Default)]
@@ -31,6 +34,10 @@ struct Proven {
     /// The database that the client authenticated on; any is accepted.
     database: Box<str>,
     slot: Slot,
+    /// Cancelled when the credential has ended.
+    ended: CancellationToken,
+    /// The reading of the manifests that `identity` is of.
+    reading: u64,
 }
 
 /// A conversation between two of its payloads.
@@ -74,6 +81,29 @@ impl Authentication {
         self.proven.as_ref().map(|proven| &*proven.database)
     }
 
+    /// Waits until the credential of the connection has ended; for ever without one.
+    pub(crate) async fn ended(&self) {
+        match &self.proven {
+            Some(proven) => proven.ended.cancelled().await,
+            None => pending().await,
+        }
+    }
+
+    /// Takes over what its user is by the newest reading of the manifests. Fails when its credential has ended.
+    pub(crate) fn keep_up(&mut self, users: &UsersInForce) -> Result<(), Error> {
+        let Some(proven) = &mut self.proven else {
+            return Ok(());
+        };
+        let users = users.now();
+        if proven.reading != users.reading {
+            let now = users.credentials.identity(&proven.identity.username);
+            let same = now.filter(|now| now.validity.is_same(&proven.identity.validity));
+            proven.identity = Arc::clone(same.ok_or(Error::Revoked)?);
+            proven.reading = users.reading;
+        }
+        Ok(())
+    }
+
     /// Whether a conversation is open.
     pub(crate) fn is_in_dialogue(&self) -> bool {
         self.dialogue.is_some()
@@ -100,7 +130,7 @@ impl Authentication {
             return Err(SaslError::OtherIdentity.into());
         }
         let slot = match self.proven.take() {
-            Some(proven) if Arc::ptr_eq(&proven.identity.app, &identity.app) => proven.slot,
+            Some(proven) if proven.identity.app.id == identity.app.id => proven.slot,
             _ => identity
                 .app
                 .connections
@@ -109,6 +139,9 @@ impl Authentication {
         };
         self.app = Some(identity.app.id.clone());
         self.proven = Some(Proven {
+            ended: identity.validity.watch(),
+            // Whatever it is of: the next command looks.
+            reading: 0,
             identity,
             database,
             slot,
@@ -125,6 +158,13 @@ pub(crate) fn start(
     body: Document<'_>,
 ) -> Result<Answer, Error> {
     connection.authentication.dialogue = None;
+    let max = shared.limits.failed_logins_per_address_max;
+    if shared
+        .failures
+        .has(connection.peer.ip(), max, Instant::now())
+    {
+        return Err(Limit::FailedLogins.into());
+    }
     let name = body
         .find("mechanism")
         .and_then(|e| e.as_str())
@@ -139,7 +179,7 @@ pub(crate) fn start(
         .unwrap_or(false);
     let nonce = STANDARD.encode(random::bytes::<NONCE_RANDOM_BYTES>());
     let begun = Exchange::begin(
-        &shared.credentials,
+        &shared.users.now().credentials,
         name,
         &payload,
         &nonce,
@@ -203,6 +243,11 @@ pub(crate) fn proceed(
                 form,
             })
         }
+        // The password was changed while it was being proven.
+        Step::Proven(identity, _) if identity.validity.has_ended() => {
+            let error = AuthError::BadCredentials;
+            Err(failed(shared, connection, mechanism, &user, error))
+        }
         Step::Proven(identity, payload) => {
             proven(shared, connection, identity, database, mechanism)?;
             Ok(Answer {
@@ -229,6 +274,9 @@ fn proven(
         Err(_) => AuthenticationOutcome::Refused,
     };
     shared.metrics.authentication(outcome, mechanism);
+    if admitted.is_ok() {
+        connection.guest.unauthenticated = None;
+    }
     match &admitted {
         Ok(()) => tracing::debug!(
             connection = connection.id,
@@ -258,7 +306,10 @@ fn failed(
     error: AuthError,
 ) -> Error {
     let outcome = match error {
-        AuthError::BadCredentials => AuthenticationOutcome::Failed,
+        AuthError::BadCredentials => {
+            shared.failures.add(connection.peer.ip(), Instant::now());
+            AuthenticationOutcome::Failed
+        }
         _ => AuthenticationOutcome::Refused,
     };
     shared.metrics.authentication(outcome, mechanism);

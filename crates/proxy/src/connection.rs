@@ -1,19 +1,26 @@
 //! What the proxy remembers of one client connection.
 
+use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use mdb_telemetry::CloseReason;
 use mdb_wire::{Compressors, Document, Limits};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::authenticate::Authentication;
 use crate::belongings::Belongings;
 use crate::dispatch::Call;
+use crate::guest::Guest;
 use crate::identity::Identity;
 use crate::operations::{Registered, Running};
 use crate::shared::Shared;
 use crate::slots::Slot;
 use crate::supervision::session_of;
+
+/// How long a connection whose credential has ended may say nothing: a driver that uses it at all does so within seconds.
+const REVOKED_SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// The state of one client connection, apart from its bytes.
 #[derive(Debug)]
@@ -22,6 +29,10 @@ pub(crate) struct Connection {
     pub(crate) id: i32,
     /// The client's address.
     pub(crate) peer: SocketAddr,
+    /// The places that it takes.
+    pub(crate) guest: Guest,
+    /// How long it may be idle once it has logged in.
+    idle_timeout: Option<Duration>,
     /// When it is closed unless something happens. Monitors have none: they are never closed for idling.
     pub(crate) deadline: Option<Instant>,
     /// Whether it has said hello.
@@ -54,10 +65,12 @@ pub(crate) struct ClientMetadata {
 }
 
 impl Connection {
-    pub(crate) fn new(peer: SocketAddr, shared: &Shared) -> Self {
+    pub(crate) fn new(guest: Guest, shared: &Shared) -> Self {
         Self {
             id: shared.next_connection_id(),
-            peer,
+            peer: guest.peer,
+            guest,
+            idle_timeout: shared.limits.idle_timeout,
             deadline: Some(Instant::now() + shared.limits.handshake_timeout),
             has_greeted: false,
             client: None,
@@ -100,6 +113,28 @@ impl Connection {
                 message_bytes_max: self.message_bytes_max,
             },
             None => Limits::UNAUTHENTICATED,
+        }
+    }
+
+    /// Waits until the client has been silent for too long; says what for.
+    pub(crate) async fn patience(&self) -> CloseReason {
+        if let Some(deadline) = self.deadline {
+            sleep_until(deadline).await;
+            return CloseReason::HandshakeTimeout;
+        }
+        let idle = async {
+            match self.idle_timeout.filter(|_| self.identity().is_some()) {
+                Some(timeout) => sleep(timeout).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.authentication.ended() => {
+                // The next command would be told why. Who sends none is not waited for.
+                sleep(REVOKED_SILENCE_MAX).await;
+                CloseReason::Authentication
+            }
+            () = idle => CloseReason::Idle,
         }
     }
 

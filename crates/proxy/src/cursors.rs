@@ -91,12 +91,9 @@ impl Drop for Count {
 
 impl Cursors {
     /// Enters a cursor of `app` and gives the id for its client: positive, never 0. Fails when the app has
-    /// [`CURSORS_PER_APP_MAX`] already; the cursor should then be killed.
-    pub fn open(&self, app: &App, cursor: Cursor, now: Instant) -> Result<i64, Limit> {
-        let slot = app
-            .cursors
-            .take(CURSORS_PER_APP_MAX)
-            .ok_or(Limit::CursorsOfApp)?;
+    /// `max` already; the cursor should then be killed.
+    pub fn open(&self, app: &App, cursor: Cursor, max: usize, now: Instant) -> Result<i64, Limit> {
+        let slot = app.cursors.take(max).ok_or(Limit::CursorsOfApp)?;
         app.meter.cursor_opened();
         let entry = Entry {
             cursor: Arc::new(cursor),
@@ -215,9 +212,6 @@ fn idle_max(cursor: &Cursor) -> Duration {
     }
 }
 
-/// Open cursors of one app. An entry takes a few hundred bytes here and some kilobytes on the server; drivers hold one
-/// per running iteration, so an app that comes here does not close its cursors.
-pub const CURSORS_PER_APP_MAX: usize = 100_000;
 /// Enough that hundreds of busy clients seldom meet.
 const SHARDS: usize = 16;
 /// mongod's `cursorTimeoutMillis`.

@@ -2,15 +2,19 @@
 
 use std::sync::Arc;
 
-use mdb_scope::{CommandSpec, Duty, Refusal, check_composed, look_up, required_action};
-use mdb_wire::{Command, Message};
+use mdb_scope::{CommandSpec, Duty, Local, Refusal, check_composed, look_up, required_action};
+use mdb_wire::{Command, Document, Message};
+use tokio::time::Instant;
 
 use crate::api;
 use crate::connection::Connection;
-use crate::error::Error;
+use crate::error::{Error, Limit};
+use crate::identity::Identity;
 use crate::local;
 use crate::reply;
 use crate::shared::Shared;
+use crate::slots::Slot;
+use crate::supervision::session_of;
 
 /// A command that has a row.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +49,10 @@ pub(crate) async fn answer(
     call: &Call<'_>,
     out: &mut Vec<u8>,
 ) -> Result<(), Error> {
+    // Hello is answered to all: drivers take one that fails as the end of the proxy.
+    if !matches!(call.spec.duty, Duty::Local(Local::Hello)) {
+        connection.authentication.keep_up(&shared.users)?;
+    }
     admit(connection, call)?;
     match call.spec.duty {
         Duty::Local(local) => {
@@ -75,6 +83,7 @@ pub(crate) async fn forward(
         .identity()
         .map(Arc::clone)
         .ok_or_else(|| requires_authentication(call))?;
+    let _place = take_place(shared, &identity, call)?;
     if let Some(belongings) = &connection.belongings {
         belongings.follow(call.spec.name, call.command.body);
     }
@@ -88,6 +97,35 @@ pub(crate) async fn forward(
     connection.follow_transaction(call.spec.name, call.command.body, shared);
     drop(running);
     result
+}
+
+/// The command's place among those of its app, and its session's among the app's. What sets something free needs none: only
+/// by it an app at its limits gets below them.
+fn take_place(
+    shared: &Shared,
+    identity: &Identity,
+    call: &Call<'_>,
+) -> Result<Option<Slot>, Limit> {
+    let (app, limits) = (&identity.app, &shared.limits);
+    if SETTING_FREE.contains(&call.spec.name) {
+        if call.spec.name == "endSessions" {
+            let sessions = call.command.target.as_array().unwrap_or(Document::EMPTY);
+            let ids = sessions
+                .elements()
+                .filter_map(|e| e.as_document()?.find("id"));
+            let ids = ids.filter_map(|id| id.as_binary()?.1.try_into().ok());
+            ids.for_each(|id| app.sessions.end(&id));
+        }
+        return Ok(None);
+    }
+    let place = app.commands.take(limits.commands_per_app_max);
+    let place = place.ok_or(Limit::CommandsOfApp)?;
+    if let Some(session) = session_of(call.command.body) {
+        let now = Instant::now();
+        app.sessions
+            .touch(session, limits.sessions_per_app_max, now)?;
+    }
+    Ok(Some(place))
 }
 
 /// Whether the connection may run the command at all. Stages and statements may need more.
@@ -150,5 +188,15 @@ fn not_authorized(call: &Call<'_>, why: &str) -> Refusal {
     Refusal::unauthorized(text)
 }
 
+/// Commands after which less is open.
+const SETTING_FREE: &[&str] = &[
+    "abortTransaction",
+    "commitTransaction",
+    "endSessions",
+    "killAllSessions",
+    "killCursors",
+    "killOp",
+    "killSessions",
+];
 /// How much of an unknown field's name a reply repeats.
 const FIELD_CHARS_MAX: usize = 64;

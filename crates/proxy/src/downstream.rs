@@ -1,7 +1,5 @@
 //! One client connection, from its first byte to its last.
 
-use std::future::pending;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +8,7 @@ use mdb_telemetry::CloseReason;
 use mdb_wire::message::{CHECKSUM_PRESENT, MORE_TO_COME, begin_reply, seal_reply};
 use mdb_wire::{Command, Compressor, DecodeError, Document, Frame, Message, OpCode, legacy};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::belongings;
@@ -18,6 +16,7 @@ use crate::connection::Connection;
 use crate::dispatch::{self, Call};
 use crate::error::{Error, LegacyError, Limit};
 use crate::exhaust::Exhaust;
+use crate::guest::Guest;
 use crate::inbox::{Inbox, Silence};
 use crate::labels;
 use crate::observe::{Observed, observe};
@@ -29,11 +28,11 @@ use crate::shared::Shared;
 /// answered with 91, and the connection is closed. Says why it ended.
 pub async fn serve_client<S: AsyncRead + AsyncWrite + Unpin + Send>(
     stream: S,
-    peer: SocketAddr,
+    guest: Guest,
     shared: Arc<Shared>,
     leave: CancellationToken,
 ) -> CloseReason {
-    let connection = Connection::new(peer, &shared);
+    let connection = Connection::new(guest, &shared);
     let mut downstream = Downstream {
         inbox: Inbox::new(stream),
         connection,
@@ -123,7 +122,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Downstream<S> {
             biased;
             received = self.inbox.next(limits) => received,
             () = self.leave.cancelled() => return Err(CloseReason::Drain),
-            () = until(self.connection.deadline) => return Err(CloseReason::HandshakeTimeout),
+            reason = self.connection.patience() => return Err(reason),
             () = released(&self.connection, &self.shared) => return Err(CloseReason::Drain),
         };
         match received {
@@ -397,7 +396,8 @@ fn shutting_down(shared: &Shared, call: &Call<'_>) -> Error {
 fn ending(error: &Error) -> Option<CloseReason> {
     match error {
         // Drivers close it themselves; a client that does not must not hold a connection for nothing.
-        Error::Limit(Limit::ConnectionsOfApp) => Some(CloseReason::Limit),
+        Error::Limit(Limit::ConnectionsOfApp | Limit::FailedLogins) => Some(CloseReason::Limit),
+        Error::Revoked => Some(CloseReason::Authentication),
         _ => None,
     }
 }
@@ -412,14 +412,7 @@ async fn released(connection: &Connection, shared: &Shared) {
             return;
         }
     }
-    pending::<()>().await;
-}
-
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => sleep_until(deadline).await,
-        None => pending().await,
-    }
+    std::future::pending::<()>().await;
 }
 
 /// Room for most replies that are no batch of documents, so that they are written without moving.

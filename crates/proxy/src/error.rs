@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use mdb_auth::AuthError;
 use mdb_scope::{DATABASE_CASE, Refusal, STATE_CHANGE_CODES};
-use mdb_telemetry::CommandOutcome;
+use mdb_telemetry::{CommandOutcome, LimitName};
 use mdb_upstream::{ExchangeError, UpstreamError};
 use mdb_wire::{CommandError, DecodeError};
 
@@ -83,6 +83,9 @@ pub enum Error {
         /// What the command was eligible for.
         labels: Labels,
     },
+    /// The credential of the connection is gone, or its password has changed. The connection cannot go on.
+    #[error("the credential of the connection has ended")]
+    Revoked,
     /// The upstream answered with something that must not reach the client. An alarm.
     #[error("incident {id:08x}: {what}")]
     Incident {
@@ -274,18 +277,49 @@ pub enum Limit {
     /// Said during authentication, where drivers take any error as the end of the connection. The code and labels of
     /// MongoDB 8.2 for overload are the mildest that there are: drivers that know them wait and keep their pool, others
     /// show a text that says what is wrong. 18 would send people to look for a wrong password.
-    #[error("too many connections of this app; lower maxPoolSize or the number of clients")]
+    #[error(
+        "too many connections of this app (connections_per_app_max); lower maxPoolSize or the number of clients"
+    )]
     ConnectionsOfApp,
     /// Open cursors of the app.
-    #[error("too many open cursors of this app; exhaust or close cursors")]
+    #[error("too many open cursors of this app (cursors_per_app_max); exhaust or close cursors")]
     CursorsOfApp,
+    /// Commands of the app at the same time. The command was not begun.
+    #[error(
+        "too many commands of this app run at the same time (commands_per_app_max); this one was not begun, try it \
+         again later"
+    )]
+    CommandsOfApp,
+    /// Failed log-ins from the client's address. Said in place of any answer to a proof, right or wrong; the code is that of
+    /// [`Limit::ConnectionsOfApp`] for the same reasons.
+    #[error(
+        "too many failed log-ins from this address (failed_logins_per_address_max); try again in a minute"
+    )]
+    FailedLogins,
+    /// Sessions of the app. The code is that of a mongod that has too many.
+    #[error(
+        "too many sessions of this app (sessions_per_app_max); end sessions or let them be idle for 30 minutes"
+    )]
+    SessionsOfApp,
 }
 
 impl Limit {
     fn code(self) -> i32 {
         match self {
-            Self::ConnectionsOfApp => 462,
+            Self::ConnectionsOfApp | Self::CommandsOfApp | Self::FailedLogins => 462,
             Self::CursorsOfApp => 146,
+            Self::SessionsOfApp => 261,
+        }
+    }
+
+    /// The limit's name in metrics.
+    pub(crate) fn name(self) -> LimitName {
+        match self {
+            Self::ConnectionsOfApp => LimitName::ConnectionsPerApp,
+            Self::CommandsOfApp => LimitName::CommandsPerApp,
+            Self::CursorsOfApp => LimitName::CursorsPerApp,
+            Self::FailedLogins => LimitName::FailedLoginsPerAddress,
+            Self::SessionsOfApp => LimitName::SessionsPerApp,
         }
     }
 }
@@ -328,6 +362,7 @@ impl Error {
             // Nothing was sent for the client yet: drivers may try again.
             Self::Control { .. } => 6,
             Self::ShuttingDown { .. } => 91,
+            Self::Revoked => 13,
             Self::Unprivileged(_) | Self::Incident { .. } => 8,
         }
     }
@@ -359,6 +394,10 @@ impl Error {
             Self::Exchange { error, .. } => error.client_text().into(),
             Self::Control { .. } => "the deployment did not answer the proxy in time".into(),
             Self::ShuttingDown { .. } => "the proxy is shutting down".into(),
+            Self::Revoked => {
+                "not authorized: the user that this connection is logged in as was removed or has another password now"
+                    .into()
+            }
             Self::Unprivileged(_) => {
                 "the deployment refused what the proxy asked of it; its operator finds the reason in the proxy's log".into()
             }
@@ -375,7 +414,9 @@ impl Error {
             | Self::Exchange { labels, .. }
             | Self::Control { labels, .. }
             | Self::ShuttingDown { labels, .. } => labels,
-            Self::Limit(Limit::ConnectionsOfApp) => labels::OVERLOADED,
+            Self::Limit(Limit::ConnectionsOfApp | Limit::CommandsOfApp | Limit::FailedLogins) => {
+                labels::OVERLOADED
+            }
             Self::Decode(_)
             | Self::Command(_)
             | Self::Auth(_)
@@ -384,7 +425,8 @@ impl Error {
             | Self::Api(_)
             | Self::Legacy(_)
             | Self::Refusal(_)
-            | Self::Limit(Limit::CursorsOfApp)
+            | Self::Limit(Limit::CursorsOfApp | Limit::SessionsOfApp)
+            | Self::Revoked
             | Self::Unprivileged(_)
             | Self::Incident { .. } => labels::NONE,
         }
@@ -407,6 +449,7 @@ impl Error {
             | Self::Legacy(_)
             | Self::Refusal(_)
             | Self::Limit(_)
+            | Self::Revoked
             | Self::ShuttingDown { .. } => CommandOutcome::Refused,
         }
     }

@@ -127,7 +127,8 @@ fn write_face(
 /// `saslSupportedMechs: "<database>.<user>"`. Any database will do: user names are unique by themselves.
 fn write_mechanisms(writer: &mut Writer, shared: &Shared, user: &str) {
     let user = user.split_once('.').map_or(user, |(_, name)| name);
-    let mechanisms = shared.credentials.mechanisms(user);
+    let users = shared.users.now();
+    let mechanisms = users.credentials.mechanisms(user);
     let names: Vec<&str> = mechanisms
         .iter()
         .map(|mechanism| mechanism.name())

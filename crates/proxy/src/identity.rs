@@ -7,7 +7,9 @@ use mdb_scope::{Action, AppId, COMMANDS, CommandSpec, IdPolicy, Isolation, Scope
 use mdb_telemetry::{AppMeter, CommandMeter, Metrics, OTHER_COMMAND};
 
 use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
 
+use crate::sessions::Sessions;
 use crate::slots::Slots;
 
 /// Where the documents of an app's collections are put when a collection is made. One that exists stays where it is.
@@ -50,6 +52,10 @@ pub struct App {
     pub connections: Arc<Slots>,
     /// Open cursors of the app.
     pub cursors: Arc<Slots>,
+    /// Commands of the app that are on their way upstream.
+    pub(crate) commands: Arc<Slots>,
+    /// Sessions that the app has used lately.
+    pub(crate) sessions: Arc<Sessions>,
     /// Counters that do not depend on a command.
     pub meter: AppMeter,
     /// The right to see its documents; made with its first command.
@@ -57,7 +63,7 @@ pub struct App {
     metrics: Metrics,
     /// By [`CommandSpec::index`], the last for commands without row. Made when first used: a meter is over a
     /// kilobyte of counters, and an app uses a dozen of the commands.
-    command_meters: Box<[OnceLock<CommandMeter>]>,
+    command_meters: Arc<[OnceLock<CommandMeter>]>,
 }
 
 impl App {
@@ -76,6 +82,8 @@ impl App {
             id_policy: IdPolicy::default(),
             connections: Arc::default(),
             cursors: Arc::default(),
+            commands: Arc::default(),
+            sessions: Arc::default(),
             scope: OnceCell::new(),
             metrics: metrics.clone(),
             command_meters: COMMANDS
@@ -84,6 +92,31 @@ impl App {
                 .chain([OnceLock::new()])
                 .collect(),
         }
+    }
+
+    /// The same app by a changed manifest. Connections, cursors and counters are those of `self`.
+    #[must_use]
+    pub fn renewed(&self, expose_scope_field: bool, isolation: IsolationPolicy) -> Self {
+        Self {
+            id: self.id.clone(),
+            expose_scope_field,
+            isolation,
+            id_policy: IdPolicy::default(),
+            connections: Arc::clone(&self.connections),
+            cursors: Arc::clone(&self.cursors),
+            commands: Arc::clone(&self.commands),
+            sessions: Arc::clone(&self.sessions),
+            meter: self.meter.clone(),
+            scope: OnceCell::new(),
+            metrics: self.metrics.clone(),
+            command_meters: Arc::clone(&self.command_meters),
+        }
+    }
+
+    /// Whether two manifests gave the same.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let facts = |app: &Self| (app.expose_scope_field, app.id_policy);
+        self.id == other.id && facts(self) == facts(other) && self.isolation == other.isolation
     }
 
     /// The counters of a command; `None` for one without row.
@@ -105,6 +138,36 @@ pub struct Identity {
     pub username: String,
     /// What the credential may do.
     pub grants: Grants,
+    /// Until when it holds.
+    pub validity: Validity,
+}
+
+/// Whether a credential still holds. Clones speak of the same credential: as long as user, password and app stay the same,
+/// every reading of the manifests gives the identity the validity that it had.
+#[derive(Debug, Clone, Default)]
+pub struct Validity(Arc<CancellationToken>);
+
+impl Validity {
+    /// Whether both are of one credential.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Whether the credential has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.0.is_cancelled()
+    }
+
+    /// The credential is gone, or its password has changed.
+    pub(crate) fn end(&self) {
+        self.0.cancel();
+    }
+
+    /// Cancelled with the end of the credential. One for each connection: waiting on one that all share would take one
+    /// lock for all.
+    pub(crate) fn watch(&self) -> CancellationToken {
+        self.0.child_token()
+    }
 }
 
 impl Identity {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mdb_telemetry::{CloseReason, ListenerMeter};
+use mdb_telemetry::{CloseReason, Label as _, ListenerMeter};
 use mdb_upstream::ServerHello;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
@@ -15,8 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::downstream::serve_client;
 use crate::drain::{Shutdown, quiet_or_killed};
+use crate::guest::Guest;
 use crate::proxy_protocol;
 use crate::shared::Shared;
+use crate::tls::{Tls, serve_encrypted};
 
 /// Serves clients until `shutdown`: then no more are accepted, hellos are answered with 91, and those who are there are
 /// served until all is quiet or the grace is over. Returns when all are gone.
@@ -37,8 +39,7 @@ pub async fn serve(
         shared,
     };
     reception.accept_until(&listener, &shutdown.stop).await;
-    // Closes the socket: new clients go elsewhere at once.
-    drop(listener);
+    reception.close(listener);
     tracing::info!(
         listener = name,
         clients = reception.clients.len(),
@@ -49,10 +50,18 @@ pub async fn serve(
 }
 
 /// What one listener does otherwise than another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct ListenerOptions {
     /// Whether every connection begins with the PROXY protocol, which tells the client's address.
     pub proxy_protocol: bool,
+    /// With which every client begins with a TLS handshake, behind the PROXY protocol.
+    pub tls: Option<Tls>,
+}
+
+impl ListenerOptions {
+    fn is_plain(&self) -> bool {
+        !self.proxy_protocol && self.tls.is_none()
+    }
 }
 
 /// The clients of one listener.
@@ -92,17 +101,44 @@ impl Reception {
         }
     }
 
+    /// Closes the socket: new clients go elsewhere at once. Those who wait in its queue would be reset by that: they are
+    /// taken in first, and hear from their hello that they should go elsewhere.
+    fn close(&mut self, listener: TcpListener) {
+        let waiting = match listener.into_std() {
+            Ok(listener) => {
+                // Nothing is done between the last of them and the end of the socket.
+                let waiting: Vec<_> = std::iter::from_fn(|| listener.accept().ok()).collect();
+                drop(listener);
+                waiting
+            }
+            Err(error) => {
+                tracing::warn!(%error, "clients that wait to be accepted are lost");
+                Vec::new()
+            }
+        };
+        for (stream, peer) in waiting {
+            match stream
+                .set_nonblocking(true)
+                .and_then(|()| TcpStream::from_std(stream))
+            {
+                Ok(stream) => self.welcome(stream, peer),
+                Err(error) => tracing::debug!(client_address = %peer, %error, "lost"),
+            }
+        }
+    }
+
     /// Takes a client in, if there is room. One too many is closed before its hello, which drivers take for overload.
-    fn welcome(&mut self, mut stream: TcpStream, peer: SocketAddr) {
+    fn welcome(&mut self, stream: TcpStream, peer: SocketAddr) {
         self.meter.opened();
-        let Some(slot) = self
-            .shared
-            .connections
-            .take(self.shared.limits.connections_max)
-        else {
-            self.meter.closed(CloseReason::Limit);
-            tracing::warn!(client_address = %peer, "too many connections: closed one");
-            return;
+        let guest = match Guest::admit(&self.shared, peer, !self.options.proxy_protocol) {
+            Ok(guest) => guest,
+            Err(limit) => {
+                self.meter.closed(CloseReason::Limit);
+                self.shared.metrics.limit_reached(limit);
+                let limit = limit.text();
+                tracing::warn!(client_address = %peer, limit, "too many connections: closed one");
+                return;
+            }
         };
         if let Err(error) = set_options(&stream) {
             tracing::debug!(client_address = %peer, %error, "the socket's options cannot be set");
@@ -110,15 +146,15 @@ impl Reception {
         // A token of its own: waiting on one that all share would take one lock for all.
         let leave = self.leave.child_token();
         let shared = Arc::clone(&self.shared);
-        let options = self.options;
-        self.clients.spawn(async move {
-            let reason = match origin(&mut stream, peer, options, &shared).await {
-                Ok(peer) => serve_client(stream, peer, shared, leave).await,
-                Err(reason) => reason,
-            };
-            drop(slot);
-            reason
-        });
+        let options = self.options.clone();
+        if options.is_plain() {
+            let served = serve_client(stream, guest, shared, leave);
+            self.clients.spawn(served);
+        } else {
+            // A task has room for what it runs, and TLS takes more of it: hence two kinds of tasks.
+            let served = serve_prefaced(stream, options, guest, shared, leave);
+            self.clients.spawn(served);
+        }
     }
 
     fn take_leave(&self, ended: Result<CloseReason, JoinError>) {
@@ -162,25 +198,43 @@ impl Reception {
     }
 }
 
-/// The client's address: the other end of the connection, or what the PROXY protocol says in front of it.
-async fn origin(
-    stream: &mut TcpStream,
-    peer: SocketAddr,
+/// Serves a client whose connection begins with something else than a message.
+async fn serve_prefaced(
+    mut stream: TcpStream,
     options: ListenerOptions,
-    shared: &Shared,
-) -> Result<SocketAddr, CloseReason> {
-    if !options.proxy_protocol {
-        return Ok(peer);
-    }
-    match timeout(
-        shared.limits.handshake_timeout,
-        proxy_protocol::read(stream),
-    )
-    .await
+    mut guest: Guest,
+    shared: Arc<Shared>,
+    leave: CancellationToken,
+) -> CloseReason {
+    if options.proxy_protocol
+        && let Err(reason) = learn_origin(&mut stream, &mut guest, &shared).await
     {
-        Ok(Ok(told)) => Ok(told.unwrap_or(peer)),
+        return reason;
+    }
+    match options.tls {
+        None => serve_client(stream, guest, shared, leave).await,
+        Some(tls) => serve_encrypted(stream, tls, guest, shared, leave).await,
+    }
+}
+
+/// The client's address, as the PROXY protocol says it, takes the place of that of the load balancer.
+async fn learn_origin(
+    stream: &mut TcpStream,
+    guest: &mut Guest,
+    shared: &Shared,
+) -> Result<(), CloseReason> {
+    let limit = shared.limits.handshake_timeout;
+    match timeout(limit, proxy_protocol::read(stream)).await {
+        Ok(Ok(told)) => {
+            let peer = told.unwrap_or(guest.peer);
+            guest.come_from(peer, shared).map_err(|limit| {
+                shared.metrics.limit_reached(limit);
+                tracing::warn!(client_address = %peer, limit = limit.text(), "too many connections: closed one");
+                CloseReason::Limit
+            })
+        }
         Ok(Err(error)) => {
-            tracing::info!(client_address = %peer, %error, "closed a connection");
+            tracing::info!(client_address = %guest.peer, %error, "closed a connection");
             Err(CloseReason::Protocol)
         }
         Err(_) => Err(CloseReason::HandshakeTimeout),

@@ -30,7 +30,7 @@ pub(crate) async fn answer(
         Local::Hello => Box::pin(hello::answer(shared, connection, call, out)).await?,
         Local::SaslStart => sasl_start(shared, connection, call, out)?,
         Local::SaslContinue => sasl_continue(shared, connection, body, out)?,
-        Local::Logout => log_out(connection, out),
+        Local::Logout => log_out(shared, connection, out),
         Local::Ping => reply::ok(out, |_| ()),
         Local::BuildInfo => build_info(shared, out),
         Local::ConnectionStatus => users::connection_status(connection, body, out),
@@ -73,8 +73,10 @@ fn sasl_continue(
     Ok(())
 }
 
-fn log_out(connection: &mut Connection, out: &mut Vec<u8>) {
+fn log_out(shared: &Shared, connection: &mut Connection, out: &mut Vec<u8>) {
     connection.authentication.log_out();
+    // It was let in already.
+    connection.guest.unauthenticated = shared.unauthenticated.take(usize::MAX);
     connection.deadline = None;
     reply::ok(out, |_| ());
 }

@@ -38,6 +38,7 @@ pub(crate) fn observe(shared: &Shared, connection: &Connection, observed: &Obser
     }
     match observed.error {
         Some(Error::Refusal(refusal)) => shared.metrics.refusal(refusal.name),
+        Some(Error::Limit(limit)) => shared.metrics.limit_reached(limit.name()),
         Some(error @ (Error::Incident { .. } | Error::Unprivileged(_))) => {
             if matches!(error, Error::Incident { .. }) {
                 shared.metrics.isolation_incident();

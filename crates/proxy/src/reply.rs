@@ -33,6 +33,7 @@ pub fn for_error(error: &Error, out: &mut Vec<u8>) {
         | Error::Upstream { .. }
         | Error::Exchange { .. }
         | Error::Control { .. }
+        | Error::Revoked
         | Error::Unprivileged(_)
         | Error::Incident { .. } => None,
     };

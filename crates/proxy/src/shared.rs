@@ -11,11 +11,13 @@ use tokio::time::Instant;
 
 use crate::announcement::{HelloState, Presentation};
 use crate::cursors::Cursors;
+use crate::failures::Failures;
 use crate::forward::Forward;
 use crate::identity::Identity;
 use crate::local::now_millis;
 use crate::operations::Operations;
-use crate::slots::Slots;
+use crate::slots::{AddressSlots, Slots};
+use crate::users::UsersInForce;
 
 /// Limits of clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +26,20 @@ pub struct ClientLimits {
     pub connections_max: usize,
     /// Authenticated connections of one app.
     pub connections_per_app_max: usize,
+    /// Connections from one address.
+    pub connections_per_address_max: usize,
+    /// Connections that have not logged in, monitors among them.
+    pub connections_unauthenticated_max: usize,
+    /// Commands of one app that are on their way upstream at the same time.
+    pub commands_per_app_max: usize,
+    /// Open cursors of one app.
+    pub cursors_per_app_max: usize,
+    /// Sessions that one app has used lately.
+    pub sessions_per_app_max: usize,
+    /// Failed log-ins from one address in a minute.
+    pub failed_logins_per_address_max: usize,
+    /// How long a connection that has logged in may be idle; `None`: for ever.
+    pub idle_timeout: Option<Duration>,
     /// How long a connection may say nothing at all, and how long an authentication may take.
     pub handshake_timeout: Duration,
 }
@@ -33,7 +49,7 @@ pub struct Shared {
     /// The deployment.
     pub upstream: Upstream,
     /// The users of all apps.
-    pub credentials: Credentials<Arc<Identity>>,
+    pub(crate) users: UsersInForce,
     /// Open cursors of all apps.
     pub cursors: Cursors,
     /// Limits of clients.
@@ -46,6 +62,12 @@ pub struct Shared {
     pub forward: Forward,
     /// Open connections of all listeners.
     pub(crate) connections: Arc<Slots>,
+    /// The same by the client's address.
+    pub(crate) addresses: Arc<AddressSlots>,
+    /// Those of them that have not logged in.
+    pub(crate) unauthenticated: Arc<Slots>,
+    /// Log-ins that have failed lately.
+    pub(crate) failures: Failures,
     /// Commands that are on their way upstream.
     pub(crate) running: Arc<Slots>,
     /// Connections whose last command left a transaction open.
@@ -70,13 +92,16 @@ impl Shared {
     ) -> Self {
         Self {
             upstream,
-            credentials,
+            users: UsersInForce::new(credentials),
             cursors: Cursors::default(),
             limits,
             metrics,
             hello: HelloState::new(unreached),
             forward,
             connections: Arc::default(),
+            addresses: Arc::default(),
+            unauthenticated: Arc::default(),
+            failures: Failures::default(),
             running: Arc::default(),
             transactions: Arc::default(),
             operations: Arc::default(),
@@ -84,6 +109,18 @@ impl Shared {
             started_millis: now_millis(),
             connections_made: AtomicU32::new(0),
         }
+    }
+
+    /// Puts other users in force. Connections of users whose [`crate::Validity`] is not among the new ones are told so with
+    /// their next command, and closed; the others go on as what their user is now. Gives the number of users whose
+    /// credential has ended.
+    pub fn replace_users(&self, credentials: Credentials<Arc<Identity>>) -> usize {
+        self.users.replace(credentials)
+    }
+
+    /// What `look` makes of the users in force.
+    pub fn with_users<T>(&self, look: impl FnOnce(&Credentials<Arc<Identity>>) -> T) -> T {
+        look(&self.users.now().credentials)
     }
 
     /// Whether nobody would miss the proxy: no command runs, no transaction and no cursor is open.

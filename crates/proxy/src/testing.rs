@@ -15,13 +15,20 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    App, ClientLimits, Forward, Grants, Identity, IsolationPolicy, Presentation, Shared,
+    App, ClientLimits, Forward, Grants, Identity, IsolationPolicy, Presentation, Shared, Validity,
     serve_client,
 };
 
 pub(crate) const LIMITS: ClientLimits = ClientLimits {
     connections_max: 8,
     connections_per_app_max: 4,
+    connections_per_address_max: 8,
+    connections_unauthenticated_max: 8,
+    commands_per_app_max: 4,
+    cursors_per_app_max: 4,
+    sessions_per_app_max: 4,
+    failed_logins_per_address_max: 4,
+    idle_timeout: None,
     handshake_timeout: Duration::from_secs(10),
 };
 pub(crate) const PEER: SocketAddr =
@@ -66,7 +73,12 @@ impl Proxy {
     /// A client, and the task that serves it.
     pub(crate) fn connect(&self) -> (Client<DuplexStream>, JoinHandle<CloseReason>) {
         let (stream, far_end) = duplex(1024 * 1024);
-        let served = serve_client(far_end, PEER, Arc::clone(&self.shared), self.leave.clone());
+        let served = serve_client(
+            far_end,
+            PEER.into(),
+            Arc::clone(&self.shared),
+            self.leave.clone(),
+        );
         (Client::new(stream), tokio::spawn(served))
     }
 
@@ -114,6 +126,7 @@ fn credentials(metrics: &Metrics) -> Credentials<Arc<Identity>> {
             app: Arc::clone(app),
             username: username.to_owned(),
             grants,
+            validity: Validity::default(),
         };
         credentials.insert(verifier, Arc::new(identity)).unwrap();
     }

@@ -42,7 +42,10 @@ async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
         StatusCode::SERVICE_UNAVAILABLE
     };
     let words: Vec<_> = reasons.iter().copied().map(Unready::as_str).collect();
-    let body = json!({ "ready": reasons.is_empty(), "reasons": words });
+    let mut body = json!({ "ready": reasons.is_empty(), "reasons": words });
+    if admin.readiness.has_failed_reload() {
+        body["warnings"] = json!(["reload_failed"]);
+    }
     let json_type = [(header::CONTENT_TYPE, "application/json")];
     (status, json_type, format!("{body}\n"))
 }
@@ -91,6 +94,12 @@ mod tests {
         let (status, rest) = ask(&admin, "/readyz").await;
         assert_eq!(status, "HTTP/1.1 200 OK");
         assert!(rest.ends_with("{\"ready\":true,\"reasons\":[]}\n"));
+        admin.readiness.set_failed_reload(true);
+        let (status, rest) = ask(&admin, "/readyz").await;
+        assert_eq!(status, "HTTP/1.1 200 OK");
+        let warned = "{\"ready\":true,\"reasons\":[],\"warnings\":[\"reload_failed\"]}\n";
+        assert!(rest.ends_with(warned), "{rest}");
+        admin.readiness.set_failed_reload(false);
         causes.drain.cancel();
         let (status, rest) = ask(&admin, "/readyz").await;
         assert_eq!(status, "HTTP/1.1 503 Service Unavailable");

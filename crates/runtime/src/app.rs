@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use axum::Router;
 use mdb_auth::Secret;
-use mdb_manifest::{Config, Limits, Loaded};
-use mdb_proxy::{ClientLimits, Forward, ListenerOptions, Presentation, Shared, Shutdown};
+use mdb_manifest::{Config, Limits, Loaded, Report};
+use mdb_proxy::{ClientLimits, Forward, ListenerOptions, Presentation, Shared, Shutdown, Tls};
 use mdb_scope::{AppId, FieldName};
 use mdb_telemetry::Metrics;
 use mdb_upstream::{Upstream, UpstreamOptions};
@@ -17,15 +17,18 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::certificates::Certificates;
 use crate::listeners::Listeners;
 use crate::readiness::Readiness;
-use crate::{admin, credentials, privileges};
+use crate::reload::{ListenerTls, Reloading};
+use crate::{admin, certificates, credentials, privileges};
 
 /// A proxy that serves. [`Proxy::shut_down`] ends it in order; dropping it does not end it.
 #[derive(Debug)]
 pub struct Proxy {
     upstream: Upstream,
     readiness: Readiness,
+    reloading: Reloading,
     metrics: Metrics,
     addresses: Vec<SocketAddr>,
     admin_address: SocketAddr,
@@ -41,9 +44,15 @@ impl Proxy {
     /// wait for the upstream: until it is reached, [`Proxy::readiness`] says so, and commands wait for it.
     ///
     /// Fails on an address that cannot be bound, a connection string that cannot be used, and, with a
-    /// [`mdb_manifest::Report`], on credentials that cannot.
+    /// [`mdb_manifest::Report`], on credentials and certificates that cannot.
     pub async fn start(loaded: Loaded) -> anyhow::Result<Self> {
-        let Loaded { config, apps, .. } = loaded;
+        let Loaded {
+            file, config, apps, ..
+        } = loaded;
+        let certificates = certificates::load(&file, &config, SystemTime::now())?;
+        for problem in &certificates.warnings {
+            tracing::warn!("{problem}");
+        }
         let metrics = Metrics::new();
         let forward = forward(&config)?;
         let listeners = Listeners::bind(&config).await?;
@@ -52,7 +61,7 @@ impl Proxy {
         let upstream = Upstream::start(upstream_options(&config.upstream), metrics.clone()).await?;
         let credentials = {
             let (salts, metrics) = (credentials::salts(&config.upstream.uri), metrics.clone());
-            let derive = move || credentials::build(&apps, &salts, &metrics);
+            let derive = move || credentials::build(&apps, &salts, &metrics, None);
             tokio::task::spawn_blocking(derive).await??
         };
         let shared = Arc::new(Shared::new(
@@ -67,40 +76,36 @@ impl Proxy {
         let readiness =
             Readiness::new(upstream.hello(), upstream.topology(), shutdown.stop.clone());
         let control_database = config.control_database.as_str().to_owned();
-        tokio::spawn(
-            shutdown
-                .stop
-                .clone()
-                .run_until_cancelled_owned(look_at_privileges(
-                    upstream.clone(),
-                    readiness.clone(),
-                    control_database,
-                )),
-        );
-        let stop_admin = CancellationToken::new();
+        let look = look_at_privileges(upstream.clone(), readiness.clone(), control_database);
+        tokio::spawn(shutdown.stop.clone().run_until_cancelled_owned(look));
+        let stop_admin = if config.admin.reuse_port {
+            // With the beginning of the drain: who asks from then on asks the successor.
+            shutdown.stop.child_token()
+        } else {
+            CancellationToken::new()
+        };
         let routes = admin::routes(metrics.clone(), readiness.clone());
         let admin = tokio::spawn(serve_admin(listeners.admin, routes, stop_admin.clone()));
-        let mut clients = JoinSet::new();
-        for (listener, described) in listeners.clients.into_iter().zip(&config.listeners) {
-            let options = ListenerOptions {
-                proxy_protocol: described.proxy_protocol,
-            };
-            clients.spawn(mdb_proxy::serve(
-                listener,
-                options,
-                Arc::clone(&shared),
-                shutdown.clone(),
-            ));
-        }
+        let listeners = listeners.clients.into_iter().zip(certificates.listeners);
+        let listeners = listeners.zip(config.listeners.iter().map(|l| l.proxy_protocol));
+        let (clients, tls) = serve_clients(listeners, &shared, &shutdown)?;
+        let grace = config.limits.shutdown_grace;
+        let reloading = Reloading {
+            shared,
+            config: Arc::new(config),
+            tls: tls.into(),
+            readiness: readiness.clone(),
+        };
         Ok(Self {
             upstream,
             readiness,
+            reloading,
             metrics,
             addresses,
             admin_address,
             clients,
             shutdown,
-            grace: config.limits.shutdown_grace,
+            grace,
             admin,
             stop_admin,
         })
@@ -119,6 +124,19 @@ impl Proxy {
     /// Whether the proxy can serve commands.
     pub fn readiness(&self) -> &Readiness {
         &self.readiness
+    }
+
+    /// What a reload works on.
+    pub(crate) fn reloading(&self) -> &Reloading {
+        &self.reloading
+    }
+
+    /// Puts what was read anew in force: users with their apps, and certificates; all of it, or on an error nothing. Takes
+    /// over nothing of the configuration. Needs no upstream.
+    ///
+    /// `read` is what reading gave. Readiness, metrics and log tell the outcome.
+    pub async fn reload(&self, read: Result<Loaded, Report>) {
+        self.reloading.reload(read).await;
     }
 
     /// The proxy's counters.
@@ -141,6 +159,33 @@ impl Proxy {
             self.admin.abort();
         }
     }
+}
+
+/// Begins to serve every listener, with its certificates and whether it speaks the PROXY protocol; gives its address and its
+/// certificates.
+fn serve_clients(
+    listeners: impl Iterator<Item = ((TcpListener, Option<Certificates>), bool)>,
+    shared: &Arc<Shared>,
+    shutdown: &Shutdown,
+) -> anyhow::Result<(JoinSet<()>, Vec<ListenerTls>)> {
+    let mut clients = JoinSet::new();
+    let mut all_tls = Vec::new();
+    for ((listener, certificates), proxy_protocol) in listeners {
+        let address = listener.local_addr()?;
+        let tls = certificates.map(|certificates| {
+            let metrics = &shared.metrics;
+            metrics.set_certificate_expiry(&address.to_string(), certificates.expiry);
+            Tls::new(certificates.config)
+        });
+        all_tls.push((address, tls.clone()));
+        let (shared, shutdown) = (Arc::clone(shared), shutdown.clone());
+        let options = ListenerOptions {
+            proxy_protocol,
+            tls,
+        };
+        clients.spawn(mdb_proxy::serve(listener, options, shared, shutdown));
+    }
+    Ok((clients, all_tls))
 }
 
 /// What the configuration says of the upstream, in the upstream's own terms.
@@ -175,6 +220,13 @@ fn client_limits(limits: &Limits) -> ClientLimits {
     ClientLimits {
         connections_max: count(limits.connections_max),
         connections_per_app_max: count(limits.connections_per_app_max),
+        connections_per_address_max: count(limits.connections_per_address_max),
+        connections_unauthenticated_max: count(limits.connections_unauthenticated_max),
+        commands_per_app_max: count(limits.commands_per_app_max),
+        cursors_per_app_max: count(limits.cursors_per_app_max),
+        sessions_per_app_max: count(limits.sessions_per_app_max),
+        failed_logins_per_address_max: count(limits.failed_logins_per_address_max),
+        idle_timeout: limits.idle_timeout,
         handshake_timeout: limits.handshake_timeout,
     }
 }

@@ -2,14 +2,15 @@
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::time::SystemTime;
 
 use mdb_manifest::{Loaded, Problem, Report, Severity, load};
 use mdb_telemetry::Metrics;
 use mdb_upstream::{Upstream, UpstreamError};
 
 use crate::app::{forward, upstream_options};
-use crate::credentials;
 use crate::ending::Ending;
+use crate::{certificates, credentials};
 
 /// Prints every problem to `err`, one per line as `file:line: text`, warnings marked as such. Without errors, prints a
 /// summary of one line to `out`.
@@ -56,13 +57,17 @@ pub(crate) fn print_problems(problems: &[Problem], out: &mut dyn Write) -> io::R
     Ok(())
 }
 
-/// What only comes to light in use: passwords that cannot be used, and connection strings.
+/// What only comes to light in use: passwords, certificates and connection strings that cannot be used.
 fn problems_of_use(config: &Path, loaded: &Loaded) -> Vec<Problem> {
     let salts = credentials::salts(&loaded.config.upstream.uri);
-    let mut problems = match credentials::build(&loaded.apps, &salts, &Metrics::new()) {
+    let mut problems = match credentials::build(&loaded.apps, &salts, &Metrics::new(), None) {
         Ok(_) => Vec::new(),
         Err(Report { problems }) => problems,
     };
+    match certificates::load(config, &loaded.config, SystemTime::now()) {
+        Ok(certificates) => problems.extend(certificates.warnings),
+        Err(report) => problems.extend(report.problems),
+    }
     let in_config = |text: String| Problem {
         file: config.to_owned(),
         line: None,

@@ -1,37 +1,52 @@
 //! From manifests to the users of the proxy.
 
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread;
 
 use mdb_auth::{CredentialError, Credentials, Salts, Secret, Verifier};
 use mdb_manifest::{AppManifest, Credential, Problem, Report, Role, Severity};
-use mdb_proxy::{App, Grants, Identity, IsolationPolicy};
+use mdb_proxy::{App, Grants, Identity, IsolationPolicy, Validity};
 use mdb_scope::{AppId, IdPolicy, Isolation};
 use mdb_telemetry::Metrics;
 use sha2::{Digest, Sha256};
 
-/// The users of all apps. Derives the keys of every password, tens of milliseconds each, on all cores: call it where
-/// blocking is allowed.
+/// The users of a proxy.
+pub(crate) type Users = Credentials<Arc<Identity>>;
+
+/// The users of all apps. Derives the keys of every password, tens of milliseconds each, on several threads: call it where
+/// blocking is allowed. With `before`, the users in force, on half of the cores, since clients are served meanwhile; then
+/// apps and credentials that are the same keep their connections.
 ///
 /// The report has every credential that cannot be used.
 pub(crate) fn build(
     apps: &[AppManifest],
     salts: &Salts,
     metrics: &Metrics,
-) -> Result<Credentials<Arc<Identity>>, Report> {
+    before: Option<&Users>,
+) -> Result<Users, Report> {
     let mut entries = Vec::new();
     let mut problems = Vec::new();
+    let known = before.map(apps_of).unwrap_or_default();
     for manifest in apps {
-        match app(manifest, metrics) {
+        match app(manifest, metrics, &known) {
             Ok(app) => entries.extend(entries_of(manifest, &app)),
             Err(problem) => problems.push(problem),
         }
     }
     let mut credentials = Credentials::new(salts.clone());
-    for (entry, verifier) in entries.iter().zip(verifiers(&entries, salts)) {
-        let added =
-            verifier.and_then(|verifier| credentials.insert(verifier, Arc::clone(&entry.identity)));
+    let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let workers = if before.is_some() {
+        cores.div_ceil(2)
+    } else {
+        cores
+    };
+    for (entry, verifier) in entries.iter().zip(verifiers(&entries, salts, workers)) {
+        let added = verifier.and_then(|verifier| {
+            let identity = entry.identity(before, &verifier);
+            credentials.insert(verifier, identity)
+        });
         if let Err(error) = added {
             let user = &entry.credential.username;
             problems.push(problem(
@@ -60,10 +75,47 @@ pub(crate) fn salts(upstream_uri: &Secret) -> Salts {
 struct Entry<'m> {
     manifest: &'m AppManifest,
     credential: &'m Credential,
-    identity: Arc<Identity>,
+    app: Arc<App>,
 }
 
-fn app(manifest: &AppManifest, metrics: &Metrics) -> Result<Arc<App>, Problem> {
+impl Entry<'_> {
+    /// The identity in force, if it is the same; else a new one, with the validity in force if the credential is the same.
+    fn identity(&self, before: Option<&Users>, verifier: &Verifier) -> Arc<Identity> {
+        let grants = grants(self.credential);
+        let username = &self.credential.username;
+        let same = before.and_then(|before| {
+            let is_same = before.verifier(username)?.is_same(verifier);
+            let identity = before.identity(username)?;
+            (is_same && identity.app.id == self.app.id).then_some(identity)
+        });
+        match same {
+            Some(same) if same.grants == grants && Arc::ptr_eq(&same.app, &self.app) => {
+                Arc::clone(same)
+            }
+            _ => Arc::new(Identity {
+                app: Arc::clone(&self.app),
+                username: username.clone(),
+                grants,
+                validity: same.map_or_else(Validity::default, |same| same.validity.clone()),
+            }),
+        }
+    }
+}
+
+/// The apps in force, by slug.
+fn apps_of(users: &Users) -> HashMap<&str, &Arc<App>> {
+    users
+        .identities()
+        .map(|identity| (identity.app.id.as_str(), &identity.app))
+        .collect()
+}
+
+/// The app of a manifest: the one in force if nothing about it has changed.
+fn app(
+    manifest: &AppManifest,
+    metrics: &Metrics,
+    known: &HashMap<&str, &Arc<App>>,
+) -> Result<Arc<App>, Problem> {
     let id = AppId::parse(manifest.slug.as_str())
         .map_err(|error| problem(manifest, error.to_string()))?;
     let collections = manifest.collection_isolation.iter();
@@ -74,12 +126,19 @@ fn app(manifest: &AppManifest, metrics: &Metrics) -> Result<Arc<App>, Problem> {
             .collect(),
     };
     let exposes = manifest.expose_scope_field;
-    let mut app = App::new(id, exposes, policy, metrics);
+    let before = known.get(id.as_str());
+    let mut app = match before {
+        Some(before) => before.renewed(exposes, policy),
+        None => App::new(id, exposes, policy, metrics),
+    };
     app.id_policy = match manifest.id_policy {
         mdb_manifest::IdPolicy::Any => IdPolicy::Any,
         mdb_manifest::IdPolicy::RandomOnly => IdPolicy::RandomOnly,
     };
-    Ok(Arc::new(app))
+    Ok(match before {
+        Some(before) if before.is_same(&app) => Arc::clone(before),
+        _ => Arc::new(app),
+    })
 }
 
 fn isolation(wanted: mdb_manifest::Isolation) -> Isolation {
@@ -93,11 +152,7 @@ fn entries_of<'m>(manifest: &'m AppManifest, app: &Arc<App>) -> Vec<Entry<'m>> {
     let entry = |credential: &'m Credential| Entry {
         manifest,
         credential,
-        identity: Arc::new(Identity {
-            app: Arc::clone(app),
-            username: credential.username.clone(),
-            grants: grants(credential),
-        }),
+        app: Arc::clone(app),
     };
     manifest.credentials.iter().map(entry).collect()
 }
@@ -112,8 +167,11 @@ fn grants(credential: &Credential) -> Grants {
 }
 
 /// In the order of the entries.
-fn verifiers(entries: &[Entry<'_>], salts: &Salts) -> Vec<Result<Verifier, CredentialError>> {
-    let workers = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+fn verifiers(
+    entries: &[Entry<'_>],
+    salts: &Salts,
+    workers: usize,
+) -> Vec<Result<Verifier, CredentialError>> {
     let share = entries.len().div_ceil(workers).max(1);
     let derive = |entry: &Entry<'_>| {
         let Credential {
@@ -163,6 +221,80 @@ mod tests {
     fn salts_are_those_of_the_connection_string() {
         assert!(agree("mongodb://a", "mongodb://a"));
         assert!(!agree("mongodb://a", "mongodb://b"));
+    }
+
+    fn manifests(files: &[(&str, &str)]) -> Vec<AppManifest> {
+        let directory = tempfile::tempdir().unwrap();
+        for (slug, rest) in files {
+            let text = format!("version: \"3.0\"\nslug: {slug}\n{rest}\n");
+            std::fs::write(directory.path().join(format!("{slug}.yaml")), text).unwrap();
+        }
+        let loaded = mdb_manifest::load_apps(directory.path(), &|_| None);
+        loaded.unwrap().apps
+    }
+
+    #[test]
+    fn what_is_the_same_in_the_next_reading_keeps_what_it_has() {
+        let user = |name: &str, password: &str, role: &str| {
+            format!("{{ username: {name}, password: {password}, roles: [{role}] }}")
+        };
+        let app =
+            |users: &[String], rest: &str| format!("{rest}\ncredentials: [{}]", users.join(", "));
+        let (ann, bob) = (user("ann", "a", "read"), user("bob", "b", "read"));
+        let (cid, dan, eve) = (
+            user("cid", "c", "read"),
+            user("dan", "d", "read"),
+            user("eve", "e", "read"),
+        );
+        let first = [
+            ("one", &*app(&[ann.clone(), bob, cid], "")),
+            ("two", &*app(std::slice::from_ref(&dan), "")),
+            ("three", &*app(std::slice::from_ref(&eve), "")),
+        ];
+        let second = [
+            (
+                "one",
+                &*app(
+                    &[
+                        ann,
+                        user("bob", "new", "read"),
+                        user("cid", "c", "readWrite"),
+                    ],
+                    "",
+                ),
+            ),
+            ("two", &*app(&[dan], "expose_scope_field: true")),
+            ("four", &*app(&[eve], "")),
+        ];
+        let (salts, metrics) = (Salts::new(b"key"), Metrics::new());
+        let before = build(&manifests(&first), &salts, &metrics, None).unwrap();
+        let after = build(&manifests(&second), &salts, &metrics, Some(&before)).unwrap();
+        let pair = |name| {
+            (
+                before.identity(name).unwrap(),
+                after.identity(name).unwrap(),
+            )
+        };
+        // Columns: the very same identity, the same app, a credential that goes on.
+        for (name, expected) in [
+            ("ann", (true, true, true)),
+            ("bob", (false, true, false)),
+            ("cid", (false, true, true)),
+            ("dan", (false, false, true)),
+            ("eve", (false, false, false)),
+        ] {
+            let (old, new) = pair(name);
+            let found = (
+                Arc::ptr_eq(old, new),
+                Arc::ptr_eq(&old.app, &new.app),
+                old.validity.is_same(&new.validity),
+            );
+            assert_eq!(found, expected, "{name}");
+        }
+        let (old, new) = pair("dan");
+        assert!(Arc::ptr_eq(&old.app.connections, &new.app.connections));
+        assert!(new.app.expose_scope_field && !old.app.expose_scope_field);
+        assert!(pair("cid").1.grants.write);
     }
 
     #[test]

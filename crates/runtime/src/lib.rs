@@ -13,6 +13,7 @@
 mod admin;
 mod app;
 mod args;
+mod certificates;
 pub mod check;
 mod credentials;
 mod ending;
@@ -21,8 +22,10 @@ mod listeners;
 mod open_files;
 mod privileges;
 mod readiness;
+mod reload;
 mod serve;
 mod signals;
+mod watch;
 
 pub use app::Proxy;
 pub use args::{Args, CheckArgs, Command, HealthArgs, ServeArgs};

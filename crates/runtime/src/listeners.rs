@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use anyhow::Context;
 use mdb_manifest::{Address, Config};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket, lookup_host};
 
 /// Every address of a configuration, bound.
 pub(crate) struct Listeners {
@@ -20,9 +20,10 @@ impl Listeners {
     pub(crate) async fn bind(config: &Config) -> anyhow::Result<Self> {
         let mut clients = Vec::with_capacity(config.listeners.len());
         for listener in &config.listeners {
-            clients.push(bind(&listener.address, "for clients").await?);
+            clients.push(bind(&listener.address, listener.reuse_port, "for clients").await?);
         }
-        let admin = bind(&config.admin.address, "for metrics and health").await?;
+        let admin = &config.admin;
+        let admin = bind(&admin.address, admin.reuse_port, "for metrics and health").await?;
         Ok(Self { clients, admin })
     }
 
@@ -32,8 +33,37 @@ impl Listeners {
     }
 }
 
-async fn bind(address: &Address, purpose: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind((address.host(), address.port()))
+async fn bind(address: &Address, shares: bool, purpose: &str) -> anyhow::Result<TcpListener> {
+    listen(address, shares)
         .await
         .with_context(|| format!("cannot listen on {address} {purpose}"))
 }
+
+/// On the first address that the host stands for and that can be had.
+async fn listen(address: &Address, shares: bool) -> io::Result<TcpListener> {
+    let mut outcome = Err(io::ErrorKind::AddrNotAvailable.into());
+    for address in lookup_host((address.host(), address.port())).await? {
+        outcome = listen_at(address, shares);
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome
+}
+
+fn listen_at(address: SocketAddr, shares: bool) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // Connections of an earlier process that are not quite over are not in the way.
+    socket.set_reuseaddr(true)?;
+    if shares {
+        socket.set_reuseport(true)?;
+    }
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Clients that may wait to be accepted. The system has its own, lower limit on most machines.
+const BACKLOG: u32 = 1024;

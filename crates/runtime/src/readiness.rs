@@ -1,6 +1,7 @@
 //! Whether the proxy can serve commands now.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mdb_upstream::{ServerHello, Topology};
 use tokio::sync::watch;
@@ -34,6 +35,7 @@ pub struct Readiness {
     hello: watch::Receiver<Option<Arc<ServerHello>>>,
     topology: watch::Receiver<Arc<Topology>>,
     drain: CancellationToken,
+    reload_failed: Arc<AtomicBool>,
 }
 
 impl Readiness {
@@ -47,7 +49,18 @@ impl Readiness {
             hello,
             topology,
             drain,
+            reload_failed: Arc::default(),
         }
+    }
+
+    /// Whether the last reload failed. It is no reason not to send clients here: they are served by what was read before.
+    pub fn has_failed_reload(&self) -> bool {
+        self.reload_failed.load(Ordering::Relaxed)
+    }
+
+    /// How the last reload ended.
+    pub(crate) fn set_failed_reload(&self, has_failed: bool) {
+        self.reload_failed.store(has_failed, Ordering::Relaxed);
     }
 
     /// Why the proxy is not ready; empty when it is.

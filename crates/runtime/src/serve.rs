@@ -1,7 +1,7 @@
 //! The command `serve`: from files to a proxy, and from a signal to its end.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use mdb_manifest::{Config, Loaded, LogFormat, Problem, Report, load};
@@ -14,10 +14,13 @@ use crate::check::print_problems;
 use crate::ending::Ending;
 use crate::open_files;
 use crate::readiness::Unready;
-use crate::signals::Signals;
+use crate::reload;
+use crate::signals::{HangUps, Signals};
+use crate::watch::{Files, Watch};
 
 /// Serves until a signal. Blocks.
 pub(crate) fn serve(args: &ServeArgs, environment: &dyn Fn(&str) -> Option<String>) -> Ending {
+    let read_at = SystemTime::now();
     let loaded = match load(&args.config, environment) {
         Ok(loaded) => loaded,
         Err(report) => {
@@ -28,7 +31,7 @@ pub(crate) fn serve(args: &ServeArgs, environment: &dyn Fn(&str) -> Option<Strin
     };
     match prepare(args, &loaded) {
         Ok(runtime) => {
-            let ending = runtime.block_on(live(loaded, args.wait_for_upstream));
+            let ending = runtime.block_on(live(args, environment, loaded, read_at));
             // What has not ended by now was given up on purpose.
             runtime.shutdown_background();
             ending
@@ -68,12 +71,19 @@ fn prepare(args: &ServeArgs, loaded: &Loaded) -> anyhow::Result<tokio::runtime::
         .context("cannot start the worker threads")
 }
 
-async fn live(loaded: Loaded, wait_for_upstream: Option<Duration>) -> Ending {
+async fn live(
+    args: &ServeArgs,
+    environment: &dyn Fn(&str) -> Option<String>,
+    loaded: Loaded,
+    read_at: SystemTime,
+) -> Ending {
+    let files = Files::of(&loaded);
     let started = async {
         let signals = Signals::listen().context("cannot listen to signals")?;
-        Ok((signals, Proxy::start(loaded).await?))
+        let hang_ups = HangUps::listen().context("cannot listen to signals")?;
+        Ok((signals, hang_ups, Proxy::start(loaded).await?))
     };
-    let (mut signals, proxy) = match started.await {
+    let (mut signals, mut hang_ups, proxy) = match started.await {
         Ok(started) => started,
         Err(error) => {
             log_failure(&error);
@@ -84,9 +94,18 @@ async fn live(loaded: Loaded, wait_for_upstream: Option<Duration>) -> Ending {
         tracing::info!(listener = %address, "listening for clients");
     }
     tracing::info!(listener = %proxy.admin_address(), "listening for metrics and health");
+    let watch = Watch::new(files, read_at);
+    let reloads = reload::follow(
+        proxy.reloading(),
+        &args.config,
+        environment,
+        &mut hang_ups,
+        watch,
+    );
     let signal = tokio::select! {
         signal = signals.end() => signal,
-        () = upstream_missed(&proxy, wait_for_upstream) => {
+        never = reloads => match never {},
+        () = upstream_missed(&proxy, args.wait_for_upstream) => {
             return Ending::UpstreamUnreachable;
         }
     };

@@ -35,7 +35,23 @@ impl EndSignal {
 pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
-    hang_up: Signal,
+}
+
+/// SIGHUP, as of those who have changed a file. From here on it does not end the process by itself.
+pub(crate) struct HangUps(Signal);
+
+impl HangUps {
+    /// Needs to run on a tokio runtime.
+    pub(crate) fn listen() -> io::Result<Self> {
+        Ok(Self(signal(SignalKind::hangup())?))
+    }
+
+    /// Waits for the next one. Several that come together are one.
+    pub(crate) async fn next(&mut self) {
+        if self.0.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 impl Signals {
@@ -44,22 +60,14 @@ impl Signals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
-            hang_up: signal(SignalKind::hangup())?,
         })
     }
 
     /// Waits for the next signal that ends the proxy. Nothing is lost if this is dropped half-way.
     pub(crate) async fn end(&mut self) -> EndSignal {
-        loop {
-            tokio::select! {
-                _ = self.interrupt.recv() => return EndSignal::Interrupt,
-                _ = self.terminate.recv() => return EndSignal::Terminate,
-                _ = self.hang_up.recv() => {
-                    tracing::warn!(
-                        "SIGHUP: manifests are not reloaded while the proxy runs; restart it instead"
-                    );
-                }
-            }
+        tokio::select! {
+            _ = self.interrupt.recv() => EndSignal::Interrupt,
+            _ = self.terminate.recv() => EndSignal::Terminate,
         }
     }
 }

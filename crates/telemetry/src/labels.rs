@@ -60,6 +60,10 @@ label! {
         Protocol = "protocol",
         /// The handshake did not end in time.
         HandshakeTimeout = "handshake_timeout",
+        /// It was idle for longer than is allowed.
+        Idle = "idle",
+        /// The TLS handshake failed.
+        Tls = "tls",
         /// The credential was wrong, or has changed or gone since.
         Authentication = "authentication",
         /// A limit of connections was reached: it was shed.
@@ -94,6 +98,38 @@ label! {
         ScramSha1 = "SCRAM-SHA-1",
         /// Anything else a client may have named.
         Other = "other",
+    }
+}
+
+label! {
+    /// A limit, by its key in the configuration.
+    LimitName {
+        /// Connections of the process.
+        Connections = "connections_max",
+        /// Connections from one address.
+        ConnectionsPerAddress = "connections_per_address_max",
+        /// Connections that have not logged in.
+        ConnectionsUnauthenticated = "connections_unauthenticated_max",
+        /// Connections of one app.
+        ConnectionsPerApp = "connections_per_app_max",
+        /// Failed log-ins from one address in a minute.
+        FailedLoginsPerAddress = "failed_logins_per_address_max",
+        /// Commands of one app at the same time.
+        CommandsPerApp = "commands_per_app_max",
+        /// Cursors of one app.
+        CursorsPerApp = "cursors_per_app_max",
+        /// Sessions of one app.
+        SessionsPerApp = "sessions_per_app_max",
+    }
+}
+
+label! {
+    /// How a reload ended.
+    ReloadOutcome {
+        /// What was read is in force.
+        Ok = "ok",
+        /// Something is wrong with the files; what was in force before is still.
+        Failed = "failed",
     }
 }
 

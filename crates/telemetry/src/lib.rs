@@ -16,7 +16,7 @@ pub mod metrics;
 
 pub use labels::{
     AuthenticationOutcome, CheckoutFailure, CloseReason, CommandOutcome, ConnectionState,
-    ExchangeErrorKind, Label, Mechanism, UpstreamCloseReason,
+    ExchangeErrorKind, Label, LimitName, Mechanism, ReloadOutcome, UpstreamCloseReason,
 };
 pub use logging::{LogFormat, LoggingError};
 pub use meter::{AppMeter, CommandMeter, ListenerMeter};

@@ -11,8 +11,8 @@ use prometheus::{
 };
 
 use crate::labels::{
-    AuthenticationOutcome, CheckoutFailure, ConnectionState, ExchangeErrorKind, Label, Mechanism,
-    UpstreamCloseReason,
+    AuthenticationOutcome, CheckoutFailure, ConnectionState, ExchangeErrorKind, Label, LimitName,
+    Mechanism, ReloadOutcome, UpstreamCloseReason,
 };
 use crate::meter::{AppMeter, CommandMeter, ListenerMeter};
 
@@ -169,6 +169,26 @@ impl Metrics {
         self.families.topology_changes.inc();
     }
 
+    /// When the certificate of a listener expires, in seconds since 1970.
+    pub fn set_certificate_expiry(&self, listener: &str, seconds: i64) {
+        self.families
+            .certificate_expiry
+            .with_label_values(&[listener])
+            .set(seconds);
+    }
+
+    /// Something was refused because a limit is reached.
+    pub fn limit_reached(&self, limit: LimitName) {
+        self.families.limits_reached.of(limit).inc();
+    }
+
+    /// Manifests and certificates were read again.
+    pub fn reload(&self, outcome: ReloadOutcome) {
+        self.families.reloads.of(outcome).inc();
+        let has_failed = outcome == ReloadOutcome::Failed;
+        self.families.reload_failed.set(i64::from(has_failed));
+    }
+
     /// Whether a server that can take commands is known.
     pub fn set_upstream_up(&self, is_up: bool) {
         self.families.upstream_up.set(i64::from(is_up));
@@ -181,6 +201,7 @@ pub(crate) struct Families {
     pub(crate) client_connections_open: IntGaugeVec,
     pub(crate) client_connections_opened: IntCounterVec,
     pub(crate) client_connections_closed: IntCounterVec,
+    certificate_expiry: IntGaugeVec,
     pub(crate) commands: IntCounterVec,
     pub(crate) command_duration_seconds: HistogramVec,
     pub(crate) command_received_bytes: IntCounterVec,
@@ -197,6 +218,9 @@ pub(crate) struct Families {
     retries: IntCounter,
     isolation_incidents: IntCounter,
     panics: IntCounter,
+    limits_reached: PerLabel<LimitName, IntCounter>,
+    reloads: PerLabel<ReloadOutcome, IntCounter>,
+    reload_failed: IntGauge,
     topology_changes: IntCounter,
     upstream_up: IntGauge,
 }
@@ -216,6 +240,7 @@ impl Families {
             client_connections_open: gauge(&CLIENT_CONNECTIONS_OPEN),
             client_connections_opened: counter(&CLIENT_CONNECTIONS_OPENED),
             client_connections_closed: counter(&CLIENT_CONNECTIONS_CLOSED),
+            certificate_expiry: gauge(&CERTIFICATE_EXPIRY),
             commands: counter(&COMMANDS),
             command_duration_seconds: histogram(&COMMAND_DURATION),
             command_received_bytes: counter(&COMMAND_RECEIVED_BYTES),
@@ -235,6 +260,9 @@ impl Families {
             retries: counter(&RETRIES).with_label_values(NONE),
             isolation_incidents: counter(&ISOLATION_INCIDENTS).with_label_values(NONE),
             panics: counter(&PANICS).with_label_values(NONE),
+            limits_reached: PerLabel::of_counter(&counter(&LIMITS_REACHED)),
+            reloads: PerLabel::of_counter(&counter(&RELOADS)),
+            reload_failed: gauge(&RELOAD_FAILED).with_label_values(NONE),
             topology_changes: counter(&TOPOLOGY_CHANGES).with_label_values(NONE),
             upstream_up: gauge(&UPSTREAM_UP).with_label_values(NONE),
             registry: registry.clone(),
@@ -338,6 +366,13 @@ const CLIENT_CONNECTIONS_CLOSED: MetricSpec = MetricSpec {
     help: "Client connections ended, by reason.",
     labels: &["listener", "reason"],
     kind: Kind::Counter,
+};
+
+const CERTIFICATE_EXPIRY: MetricSpec = MetricSpec {
+    name: "mdb_runtime_certificate_expiry_timestamp_seconds",
+    help: "When the certificate of a listener with TLS expires, in seconds since 1970.",
+    labels: &["listener"],
+    kind: Kind::Gauge,
 };
 
 const COMMANDS: MetricSpec = MetricSpec {
@@ -452,6 +487,27 @@ const PANICS: MetricSpec = MetricSpec {
     kind: Kind::Counter,
 };
 
+const LIMITS_REACHED: MetricSpec = MetricSpec {
+    name: "mdb_runtime_limits_reached_total",
+    help: "Connections and commands refused because a limit was reached, by the limit's key in the configuration.",
+    labels: &["limit"],
+    kind: Kind::Counter,
+};
+
+const RELOADS: MetricSpec = MetricSpec {
+    name: "mdb_runtime_reloads_total",
+    help: "Readings of manifests and certificates while the proxy runs, by outcome.",
+    labels: &["outcome"],
+    kind: Kind::Counter,
+};
+
+const RELOAD_FAILED: MetricSpec = MetricSpec {
+    name: "mdb_runtime_reload_failed",
+    help: "1 while the files are not those in force because the last reload failed, else 0.",
+    labels: &[],
+    kind: Kind::Gauge,
+};
+
 const TOPOLOGY_CHANGES: MetricSpec = MetricSpec {
     name: "mdb_runtime_topology_changes_total",
     help: "Changes of the upstream deployment's description.",
@@ -470,6 +526,7 @@ const CATALOGUE: &[&MetricSpec] = &[
     &CLIENT_CONNECTIONS_OPEN,
     &CLIENT_CONNECTIONS_OPENED,
     &CLIENT_CONNECTIONS_CLOSED,
+    &CERTIFICATE_EXPIRY,
     &COMMANDS,
     &COMMAND_DURATION,
     &COMMAND_RECEIVED_BYTES,
@@ -486,6 +543,9 @@ const CATALOGUE: &[&MetricSpec] = &[
     &RETRIES,
     &ISOLATION_INCIDENTS,
     &PANICS,
+    &LIMITS_REACHED,
+    &RELOADS,
+    &RELOAD_FAILED,
     &TOPOLOGY_CHANGES,
     &UPSTREAM_UP,
 ];

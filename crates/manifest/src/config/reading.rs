@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use mdb_auth::Secret;
 
+use super::listening::listeners;
 use super::{
     Admin, Compressor, Config, IndexMode, Indexes, Limits, Listener, Log, LogFormat, LogLevel,
     Pool, Upstream,
@@ -41,14 +42,15 @@ pub(crate) fn read(root: &Node, sheet: &Sheet, secrets: &Secrets<'_>) -> ConfigR
     let Some(section) = Field::root(root, sheet).mapping(&[KEYS]) else {
         return nothing;
     };
-    let listeners = section
-        .field("listen")
-        .map_or_else(|| vec![Listener::default()], |field| listeners(&field));
+    let listeners = section.field("listen").map_or_else(
+        || vec![Listener::default()],
+        |field| listeners(&field, secrets.directory),
+    );
     let uri = section
         .required("upstream")
         .and_then(|field| field.mapping(&[UPSTREAM_KEYS]));
     let upstream = uri.map(|section| upstream(&section, secrets));
-    let admin = part(&section, "admin", &["address"], admin);
+    let admin = part(&section, "admin", &["address", "reuse_port"], admin);
     check_addresses(&section, &listeners, &admin);
     let manifests = section
         .field("manifests")
@@ -116,26 +118,6 @@ fn is_known_version(section: &Section<'_>) -> bool {
     }
 }
 
-fn listeners(field: &Field<'_>) -> Vec<Listener> {
-    let Some(items) = field.list() else {
-        return Vec::new();
-    };
-    if items.is_empty() {
-        field.error("no client can connect without a listener; leave the key out or name one");
-    }
-    let listener = |item: &Field<'_>| {
-        let section = item.mapping(&[LISTENER_KEYS])?;
-        let proxy_protocol = section
-            .field("proxy_protocol")
-            .and_then(|field| field.boolean());
-        Some(Listener {
-            address: address(&section.required("address")?)?,
-            proxy_protocol: proxy_protocol.unwrap_or_default(),
-        })
-    };
-    items.iter().filter_map(listener).collect()
-}
-
 fn upstream(
     section: &Section<'_>,
     secrets: &Secrets<'_>,
@@ -200,35 +182,42 @@ fn pool(section: &Section<'_>) -> Pool {
 }
 
 fn admin(section: &Section<'_>) -> Admin {
-    section
-        .field("address")
-        .and_then(|field| address(&field))
-        .map_or_else(Admin::default, |address| Admin { address })
+    let default = Admin::default();
+    let address = section.field("address").and_then(|field| address(&field));
+    Admin {
+        address: address.unwrap_or(default.address),
+        reuse_port: flag(section, "reuse_port"),
+    }
 }
 
 fn limits(section: &Section<'_>) -> Limits {
     let default = Limits::default();
-    let per_app = default.connections_per_app_max;
+    let of = |key, default| count(section, key, CLIENT_COUNTS_MAX, default);
+    let handshake = default.handshake_timeout;
+    let grace = default.shutdown_grace;
     Limits {
-        connections_max: count(
-            section,
-            "connections_max",
-            CLIENT_CONNECTIONS_MAX,
-            default.connections_max,
+        connections_max: of("connections_max", default.connections_max),
+        connections_per_app_max: of("connections_per_app_max", default.connections_per_app_max),
+        connections_per_address_max: of(
+            "connections_per_address_max",
+            default.connections_per_address_max,
         ),
-        connections_per_app_max: count(
-            section,
-            "connections_per_app_max",
-            CLIENT_CONNECTIONS_MAX,
-            per_app,
+        connections_unauthenticated_max: of(
+            "connections_unauthenticated_max",
+            default.connections_unauthenticated_max,
         ),
-        handshake_timeout: duration(
-            section,
-            "handshake_timeout",
-            TIMEOUTS,
-            default.handshake_timeout,
+        handshake_timeout: duration(section, "handshake_timeout", TIMEOUTS, handshake),
+        idle_timeout: section
+            .field("idle_timeout")
+            .and_then(|field| field.duration(TIMEOUTS)),
+        commands_per_app_max: of("commands_per_app_max", default.commands_per_app_max),
+        failed_logins_per_address_max: of(
+            "failed_logins_per_address_max",
+            default.failed_logins_per_address_max,
         ),
-        shutdown_grace: duration(section, "shutdown_grace", GRACES, default.shutdown_grace),
+        cursors_per_app_max: of("cursors_per_app_max", default.cursors_per_app_max),
+        sessions_per_app_max: of("sessions_per_app_max", default.sessions_per_app_max),
+        shutdown_grace: duration(section, "shutdown_grace", GRACES, grace),
     }
 }
 
@@ -298,6 +287,14 @@ fn duration(
         .unwrap_or(default)
 }
 
+/// False unless it is there.
+pub(super) fn flag(section: &Section<'_>, key: &str) -> bool {
+    section
+        .field(key)
+        .and_then(|field| field.boolean())
+        .unwrap_or_default()
+}
+
 fn name<T: Default>(
     section: &Section<'_>,
     key: &str,
@@ -315,7 +312,7 @@ fn name<T: Default>(
     })
 }
 
-fn path<'s>(field: &Field<'s>) -> Option<&'s str> {
+pub(super) fn path<'s>(field: &Field<'s>) -> Option<&'s str> {
     let text = field.text()?;
     if text.is_empty() {
         field.error("the path is empty");
@@ -324,7 +321,7 @@ fn path<'s>(field: &Field<'s>) -> Option<&'s str> {
     Some(text)
 }
 
-fn address(field: &Field<'_>) -> Option<Address> {
+pub(super) fn address(field: &Field<'_>) -> Option<Address> {
     let text = field.text()?;
     match Address::parse(text) {
         Ok(address) => Some(address),
@@ -368,8 +365,6 @@ const KEYS: &[&str] = &[
     "log",
 ];
 
-const LISTENER_KEYS: &[&str] = &["address", "proxy_protocol"];
-
 const UPSTREAM_KEYS: &[&str] = &["uri", "compressors", "pool"];
 
 const POOL_KEYS: &[&str] = &["connections_max", "checkout_timeout", "idle_timeout"];
@@ -377,7 +372,14 @@ const POOL_KEYS: &[&str] = &["connections_max", "checkout_timeout", "idle_timeou
 const LIMITS_KEYS: &[&str] = &[
     "connections_max",
     "connections_per_app_max",
+    "connections_per_address_max",
+    "connections_unauthenticated_max",
     "handshake_timeout",
+    "idle_timeout",
+    "commands_per_app_max",
+    "failed_logins_per_address_max",
+    "cursors_per_app_max",
+    "sessions_per_app_max",
     "shutdown_grace",
 ];
 
@@ -387,8 +389,8 @@ const MANIFESTS: &str = "apps";
 /// A server refuses more than about 65000 connections in all, and several proxies share it.
 const POOL_CONNECTIONS_MAX: u32 = 10_000;
 
-/// More than one process can have open files on a well-tuned machine.
-const CLIENT_CONNECTIONS_MAX: u32 = 1_000_000;
+/// More than one process can have open files on a well-tuned machine, and more sessions than a mongod has.
+const CLIENT_COUNTS_MAX: u32 = 1_000_000;
 
 /// A wait of nothing is no timeout, and one of more than a day is none either.
 const TIMEOUTS: RangeInclusive<Duration> =

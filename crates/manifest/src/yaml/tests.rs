@@ -212,6 +212,7 @@ fn read_everything(bytes: &[u8]) {
     let secrets = Secrets {
         directory: Path::new("no such directory"),
         environment: &|_| None,
+        files: &std::cell::RefCell::default(),
     };
     crate::config::read(&root, &sheet, &secrets);
     crate::app::read(&root, &sheet, &secrets);

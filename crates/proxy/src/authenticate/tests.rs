@@ -2,7 +2,7 @@ use super::*;
 use crate::ClientLimits;
 use crate::testing::{Client, LIMITS, Proxy, binary, sasl_continue, sasl_start};
 use bson::{Document as Doc, doc};
-use mdb_auth::{ClientStep, Mechanism as Scram};
+use mdb_auth::{ClientStep, Credentials, Mechanism as Scram, Salts};
 use mdb_telemetry::CloseReason;
 use std::time::Duration;
 use tokio::io::DuplexStream;
@@ -281,4 +281,64 @@ async fn an_unfinished_dialogue_is_closed() {
         .await;
     client.command(doc! {"ping": 1}).await;
     assert_eq!(served.await.unwrap(), CloseReason::HandshakeTimeout);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_connection_whose_credential_has_ended_is_closed_and_others_are_not() {
+    let proxy = Proxy::new().await;
+    let connect = async |user: &str| {
+        let (mut client, served) = proxy.connect();
+        client
+            .authenticate(Scram::ScramSha256, user, "pencil")
+            .await;
+        (client, served)
+    };
+    let (_silent, ended) = connect("shop").await;
+    let (mut other, _served) = connect("notes").await;
+    let kept = proxy.shared.with_users(|users| {
+        let verifier = users.verifier("notes").unwrap().clone();
+        (verifier, Arc::clone(users.identity("notes").unwrap()))
+    });
+    let mut fresh = Credentials::new(Salts::new(b"key"));
+    fresh.insert(kept.0, kept.1).unwrap();
+    assert_eq!(proxy.shared.replace_users(fresh), 2);
+    assert_eq!(ended.await.unwrap(), CloseReason::Authentication);
+    assert_eq!(other.command(doc! {"ping": 1}).await, doc! {"ok": 1.0});
+}
+
+#[tokio::test]
+async fn a_password_that_changes_while_it_is_proven_proves_nothing() {
+    let proxy = Proxy::new().await;
+    let (mut client, _) = proxy.connect();
+    let (exchange, start) = sasl_start(Scram::ScramSha256, "shop", "pencil", true);
+    let challenge = client.command(start).await;
+    proxy
+        .shared
+        .replace_users(Credentials::new(Salts::new(b"key")));
+    let reply = client.finish(exchange, challenge).await;
+    assert_eq!(reply.get_i32("code").ok(), Some(18), "{reply}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_so_many_failures_an_address_waits_for_the_next_minute() {
+    let proxy = Proxy::new().await;
+    let log_in = async |password: &str| {
+        let (mut client, served) = proxy.connect();
+        let reply = client
+            .authenticate(Scram::ScramSha256, "shop", password)
+            .await;
+        (reply, served)
+    };
+    for _ in 0..LIMITS.failed_logins_per_address_max {
+        assert_eq!(log_in("wrong").await.0.get_i32("code").ok(), Some(18));
+    }
+    for password in ["wrong", "pencil"] {
+        let (reply, served) = log_in(password).await;
+        assert_eq!(reply.get_i32("code").ok(), Some(462), "{reply}");
+        let text = reply.get_str("errmsg").unwrap();
+        assert!(text.contains("failed_logins_per_address_max"), "{text}");
+        assert_eq!(served.await.unwrap(), CloseReason::Limit);
+    }
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert_eq!(log_in("pencil").await.0.get_bool("done").ok(), Some(true));
 }

@@ -21,7 +21,8 @@ impl Journey<'_> {
     ) -> Result<i64, Error> {
         let cursor = self.cursor(lease, rule, ground, upstream_id);
         let cursors = &self.shared.cursors;
-        let id = cursors.open(&self.identity.app, cursor, Instant::now())?;
+        let (app, max) = (&self.identity.app, self.shared.limits.cursors_per_app_max);
+        let id = cursors.open(app, cursor, max, Instant::now())?;
         if let Some(owner) = &self.operation.owner {
             cursors.assign(id, owner);
         }

@@ -32,7 +32,7 @@ async fn a_cursor_is_its_apps_alone() {
     let metrics = Metrics::new();
     let (shop, notes) = (app("shop", &metrics), app("notes", &metrics));
     let (cursors, now) = (Cursors::default(), Instant::now());
-    let id = cursors.open(&shop, cursor(&shop, "a:1"), now).unwrap();
+    let id = cursors.open(&shop, cursor(&shop, "a:1"), 9, now).unwrap();
     assert!(id > 0);
     assert_eq!(cursors.look_up(&notes.id, id, now), None);
     assert!(!cursors.close(&notes.id, id));
@@ -65,7 +65,7 @@ async fn idle_ones_are_reaped_when_the_server_closes_them() {
     ];
     for (cursor, idle_minutes) in cases {
         let (cursors, now) = (Cursors::default(), Instant::now());
-        let id = cursors.open(&shop, cursor, now).unwrap();
+        let id = cursors.open(&shop, cursor, 9, now).unwrap();
         let later = now + minutes(idle_minutes - 1);
         assert_eq!(cursors.reap(later), 0);
         let held = cursors.look_up(&shop.id, id, later).unwrap();
@@ -83,13 +83,9 @@ async fn an_app_has_so_many_and_no_more() {
     let metrics = Metrics::new();
     let shop = app("shop", &metrics);
     let (cursors, now) = (Cursors::default(), Instant::now());
-    let held: Vec<_> = (1..CURSORS_PER_APP_MAX)
-        .map(|_| shop.cursors.take(CURSORS_PER_APP_MAX).unwrap())
-        .collect();
-    let id = cursors.open(&shop, cursor(&shop, "a:1"), now).unwrap();
-    let refused = cursors.open(&shop, cursor(&shop, "a:1"), now);
+    let id = cursors.open(&shop, cursor(&shop, "a:1"), 1, now).unwrap();
+    let refused = cursors.open(&shop, cursor(&shop, "a:1"), 1, now);
     assert_eq!(refused, Err(Limit::CursorsOfApp));
     assert!(cursors.close(&shop.id, id));
-    drop(held);
     assert_eq!(shop.cursors.taken(), 0);
 }

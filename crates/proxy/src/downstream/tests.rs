@@ -473,7 +473,7 @@ async fn a_client_that_does_not_read_holds_one_reply() {
     let (stream, far_end) = tokio::io::duplex(64);
     let served = serve_client(
         far_end,
-        PEER,
+        PEER.into(),
         Arc::clone(&proxy.shared),
         proxy.leave.clone(),
     );
@@ -507,7 +507,7 @@ async fn an_idle_client_is_small() {
     let (_client, far_end) = tokio::io::duplex(64);
     let served = serve_client(
         far_end,
-        PEER,
+        PEER.into(),
         Arc::clone(&proxy.shared),
         proxy.leave.clone(),
     );
@@ -517,3 +517,26 @@ async fn an_idle_client_is_small() {
 
 /// A quarter of what an idle client may take in all (8 KiB); the rest is for its buffer and its socket.
 const IDLE_TASK_BYTES_MAX: usize = 2048;
+
+#[tokio::test(start_paused = true)]
+async fn idle_connections_are_closed_where_it_is_wished_and_monitors_never() {
+    let idle_timeout = Some(Duration::from_secs(60));
+    let limits = crate::ClientLimits {
+        idle_timeout,
+        ..crate::testing::LIMITS
+    };
+    let proxy = Proxy::with_limits(limits).await;
+    let (mut monitor, _serving) = proxy.connect();
+    monitor.command(doc! {"hello": 1}).await;
+    let (mut client, served) = proxy.connect();
+    let mechanism = mdb_auth::Mechanism::ScramSha256;
+    client.authenticate(mechanism, "shop", "pencil").await;
+    let start = Instant::now();
+    for _ in 0..3 {
+        tokio::time::advance(Duration::from_secs(59)).await;
+        assert_eq!(client.command(doc! {"ping": 1}).await, doc! {"ok": 1.0});
+    }
+    assert_eq!(served.await.unwrap(), CloseReason::Idle);
+    assert!(start.elapsed() >= Duration::from_secs(3 * 59 + 60));
+    assert_eq!(monitor.command(doc! {"ping": 1}).await, doc! {"ok": 1.0});
+}

@@ -2,6 +2,7 @@ use super::*;
 use crate::ClientLimits;
 use crate::testing::{Client, LIMITS, Proxy};
 use bson::doc;
+use mdb_auth::Mechanism;
 use tokio::task::JoinHandle;
 
 /// A proxy that listens.
@@ -50,19 +51,56 @@ impl Listening {
 
 #[tokio::test]
 async fn one_too_many_is_closed_before_its_hello() {
-    let limits = ClientLimits {
+    let all = ClientLimits {
         connections_max: 2,
         ..LIMITS
     };
-    let proxy = Listening::start(limits).await;
-    let (mut first, mut second) = (proxy.connect().await, proxy.connect().await);
-    for client in [&mut first, &mut second] {
-        assert_eq!(client.command(doc! {"ping": 1}).await, doc! {"ok": 1.0});
+    let of_address = ClientLimits {
+        connections_per_address_max: 2,
+        ..LIMITS
+    };
+    let unauthenticated = ClientLimits {
+        connections_unauthenticated_max: 2,
+        ..LIMITS
+    };
+    for (limits, name) in [
+        (all, "connections_max"),
+        (of_address, "connections_per_address_max"),
+        (unauthenticated, "connections_unauthenticated_max"),
+    ] {
+        let proxy = Listening::start(limits).await;
+        let (mut first, mut second) = (proxy.connect().await, proxy.connect().await);
+        for client in [&mut first, &mut second] {
+            assert_eq!(client.command(doc! {"ping": 1}).await, doc! {"ok": 1.0});
+        }
+        let mut third = proxy.connect().await;
+        assert!(third.receive().await.is_none());
+        assert_eq!(proxy.closed("limit"), "1", "{name}");
+        let line = format!("mdb_runtime_limits_reached_total{{limit=\"{name}\"}} 1");
+        assert!(proxy.shared.metrics.render().contains(&line), "{name}");
+        assert_eq!(first.command(doc! {"ping": 1}).await, doc! {"ok": 1.0});
     }
+}
+
+#[tokio::test]
+async fn who_logs_in_makes_room_for_strangers() {
+    let limits = ClientLimits {
+        connections_unauthenticated_max: 1,
+        ..LIMITS
+    };
+    let proxy = Listening::start(limits).await;
+    let mut first = proxy.connect().await;
+    first
+        .authenticate(Mechanism::ScramSha256, "shop", "pencil")
+        .await;
+    let mut second = proxy.connect().await;
+    assert_eq!(second.command(doc! {"ping": 1}).await, doc! {"ok": 1.0});
+    // It counts again, although there is no room.
+    first.command(doc! {"logout": 1}).await;
+    assert_eq!(proxy.shared.unauthenticated.taken(), 2);
+    drop(first);
     let mut third = proxy.connect().await;
     assert!(third.receive().await.is_none());
-    assert_eq!(proxy.closed("limit"), "1");
-    assert_eq!(first.command(doc! {"ping": 1}).await, doc! {"ok": 1.0});
 }
 
 #[tokio::test]
@@ -143,4 +181,24 @@ async fn a_panic_ends_one_client_and_is_counted() {
     ] {
         assert!(rendered.contains(line), "{line}");
     }
+}
+
+#[tokio::test]
+async fn who_waits_in_the_queue_when_the_drain_begins_is_answered() {
+    let shared = Proxy::new().await.shared;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    for _ in 0..4 {
+        waiting.push(Client::new(TcpStream::connect(address).await.unwrap()));
+    }
+    let shutdown = Shutdown::default();
+    // The drain begins before anybody is accepted.
+    shutdown.stop.cancel();
+    let serving = tokio::spawn(serve(listener, ListenerOptions::default(), shared, shutdown));
+    for client in &mut waiting {
+        let reply = client.command(doc! {"hello": 1}).await;
+        assert_eq!(reply.get_i32("code").ok(), Some(91), "{reply}");
+    }
+    serving.await.unwrap();
 }

@@ -146,7 +146,8 @@ fn write_user(
     writer.string(b"_id", &format!("{home}.{}", identity.username));
     writer.string(b"user", &identity.username);
     writer.string(b"db", home);
-    let mechanisms: Vec<&str> = shared
+    let users = shared.users.now();
+    let mechanisms: Vec<&str> = users
         .credentials
         .mechanisms(&identity.username)
         .iter()

@@ -90,6 +90,17 @@ fn errors() -> Vec<(Error, i32, &'static str)> {
         ),
         (Limit::CursorsOfApp.into(), 146, "ExceededMemoryLimit"),
         (
+            Limit::CommandsOfApp.into(),
+            462,
+            "IngressRequestRateLimitExceeded",
+        ),
+        (
+            Limit::FailedLogins.into(),
+            462,
+            "IngressRequestRateLimitExceeded",
+        ),
+        (Limit::SessionsOfApp.into(), 261, "TooManyLogicalSessions"),
+        (
             Error::Upstream {
                 error: UpstreamError::NoServer {
                     wanted: "primary",
@@ -116,6 +127,7 @@ fn errors() -> Vec<(Error, i32, &'static str)> {
             6,
             "HostUnreachable",
         ),
+        (Error::Revoked, 13, "Unauthorized"),
         (Error::incident("a foreign document"), 8, "UnknownError"),
     ]
 }

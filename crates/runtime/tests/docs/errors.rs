@@ -37,7 +37,13 @@ fn the_page_of_errors_is_fresh() {
     section(
         &mut page,
         "Limits",
-        &[Limit::ConnectionsOfApp.into(), Limit::CursorsOfApp.into()],
+        &[
+            Limit::ConnectionsOfApp.into(),
+            Limit::CommandsOfApp.into(),
+            Limit::FailedLogins.into(),
+            Limit::CursorsOfApp.into(),
+            Limit::SessionsOfApp.into(),
+        ],
     );
     section(
         &mut page,
@@ -220,6 +226,7 @@ fn handshake_errors() -> Vec<Error> {
         SaslError::PayloadKind.into(),
         SaslError::PayloadText.into(),
         SaslError::OtherIdentity.into(),
+        Error::Revoked,
         HelloError::MetadataAgain.into(),
         HelloError::ApplicationName.into(),
         awaiting(AwaitingFlaw::Half).into(),

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use mdb_telemetry::{
     AuthenticationOutcome, CheckoutFailure, CloseReason, CommandOutcome, ConnectionState,
-    ExchangeErrorKind, Kind, Label, Mechanism, MetricSpec, UpstreamCloseReason, catalogue,
+    ExchangeErrorKind, Kind, Label, LimitName, Mechanism, MetricSpec, ReloadOutcome,
+    UpstreamCloseReason, catalogue,
 };
 
 use crate::{begin, check_page, coded};
@@ -47,6 +48,8 @@ fn values(metric: &MetricSpec, label: &str) -> String {
         (_, "code") => "a name of [errors.md](errors.md)".to_owned(),
         ("commands_total", "outcome") => all::<CommandOutcome>(),
         ("client_connections_closed_total", "reason") => all::<CloseReason>(),
+        ("limits_reached_total", "limit") => all::<LimitName>(),
+        ("reloads_total", "outcome") => all::<ReloadOutcome>(),
         ("authentications_total", "outcome") => all::<AuthenticationOutcome>(),
         ("authentications_total", "mechanism") => all::<Mechanism>(),
         ("upstream_connections", "state") => all::<ConnectionState>(),

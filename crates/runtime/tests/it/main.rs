@@ -1,5 +1,9 @@
 //! The program as it is started by those who run it.
 
+mod authority;
 mod endings;
+mod handover;
 mod program;
+mod reload;
 mod service;
+mod tls;

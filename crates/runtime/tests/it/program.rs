@@ -52,6 +52,21 @@ impl Files {
         fs::write(path, text.replacen(from, to, 1)).unwrap();
     }
 
+    /// The path of another file beside the configuration.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Writes a file beside the configuration.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    /// Removes a file or a link beside the configuration.
+    pub(crate) fn remove(&self, name: &str) {
+        fs::remove_file(self.path(name)).unwrap();
+    }
+
     fn write_config(&self, text: &str) {
         fs::write(self.config(), text).unwrap();
     }

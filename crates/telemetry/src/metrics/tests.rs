@@ -7,6 +7,7 @@ use crate::labels::{CloseReason, CommandOutcome};
 /// A renamed metric breaks dashboards, so that a rename has to be written twice.
 const NAMES: &[&str] = &[
     "mdb_runtime_authentications_total",
+    "mdb_runtime_certificate_expiry_timestamp_seconds",
     "mdb_runtime_client_connections_closed_total",
     "mdb_runtime_client_connections_open",
     "mdb_runtime_client_connections_opened_total",
@@ -15,9 +16,12 @@ const NAMES: &[&str] = &[
     "mdb_runtime_command_sent_bytes_total",
     "mdb_runtime_commands_total",
     "mdb_runtime_isolation_incidents_total",
+    "mdb_runtime_limits_reached_total",
     "mdb_runtime_open_cursors",
     "mdb_runtime_panics_total",
     "mdb_runtime_refusals_total",
+    "mdb_runtime_reload_failed",
+    "mdb_runtime_reloads_total",
     "mdb_runtime_retries_total",
     "mdb_runtime_topology_changes_total",
     "mdb_runtime_upstream_checkout_duration_seconds",
@@ -40,6 +44,7 @@ fn touched() -> Metrics {
         100,
         2000,
     );
+    metrics.set_certificate_expiry("127.0.0.1:0", 1);
     metrics.refusal("Unauthorized");
     metrics
 }

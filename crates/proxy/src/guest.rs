@@ -1,0 +1,70 @@
+//! A connection that was let in, before it has said anything.
+
+use std::net::SocketAddr;
+
+use mdb_telemetry::LimitName;
+
+use crate::shared::Shared;
+use crate::slots::{AddressSlot, Slot};
+
+/// Who has connected, with the places that it takes.
+#[derive(Debug)]
+pub struct Guest {
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// Among those who have not logged in.
+    pub(crate) unauthenticated: Option<Slot>,
+    /// Among all.
+    _place: Option<Slot>,
+    /// Among those of its address.
+    of_address: Option<AddressSlot>,
+}
+
+impl Guest {
+    /// Takes the places of a connection, that among those of its address unless another address is still to be told. Fails with
+    /// the limit that is reached.
+    pub(crate) fn admit(
+        shared: &Shared,
+        peer: SocketAddr,
+        counts_address: bool,
+    ) -> Result<Self, LimitName> {
+        let limits = &shared.limits;
+        let all = shared.connections.take(limits.connections_max);
+        let all = all.ok_or(LimitName::Connections)?;
+        let unauthenticated = shared
+            .unauthenticated
+            .take(limits.connections_unauthenticated_max)
+            .ok_or(LimitName::ConnectionsUnauthenticated)?;
+        let mut guest = Self {
+            peer,
+            unauthenticated: Some(unauthenticated),
+            _place: Some(all),
+            of_address: None,
+        };
+        if counts_address {
+            guest.come_from(peer, shared)?;
+        }
+        Ok(guest)
+    }
+
+    /// The client turns out to come from there. Fails with the limit that is reached.
+    pub(crate) fn come_from(&mut self, peer: SocketAddr, shared: &Shared) -> Result<(), LimitName> {
+        let max = shared.limits.connections_per_address_max;
+        let place = shared.addresses.take(peer.ip(), max);
+        self.of_address = Some(place.ok_or(LimitName::ConnectionsPerAddress)?);
+        self.peer = peer;
+        Ok(())
+    }
+}
+
+impl From<SocketAddr> for Guest {
+    /// One that is not counted.
+    fn from(peer: SocketAddr) -> Self {
+        Self {
+            peer,
+            unauthenticated: None,
+            _place: None,
+            of_address: None,
+        }
+    }
+}

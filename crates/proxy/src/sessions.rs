@@ -1,0 +1,97 @@
+//! The sessions that an app has used lately: a mongod has so many for all apps together.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::error::Limit;
+
+/// The sessions of one app, by the ids that its clients know.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions(Mutex<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    last_used: HashMap<[u8; 16], Instant>,
+    looked_over_at: Option<Instant>,
+}
+
+impl Sessions {
+    /// A command of this session comes. Fails when it is a new one and the app has `max` others.
+    pub(crate) fn touch(&self, id: [u8; 16], max: usize, now: Instant) -> Result<(), Limit> {
+        let mut table = self.lock();
+        if let Some(last_used) = table.last_used.get_mut(&id) {
+            *last_used = now;
+            return Ok(());
+        }
+        if table.last_used.len() >= max {
+            table.look_over(now);
+        }
+        if table.last_used.len() >= max {
+            return Err(Limit::SessionsOfApp);
+        }
+        table.last_used.insert(id, now);
+        Ok(())
+    }
+
+    /// The client has no more use for it.
+    pub(crate) fn end(&self, id: &[u8; 16]) {
+        self.lock().last_used.remove(id);
+    }
+
+    /// The table is whole between any two calls, so a panic elsewhere does not spoil it.
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    /// Forgets those that the server has forgotten by now. Not again and again while an app is at its limit.
+    fn look_over(&mut self, now: Instant) {
+        let since = |then: Instant| now.saturating_duration_since(then);
+        if self
+            .looked_over_at
+            .is_some_and(|then| since(then) < LOOK_INTERVAL)
+        {
+            return;
+        }
+        self.looked_over_at = Some(now);
+        self.last_used
+            .retain(|_, last_used| since(*last_used) < IDLE_MAX);
+    }
+}
+
+/// mongod's `localLogicalSessionTimeoutMinutes`.
+const IDLE_MAX: Duration = Duration::from_secs(30 * 60);
+/// Looking over 100,000 takes about a millisecond.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u8) -> [u8; 16] {
+        [number; 16]
+    }
+
+    #[test]
+    fn an_app_has_so_many_sessions_and_gets_room_by_ending_and_by_time() {
+        let sessions = Sessions::default();
+        let start = Instant::now();
+        let touch = |number, now| sessions.touch(id(number), 2, now);
+        assert_eq!(touch(1, start), Ok(()));
+        assert_eq!(touch(2, start), Ok(()));
+        assert_eq!(touch(3, start), Err(Limit::SessionsOfApp));
+        assert_eq!(touch(1, start), Ok(()), "it is there already");
+        sessions.end(&id(2));
+        assert_eq!(touch(3, start), Ok(()));
+        let later = start + IDLE_MAX / 2;
+        assert_eq!(touch(3, later), Ok(()));
+        let after = start + IDLE_MAX;
+        assert_eq!(touch(4, after - LOOK_INTERVAL), Err(Limit::SessionsOfApp));
+        assert_eq!(touch(4, after), Ok(()), "1 is forgotten");
+        assert_eq!(touch(1, after), Err(Limit::SessionsOfApp));
+    }
+}
