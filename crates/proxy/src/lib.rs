@@ -43,6 +43,7 @@ mod operations;
 mod random;
 mod relocation;
 pub mod reply;
+mod sharding;
 mod shared;
 mod slots;
 mod streams;

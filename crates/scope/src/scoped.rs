@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::refused::Refused;
+
 /// `host:port` of a member of the upstream deployment, as the topology names it.
 pub type ServerAddress = Arc<str>;
 
@@ -101,6 +103,7 @@ pub struct Scoped {
     /// holds the scope field as well.
     pub(crate) is_upsert_by_id: bool,
     pub(crate) hints_base: bool,
+    pub(crate) refused: Vec<Refused>,
 }
 
 impl Scoped {
@@ -128,6 +131,12 @@ impl Scoped {
     /// begun, and can be rewritten with fresh ones.
     pub fn hints_base(&self) -> bool {
         self.hints_base
+    }
+
+    /// The statements that were refused while the others are sent, in ascending order; see
+    /// [`with_refused`](crate::with_refused).
+    pub fn refused(&self) -> &[Refused] {
+        &self.refused
     }
 
     /// Bytes of the message.
