@@ -17,7 +17,6 @@ const PROXIED = "mg_proxied".slice(0, DIRECT.length);
 const KNOWN = {
   "a hint for an index that is not there": "the server's text repeats the rewritten filter, so it is shortened",
   "server-side JavaScript": "$where is refused",
-  "renames": "renameCollection is refused for shared collections",
 };
 
 function connect(uri, database) {
