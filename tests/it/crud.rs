@@ -2,7 +2,7 @@
 
 use bson::{Document, RawDocumentBuf, doc};
 use futures_util::TryStreamExt as _;
-use mdb_tests::{TestProxy, shared};
+use mdb_tests::{RawClient, Section, TestProxy, shared};
 use mongodb::Collection;
 use mongodb::options::ReturnDocument;
 
@@ -285,4 +285,80 @@ async fn a_field_of_that_name_below_the_top_is_the_apps_own() {
             .unwrap(),
         1
     );
+}
+
+async fn sequence(
+    client: &mut RawClient,
+    body: &Document,
+    name: &str,
+    documents: &[Document],
+) -> Document {
+    let raw = |document: &Document| RawDocumentBuf::try_from(document).unwrap();
+    let documents: Vec<RawDocumentBuf> = documents.iter().map(raw).collect();
+    let body = raw(body);
+    let sections = [Section::Body(&body), Section::Sequence(name, &documents)];
+    client.try_exchange(&sections).await.unwrap().document()
+}
+
+/// What hello promises is what a server promises; what lacks the room for the scope field is refused alone.
+#[tokio::test]
+async fn documents_of_the_largest_size() {
+    let (proxy, ..) = two().await;
+    let mut alice = proxy.raw("alice").await;
+    let db = proxy.database_name();
+    let hello = alice.ok(&doc! {"hello": 1, "$db": "admin"}).await;
+    let bytes_max = usize::try_from(hello.get_i32("maxBsonObjectSize").unwrap()).unwrap();
+    assert_eq!(bytes_max, 16 * 1024 * 1024);
+    // `{_id: 1, x: "…"}` takes 22 bytes besides the text; the field takes a kind, its name, a length, the slug.
+    let stamp = 1 + "app_id\0".len() + 4 + proxy.slug("alice").len() + 1;
+    let sized = |id: i32, bytes: usize| doc! {"_id": id, "x": "y".repeat(bytes - 22)};
+    assert_eq!(bson::serialize_to_vec(&sized(1, 100)).unwrap().len(), 100);
+
+    let fits = sized(1, bytes_max - stamp);
+    alice
+        .ok(&doc! {"insert": "things", "documents": [fits], "$db": db})
+        .await;
+    let documents = vec![sized(2, bytes_max - stamp + 1), doc! {"_id": 3}];
+    let body = doc! {"insert": "things", "ordered": false, "$db": db};
+    let reply = sequence(&mut alice, &body, "documents", &documents).await;
+    let error = reply.get_array("writeErrors").unwrap()[0].as_document();
+    let error = error.unwrap();
+    assert_eq!(error.get_i32("code").ok(), Some(2), "{error}");
+    assert!(
+        error.get_str("errmsg").unwrap().contains("too large"),
+        "{error}"
+    );
+    assert_eq!(reply.get_i32("n").ok(), Some(1), "{reply}");
+
+    // 17419, as a server says of an update (6.0.5).
+    let statements = vec![doc! {"q": {"_id": 3}, "u": {"x": "y".repeat(bytes_max - 20)}}];
+    let body = doc! {"update": "things", "$db": db};
+    let reply = sequence(&mut alice, &body, "updates", &statements).await;
+    let error = reply.get_array("writeErrors").unwrap()[0].as_document();
+    assert_eq!(error.unwrap().get_i32("code").ok(), Some(17419), "{reply}");
+}
+
+/// Whoever takes the proxy for a mongos looks for shards, and finds none.
+#[tokio::test]
+async fn nothing_is_sharded() {
+    let (proxy, ..) = two().await;
+    let mut alice = proxy.raw("alice").await;
+    for name in ["collections", "shards", "version", "mongos"] {
+        let find = doc! {"find": name, "filter": {"_id": "x"}, "$db": "config"};
+        let reply = alice.ok(&find).await;
+        let cursor = reply.get_document("cursor").unwrap();
+        assert!(
+            cursor.get_array("firstBatch").unwrap().is_empty(),
+            "{reply}"
+        );
+        assert_eq!(mdb_tests::cursor_id(&reply), 0);
+        let count = doc! {"count": name, "$db": "config"};
+        assert_eq!(alice.ok(&count).await.get_i32("n").ok(), Some(0));
+    }
+    for refused in [
+        doc! {"find": "transactions", "$db": "config"},
+        doc! {"insert": "shards", "documents": [{"_id": 1}], "$db": "config"},
+    ] {
+        assert_eq!(alice.command(&refused).await.get_i32("code").ok(), Some(13));
+    }
 }

@@ -39,6 +39,7 @@ mod streams;
 mod supervision;
 mod transactions;
 mod twin;
+mod validation;
 mod versions;
 mod wire;
 mod writing;

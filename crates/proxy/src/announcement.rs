@@ -134,7 +134,7 @@ impl Face {
         Self {
             presentation,
             wire_version_max: WIRE_VERSION_UNREACHED,
-            document_bytes_max: bytes(DOCUMENT_BYTES_MAX_DEFAULT) - DOCUMENT_BYTES_RESERVED,
+            document_bytes_max: bytes(DOCUMENT_BYTES_MAX_DEFAULT),
             message_bytes_max: bytes(MESSAGE_BYTES_MAX_DEFAULT) - MESSAGE_BYTES_RESERVED,
             batch_max: BATCH_MAX_UNREACHED,
             session_timeout_minutes: SESSION_TIMEOUT_MINUTES_DEFAULT,
@@ -150,9 +150,7 @@ impl Face {
                 DeploymentKind::ReplicaSet | DeploymentKind::Sharded => Presentation::Mongos,
             },
             wire_version_max: hello.wire_version_max.min(WIRE_VERSION_MAX),
-            document_bytes_max: hello
-                .max_bson_object_size
-                .saturating_sub(DOCUMENT_BYTES_RESERVED),
+            document_bytes_max: hello.max_bson_object_size,
             message_bytes_max: hello
                 .max_message_size_bytes
                 .min(message_bytes_max)
@@ -210,8 +208,6 @@ const WIRE_VERSION_UNREACHED: i32 = 9;
 const BATCH_MAX_UNREACHED: i32 = 100_000;
 /// What mongod has by default, and what drivers take for granted.
 const SESSION_TIMEOUT_MINUTES_DEFAULT: i32 = 30;
-/// What is kept free in a document for the scope field: its name and the longest slug take less.
-const DOCUMENT_BYTES_RESERVED: i32 = 256;
 /// What is kept free in a message, since drivers fill messages to the brim: a batch of the 100,000 statements that are
 /// allowed grows by about 30 bytes each when every one is stamped or guarded. Beyond it the upstream closes the
 /// connection.

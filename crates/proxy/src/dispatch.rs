@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use mdb_scope::{CommandSpec, Duty, Local, Refusal, check_composed, look_up, required_action};
+use mdb_scope::{
+    Action, CommandSpec, Duty, Local, Refusal, bypasses_validation, check_composed, look_up,
+    required_action,
+};
 use mdb_wire::{Command, Document, Message};
 use tokio::time::Instant;
 
@@ -133,15 +136,24 @@ fn admit(connection: &Connection, call: &Call<'_>) -> Result<(), Refusal> {
     match connection.identity() {
         None if call.spec.before_authentication => Ok(()),
         None => Err(requires_authentication(call)),
-        Some(identity)
-            if identity
-                .grants
-                .allows(required_action(call.spec, &call.command)) =>
-        {
-            Ok(())
+        Some(identity) => {
+            let needed = required_actions(call);
+            match needed.into_iter().find(|a| !identity.grants.allows(*a)) {
+                None => Ok(()),
+                Some(lacking) => Err(not_allowed(call.spec, &call.command, lacking)),
+            }
         }
-        Some(_) => Err(not_allowed(call.spec, &call.command)),
     }
+}
+
+/// What a command needs from the roles.
+fn required_actions(call: &Call<'_>) -> [Action; 2] {
+    let more = if bypasses_validation(call.spec, &call.command) {
+        Action::BypassDocumentValidation
+    } else {
+        Action::None
+    };
+    [required_action(call.spec, &call.command), more]
 }
 
 /// A document sequence on a command that takes none would go past every check.
@@ -168,8 +180,8 @@ fn requires_authentication(call: &Call<'_>) -> Refusal {
 }
 
 /// What the roles of the credential do not allow: the action and where.
-fn not_allowed(spec: &'static CommandSpec, command: &Command<'_>) -> Refusal {
-    let action = required_action(spec, command).name();
+fn not_allowed(spec: &'static CommandSpec, command: &Command<'_>, lacking: Action) -> Refusal {
+    let action = lacking.name();
     let database = command.database;
     let namespace = match command.target.as_str() {
         Some(collection) if spec.on_collection => format!("{database}.{collection}"),

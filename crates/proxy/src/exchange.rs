@@ -1,7 +1,9 @@
 //! One command sent, and again where it must be, until there is a reply for the client.
 
 use bytes::Bytes;
-use mdb_scope::{CursorFacts, Glance, Incident, Race, ReplyRule, ReplyView, Scoped, glance};
+use mdb_scope::{
+    CursorFacts, Glance, Incident, Race, ReplyRule, ReplyView, Scoped, glance, with_refused,
+};
 use mdb_upstream::{Lease, Sent};
 use mdb_wire::frame::HEADER_BYTES;
 use mdb_wire::{Document, Writer};
@@ -94,6 +96,7 @@ impl Journey<'_> {
         map_cursor: &mut (dyn FnMut(&Lease, ReplyRule, i64) -> Result<i64, Error> + Send),
     ) -> Result<Exchanged, Error> {
         let mut attempt = Attempt::default();
+        let refused = scoped.refused().to_vec();
         let mut race = None;
         let deadline = self.deadline.of_step();
         loop {
@@ -131,9 +134,9 @@ impl Journey<'_> {
                 continue;
             }
             let whole = race.filter(|_| seen.is_ok).map(|race| race.reply(reply));
-            let reply = whole.as_deref().map_or(reply, |bytes| {
-                Document::parse_shallow(bytes).unwrap_or(reply)
-            });
+            let reply = made(whole.as_deref(), reply);
+            let told = (!refused.is_empty()).then(|| with_refused(reply, &refused));
+            let reply = made(told.as_deref(), reply);
             let dedicated = ground.dedicated(self.command.database, self.collection_name());
             let view = ReplyView {
                 scope: self.scope,
@@ -148,6 +151,13 @@ impl Journey<'_> {
             return Ok(Exchanged { seen, ended });
         }
     }
+}
+
+/// The reply that was made of one, if any was.
+fn made<'a>(bytes: Option<&'a [u8]>, reply: Document<'a>) -> Document<'a> {
+    bytes.map_or(reply, |bytes| {
+        Document::parse_shallow(bytes).unwrap_or(reply)
+    })
 }
 
 /// A command that was answered.

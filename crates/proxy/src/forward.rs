@@ -28,6 +28,7 @@ use crate::namespaces::notices::follow;
 use crate::namespaces::{Known, Namespaces, Place};
 use crate::operations::Running;
 use crate::reply;
+use crate::sharding;
 use crate::shared::Shared;
 
 /// 4.4: what is assumed of an upstream that answered a command before its hello was seen.
@@ -240,6 +241,11 @@ impl<'a> Journey<'a> {
         let Some(collection) = target(self.spec, self.command)? else {
             return self.travel_nowhere(foreign, out).await;
         };
+        let start = out.len();
+        if sharding::answer(self.spec, self.command, collection, out)? {
+            reply::gossip(out, start, &self.forward.cluster_time);
+            return Ok(());
+        }
         check_namespace(
             self.command,
             self.command.database,
@@ -265,7 +271,6 @@ impl<'a> Journey<'a> {
         if writing.has_moved {
             scoped = self.rewrite(known.ground(&foreign))?;
         }
-        let start = out.len();
         let seen = self
             .exchange(&mut scoped, known.ground(&foreign), out)
             .await;

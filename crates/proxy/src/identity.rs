@@ -208,7 +208,8 @@ impl Grants {
             | Action::DropIndex
             | Action::ConvertToCapped
             | Action::RenameCollection => write || admin,
-            Action::KillAnySession
+            Action::BypassDocumentValidation
+            | Action::KillAnySession
             | Action::CollMod
             | Action::Validate
             | Action::PlanCacheWrite
@@ -268,6 +269,10 @@ mod tests {
             (Action::PlanCacheRead, [false, true, true, true]),
             (Action::ConvertToCapped, [false, false, true, true]),
             (Action::RenameCollection, [false, false, true, true]),
+            (
+                Action::BypassDocumentValidation,
+                [false, false, false, true],
+            ),
             (Action::CollMod, [false, false, false, true]),
             (Action::Validate, [false, false, false, true]),
             (Action::PlanCacheWrite, [false, false, false, true]),

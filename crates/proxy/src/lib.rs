@@ -50,6 +50,7 @@ mod random;
 mod relocation;
 pub mod reply;
 mod sessions;
+mod sharding;
 mod shared;
 mod slots;
 mod streams;

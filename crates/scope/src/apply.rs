@@ -7,10 +7,10 @@ use crate::arguments::Take;
 use crate::body::{self, Body};
 use crate::change_stream::{self, StreamReach, stream_reach};
 use crate::commands::{self, Action, CommandSpec, Duty, Rule};
-use crate::composed::check_composed;
 use crate::facts::{CursorFacts, Facts};
-use crate::pipeline::{self, Strip, figures};
+use crate::pipeline::Strip;
 use crate::refusal::Refusal;
+use crate::refused::{Refused, substitute};
 use crate::scope::Scope;
 use crate::scoped::{ReplyRule, Retry, Routing, Scoped};
 use crate::statements;
@@ -165,10 +165,12 @@ impl Scope {
             only,
             ..Body::read(self, spec, command, facts)?
         };
+        let start = w.len();
         let mark = w.begin();
         target(&body, w)?;
         let strip = body.fields(w, false)?;
         w.end(mark);
+        body.check_length(w.len().saturating_sub(start))?;
         body.sequence(w)?;
         Ok(Outcome {
             routing: body.routing(),
@@ -176,6 +178,7 @@ impl Scope {
             rule: reply_rule(&body, strip),
             is_upsert_by_id: is_upsert_by_id(&body),
             hints_base: body.hints_base.get(),
+            refused: body.refused.into_inner(),
         })
     }
 
@@ -204,6 +207,7 @@ impl Scope {
             rule: ReplyRule::Explain,
             is_upsert_by_id: false,
             hints_base: body.hints_base.get(),
+            refused: Vec::new(),
         })
     }
 
@@ -281,6 +285,8 @@ impl Scope {
 
 /// Header, flags and the kind of the first section.
 const MESSAGE_HEAD_BYTES: usize = HEADER_BYTES + 4 + 1;
+/// How much longer than a document that is stored one in a message may be (`BSONObjMaxInternalSize`, 4.4 to 8.0).
+const STATEMENT_BYTES_MORE: usize = 16 * 1024;
 /// What rewriting usually adds to a small command.
 const USUAL_GROWTH_BYTES: usize = 256;
 
@@ -296,6 +302,7 @@ pub(crate) struct Outcome {
     pub(crate) rule: ReplyRule,
     pub(crate) is_upsert_by_id: bool,
     pub(crate) hints_base: bool,
+    pub(crate) refused: Vec<Refused>,
 }
 
 impl Outcome {
@@ -307,6 +314,7 @@ impl Outcome {
             rule,
             is_upsert_by_id: false,
             hints_base: false,
+            refused: Vec::new(),
         }
     }
 }
@@ -332,6 +340,7 @@ pub(crate) fn seal(w: Writer, facts: &Facts<'_>, outcome: Outcome) -> Result<Sco
         rule: outcome.rule,
         is_upsert_by_id: outcome.is_upsert_by_id,
         hints_base: outcome.hints_base,
+        refused: outcome.refused,
     })
 }
 
@@ -361,7 +370,9 @@ pub fn cursor_not_found(id: &Element<'_>) -> Refusal {
 }
 
 /// The command inside an `explain`: one of those that are rewritten by their fields, in the same database.
-fn explained<'a>(command: &Command<'a>) -> Result<(&'static CommandSpec, Command<'a>), Refusal> {
+pub(crate) fn explained<'a>(
+    command: &Command<'a>,
+) -> Result<(&'static CommandSpec, Command<'a>), Refusal> {
     let Some(inner) = command.target.as_document() else {
         return Err(Refusal::wrong_kind(
             "explain.explain",
@@ -393,24 +404,11 @@ fn explained<'a>(command: &Command<'a>) -> Result<(&'static CommandSpec, Command
     Ok((spec, inner))
 }
 
-/// What a command needs from the roles: its row's action, that of a stage that writes, that of the inner command for an
-/// `explain`.
-pub fn required_action(spec: &'static CommandSpec, command: &Command<'_>) -> Action {
-    if let Duty::Forward(Rule::Explain) = spec.duty {
-        return explained(command).map_or(Action::None, |(inner_spec, inner)| {
-            required_action(inner_spec, &inner)
-        });
-    }
-    let pipeline = command.body.find("pipeline");
-    let pipeline = pipeline.filter(|_| spec.name == "aggregate");
-    let writing = pipeline.and_then(|pipeline| pipeline::writing_stage(&pipeline));
-    let writing = writing.map(|(_, action)| action);
-    let needed = writing.or_else(|| figures::required_action(command));
-    needed.unwrap_or(spec.action)
-}
-
 /// Sequences stand for the documents or statements of writes; on any other command they would travel past every rule.
-pub(crate) fn check_sequences(spec: &CommandSpec, command: &Command<'_>) -> Result<(), Refusal> {
+///
+/// # Errors
+/// 40415 for a sequence that the command does not have.
+pub fn check_sequences(spec: &CommandSpec, command: &Command<'_>) -> Result<(), Refusal> {
     let expected = sequence_argument(spec).map(|(name, _)| name);
     for sequence in command.sequences() {
         if expected.is_none_or(|name| name.as_bytes() != sequence.name) {
@@ -505,21 +503,53 @@ impl<'a> Body<'a, '_> {
         w.raw(&[0]);
         if let Some(sequence) = self.command.sequence(name) {
             let documents = sequence.documents().enumerate();
-            for (_, document) in documents.filter(|(place, _)| self.takes(*place)) {
-                statements::one(self, w, take, None, document)?;
+            for (place, document) in documents.filter(|(place, _)| self.takes(*place)) {
+                self.member(w, take, place, document)?;
             }
         }
         if let Some(element) = in_body {
             let documents = statements::documents_of(self, &element)?.elements();
-            for (_, document) in documents
+            for (place, document) in documents
                 .enumerate()
                 .filter(|(place, _)| self.takes(*place))
             {
-                statements::one(self, w, take, None, statements::nested(self, &document)?)?;
+                self.member(w, take, place, statements::nested(self, &document)?)?;
             }
         }
         w.patch_length(section);
         Ok(())
+    }
+
+    /// Writes one document or statement of a sequence, or one that no server takes in its place.
+    fn member(
+        &self,
+        w: &mut Writer,
+        take: Take,
+        place: usize,
+        document: Document<'_>,
+    ) -> Result<(), Refusal> {
+        let start = w.len();
+        let Err(refusal) = statements::one(self, w, take, None, document) else {
+            return self.check_length(w.len().saturating_sub(start));
+        };
+        if !refusal.is_of_statement() {
+            return Err(refusal);
+        }
+        w.truncate(start);
+        self.refused.borrow_mut().push(Refused { place, refusal });
+        substitute(self, w, take)
+    }
+
+    /// The upstream closes the connection over a document in a message that is longer than any of its own may be.
+    fn check_length(&self, bytes: usize) -> Result<(), Refusal> {
+        let bytes_max = self.facts.document_bytes_max;
+        let bytes_max = bytes_max.saturating_add(STATEMENT_BYTES_MORE);
+        if bytes <= bytes_max {
+            return Ok(());
+        }
+        Err(Refusal::object_too_large(format!(
+            "BSONObj size: {bytes} is invalid. Size must be between 0 and {bytes_max} with the app's condition",
+        )))
     }
 
     pub(crate) fn routing(&self) -> Routing {
@@ -562,19 +592,4 @@ pub fn cursor_ids(spec: &'static CommandSpec, command: &Command<'_>) -> Result<V
         }
     });
     ids.collect()
-}
-
-/// Checks the fields of a command that the proxy composes itself.
-pub fn check_catalog_command(
-    spec: &'static CommandSpec,
-    command: &Command<'_>,
-    control_database: &str,
-) -> Result<(), Refusal> {
-    body::check_fields(spec, command)?;
-    check_sequences(spec, command)?;
-    check_composed(spec, command)?;
-    if !spec.on_collection && !matches!(spec.name, "dropDatabase" | "dbStats" | "dataSize") {
-        return Ok(());
-    }
-    namespace::check_database(command, control_database)
 }

@@ -38,6 +38,8 @@ pub enum Take {
     Pass,
     /// Accepted, and not forwarded.
     Drop,
+    /// Whether validators are passed over: copied where what the command writes is the app's own, dropped on a shared one.
+    Bypass,
     /// A filter: joined to the app's condition, and present even where the client sent none.
     Filter,
     /// A projection.
@@ -256,7 +258,7 @@ pub(crate) static AGGREGATE: &[Argument] = &[
     arg("hint", Take::Hint),
     arg("collation", Take::Collation),
     arg("let", Take::Let).from(V5_0),
-    arg("bypassDocumentValidation", Take::Drop),
+    arg("bypassDocumentValidation", Take::Bypass),
     withhold("needsMerge", BETWEEN_SERVERS),
     withhold("fromMongos", BETWEEN_SERVERS),
     withhold("fromRouter", BETWEEN_SERVERS).from(V8_1),
@@ -312,7 +314,7 @@ pub(crate) static DISTINCT: &[Argument] = &[
 pub(crate) static INSERT: &[Argument] = &[
     arg("documents", Take::Documents),
     arg("ordered", PASS),
-    arg("bypassDocumentValidation", Take::Drop),
+    arg("bypassDocumentValidation", Take::Bypass),
     arg("bypassEmptyTsReplacement", PASS).from(V8_0),
     withhold("collectionUUID", UUID).from(V6_0),
     withhold("encryptionInformation", ENCRYPTION).from(V6_0),
@@ -324,7 +326,7 @@ pub(crate) static UPDATE: &[Argument] = &[
     arg("updates", Take::Updates),
     arg("ordered", PASS),
     arg("let", Take::Let).from(V5_0),
-    arg("bypassDocumentValidation", Take::Drop),
+    arg("bypassDocumentValidation", Take::Bypass),
     arg("bypassEmptyTsReplacement", PASS).from(V8_0),
     withhold("runtimeConstants", CONSTANTS),
     withhold("collectionUUID", UUID).from(V6_0),
@@ -366,7 +368,7 @@ pub(crate) static BULK_WRITE: &[Argument] = &[
     arg("errorsOnly", PASS).from(V8_0),
     arg("let", Take::Let).from(V8_0),
     arg("cursor", PASS).from(V8_0),
-    arg("bypassDocumentValidation", Take::Drop).from(V8_0),
+    arg("bypassDocumentValidation", Take::Bypass).from(V8_0),
 ];
 
 /// An insert in `bulkWrite`.
@@ -442,7 +444,7 @@ pub(crate) static FIND_AND_MODIFY: &[Argument] = &[
     arg("collation", Take::Collation),
     arg("hint", Take::Hint),
     arg("let", Take::Let).from(V5_0),
-    arg("bypassDocumentValidation", Take::Drop),
+    arg("bypassDocumentValidation", Take::Bypass),
     arg("bypassEmptyTsReplacement", PASS).from(V8_0),
     withhold("runtimeConstants", CONSTANTS),
     withhold("collectionUUID", UUID).from(V7_0),
@@ -601,6 +603,8 @@ pub(crate) static CLONE_AS_CAPPED: &[Argument] =
 /// `validate`.
 pub(crate) static VALIDATE: &[Argument] = &[
     arg("full", PASS),
+    // Drivers send it; servers do not read it (6.0.5).
+    arg("scandata", Take::Drop),
     arg("background", PASS),
     arg("metadata", PASS),
     arg("checkBSONConformance", PASS),

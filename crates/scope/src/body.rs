@@ -1,6 +1,6 @@
 //! The walk over a command's fields: each by its row, written into the upstream's command.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use mdb_wire::writer::IndexKey;
 use mdb_wire::{Command, Document, Element, Kind, Writer};
@@ -8,9 +8,10 @@ use mdb_wire::{Command, Document, Element, Kind, Writer};
 use crate::arguments::{self, Argument, Take};
 use crate::change_stream;
 use crate::commands::CommandSpec;
-use crate::facts::{self, Facts};
-use crate::pipeline::{self, Source, Strip, Surroundings, Within};
+use crate::facts::{self, CollectionFacts, Facts, Isolation, isolation_of};
+use crate::pipeline::{self, Source, Strip, Surroundings, Within, written_collection};
 use crate::refusal::Refusal;
+use crate::refused::Refused;
 use crate::scope::Scope;
 use crate::scoped::ReadPreference;
 use crate::sight::Sight;
@@ -49,6 +50,8 @@ pub(crate) struct Body<'a, 'f> {
     pub(crate) only: Option<&'a [usize]>,
     /// Whether a `getMore` is on a change stream.
     pub(crate) is_on_stream: bool,
+    /// The statements that are refused while the others are sent, in ascending order.
+    pub(crate) refused: RefCell<Vec<Refused>>,
 }
 
 impl<'a, 'f> Body<'a, 'f> {
@@ -95,6 +98,7 @@ impl<'a, 'f> Body<'a, 'f> {
             hints_base: Cell::new(false),
             only: None,
             is_on_stream: false,
+            refused: RefCell::default(),
         })
     }
 
@@ -114,6 +118,22 @@ impl<'a, 'f> Body<'a, 'f> {
     /// Whether the command works on a collection that apps share.
     pub(crate) fn is_shared(&self) -> bool {
         !self.facts.collection.is_dedicated()
+    }
+
+    /// Whether everything that the command writes is the app's own: its collection, those of a `bulkWrite`, the one that the
+    /// last stage writes.
+    fn writes_own(&self) -> bool {
+        match self.spec.name {
+            "aggregate" => written_collection(self.command).is_some_and(|into| {
+                let known = self.facts.foreign;
+                isolation_of(known, into.database, into.collection) == Isolation::Dedicated
+            }),
+            "bulkWrite" => {
+                let mut written = self.facts.namespaces.iter();
+                written.all(CollectionFacts::is_dedicated)
+            }
+            _ => !self.is_shared(),
+        }
     }
 
     /// Writes every field but the first and `$db`. `is_inner` for the command inside an `explain`, whose generic fields
@@ -254,19 +274,14 @@ impl<'a, 'f> Body<'a, 'f> {
                 let document = generic::document(element, path)?;
                 projection::write(sight, w, element.key, document)?;
             }
+            Take::Bypass if self.writes_own() => w.element(element),
             Take::Let => expression::bindings(sight, w, element)?,
             Take::Pipeline => return self.pipeline(w, element).map(Some),
             // In a message of their own they go into a sequence.
             Take::Documents | Take::Updates | Take::Deletes if is_inner => {
                 statements::array(self, w, argument.take, element)?;
             }
-            Take::Update => update::write(
-                sight,
-                w,
-                element.key,
-                element,
-                self.facts.document_bytes_max,
-            )?,
+            Take::Update => update::write(sight, w, element.key, element)?,
             Take::ArrayFilters => {
                 update::array_filters(element)?;
                 w.element(element);
@@ -283,6 +298,7 @@ impl<'a, 'f> Body<'a, 'f> {
             | Take::Updates
             | Take::Deletes
             | Take::Drop
+            | Take::Bypass
             | Take::Own
             | Take::Condition
             | Take::Session
@@ -413,10 +429,10 @@ fn row(spec: &'static CommandSpec, element: &Element<'_>) -> Result<&'static Arg
 }
 
 /// Checks that every field of a command has a row, for commands that are not walked here.
-pub(crate) fn check_fields(
-    spec: &'static CommandSpec,
-    command: &Command<'_>,
-) -> Result<(), Refusal> {
+///
+/// # Errors
+/// 40415 for one without a row, 72 for one that is refused.
+pub fn check_fields(spec: &'static CommandSpec, command: &Command<'_>) -> Result<(), Refusal> {
     command
         .body
         .elements()

@@ -37,6 +37,8 @@ pub enum Action {
     /// `readWrite` or `dbAdmin`.
     DropIndex,
     /// `dbAdmin`.
+    BypassDocumentValidation,
+    /// `dbAdmin`.
     KillAnySession,
     /// `read`, `readWrite` or `dbAdmin`.
     CollStats,
@@ -75,6 +77,7 @@ impl Action {
             Self::DropCollection => "dropCollection",
             Self::CreateIndex => "createIndex",
             Self::DropIndex => "dropIndex",
+            Self::BypassDocumentValidation => "bypassDocumentValidation",
             Self::KillAnySession => "killAnySession",
             Self::CollStats => "collStats",
             Self::DbStats => "dbStats",

@@ -2,8 +2,10 @@
 
 use mdb_wire::Command;
 
+use crate::apply::check_sequences;
 use crate::commands::CommandSpec;
 use crate::refusal::Refusal;
+use crate::{body, namespace};
 
 /// Commands of the catalog that a transaction may hold.
 const IN_TRANSACTIONS: &[&str] = &["create", "createIndexes", "killCursors"];
@@ -34,6 +36,21 @@ pub fn check_composed(spec: &CommandSpec, command: &Command<'_>) -> Result<(), R
         ))),
         _ => Ok(()),
     }
+}
+
+/// Checks the fields of a command that the proxy composes itself.
+pub fn check_catalog_command(
+    spec: &'static CommandSpec,
+    command: &Command<'_>,
+    control_database: &str,
+) -> Result<(), Refusal> {
+    body::check_fields(spec, command)?;
+    check_sequences(spec, command)?;
+    check_composed(spec, command)?;
+    if !spec.on_collection && !matches!(spec.name, "dropDatabase" | "dbStats" | "dataSize") {
+        return Ok(());
+    }
+    namespace::check_database(command, control_database)
 }
 
 #[cfg(test)]

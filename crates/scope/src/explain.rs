@@ -22,6 +22,8 @@ enum Treat {
     Projection,
     /// A physical index name.
     Index,
+    /// A property of the index that stands beside it.
+    Property,
     /// A physical namespace.
     Namespace,
 }
@@ -67,7 +69,9 @@ static FIELDS: &[(&str, Treat)] = &[
     ("indexName", Treat::Index),
     ("isMultiKey", Treat::Pass),
     ("multiKeyPaths", Treat::Key),
-    ("isUnique", Treat::Pass),
+    ("isUnique", Treat::Property),
+    ("isSparse", Treat::Property),
+    ("isPartial", Treat::Property),
     ("indexVersion", Treat::Pass),
     ("indexBounds", Treat::Key),
     ("sortPattern", Treat::Key),
@@ -155,7 +159,10 @@ impl Plan<'_> {
             return;
         }
         for element in document.elements() {
-            if let Some(treat) = self.treat(&element) {
+            let treat = self.treat(&element);
+            if treat == Some(Treat::Property) {
+                self.property(w, &element, document);
+            } else if let Some(treat) = treat {
                 self.field(w, &element, treat);
             } else if element.key.first() == Some(&b'$') {
                 self.part(w, &element);
@@ -187,7 +194,7 @@ impl Plan<'_> {
 
     fn field(&self, w: &mut Writer, element: &Element<'_>, treat: Treat) {
         match treat {
-            Treat::Pass => w.element(element),
+            Treat::Pass | Treat::Property => w.element(element),
             Treat::Descend => self.descend(w, element),
             Treat::Predicate => {
                 let document = w.begin_document(element.key);
@@ -253,6 +260,38 @@ impl Plan<'_> {
         let prefix = format!("{}.", self.scope.app().as_str());
         let logical = name.strip_prefix(&prefix).unwrap_or(name);
         own.map_or(logical, |index| index.name.as_str())
+    }
+
+    /// `isUnique`, `isSparse`, `isPartial`: what the app's definition says. Upstream every index of a shared collection is
+    /// partial.
+    fn property(&self, w: &mut Writer, element: &Element<'_>, plan: Document<'_>) {
+        if self.collection.is_stored_apart() {
+            w.element(element);
+            return;
+        }
+        let physical = plan.find("indexName").and_then(|name| name.as_str());
+        let field = self.scope.field().as_str();
+        let base = [base_id_index_name(field), base_index_name(field)];
+        let indexes = &self.collection.indexes;
+        let own = indexes
+            .iter()
+            .find(|index| Some(index.physical_name.as_str()) == physical);
+        let says = |name: &str| {
+            own.and_then(|index| Document::parse(&index.definition).ok())
+                .and_then(|definition| definition.find(name).map(|e| e.as_flag() != Some(false)))
+                .unwrap_or(false)
+        };
+        let holds = match element.key {
+            _ if base.iter().any(|name| Some(name.as_str()) == physical) => {
+                element.key == b"isUnique"
+            }
+            // Through a view the definition is not known.
+            _ if own.is_none() => return,
+            b"isUnique" => says("unique"),
+            b"isSparse" => says("sparse"),
+            _ => says("partialFilterExpression"),
+        };
+        w.boolean(element.key, holds);
     }
 
     fn descend(&self, w: &mut Writer, element: &Element<'_>) {

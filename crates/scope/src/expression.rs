@@ -140,10 +140,11 @@ fn operator(sight: Sight<'_>, w: &mut Writer, element: &Element<'_>) -> Result<(
 
 fn unknown(element: &Element<'_>) -> Refusal {
     let name = element.name();
-    Refusal::invalid_pipeline_operator(match operators::why(EXPRESSIONS, element.key) {
-        Some(why) => format!("{name} is not allowed: {why}"),
-        None => format!("Unrecognized expression '{name}'"),
-    })
+    let refusal = Refusal::invalid_pipeline_operator;
+    match operators::why(EXPRESSIONS, element.key) {
+        Some(why) => refusal(format!("{name} is not allowed: {why}")),
+        None => refusal(format!("Unrecognized expression '{name}'")).of_statement(),
+    }
 }
 
 /// Checks the argument of `$meta`.

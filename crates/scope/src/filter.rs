@@ -101,12 +101,7 @@ fn top_level(
     around: Around,
 ) -> Result<(), Refusal> {
     if !has(FILTER_TOP, element.key) {
-        return Err(unknown(
-            FILTER_TOP,
-            "unknown top level operator",
-            DOLLAR_ADVICE,
-            element,
-        ));
+        return Err(unknown_at_top(element));
     }
     match element.key {
         b"$and" | b"$or" | b"$nor" => {
@@ -180,14 +175,12 @@ fn members(table: &'static [Operator], element: &Element<'_>) -> Result<(), Refu
     let unknown = document.elements().find(|member| {
         !has(table, member.key) && (!may_be_point || member.key.first() == Some(&b'$'))
     });
-    match unknown {
-        None => Ok(()),
-        Some(_) if element.key == b"$text" => Err(Refusal::bad_value("extra fields in $text")),
-        Some(member) => Err(Refusal::bad_value(format!(
-            "unknown geo specifier: {}",
-            member.name()
-        ))),
-    }
+    let refusal = match unknown {
+        None => return Ok(()),
+        Some(_) if element.key == b"$text" => Refusal::bad_value("extra fields in $text"),
+        Some(member) => Refusal::bad_value(format!("unknown geo specifier: {}", member.name())),
+    };
+    Err(refusal.of_statement())
 }
 
 /// Writes a branch of `$and`, `$or` or `$nor`. The planner takes an equality with the first field of a text index from around
@@ -224,26 +217,35 @@ fn branch(
 }
 
 fn branches<'a>(element: &Element<'a>) -> Result<Document<'a>, Refusal> {
-    element
-        .as_array()
-        .ok_or_else(|| Refusal::bad_value(format!("{} must be an array", element.name())))
+    element.as_array().ok_or_else(|| {
+        Refusal::bad_value(format!("{} must be an array", element.name())).of_statement()
+    })
 }
 
 fn branch_filter<'a>(branch: &Element<'a>) -> Result<Document<'a>, Refusal> {
-    branch
-        .as_document()
-        .ok_or_else(|| Refusal::bad_value("$or/$and/$nor entries need to be full objects"))
+    branch.as_document().ok_or_else(|| {
+        Refusal::bad_value("$or/$and/$nor entries need to be full objects").of_statement()
+    })
 }
 
 /// What mongod says behind an unknown name at the top level (6.0.5).
 const DOLLAR_ADVICE: &str = ". If you have a field name that starts with a '$' symbol, consider using $getField or $setField.";
 
+fn unknown_at_top(element: &Element<'_>) -> Refusal {
+    unknown(
+        FILTER_TOP,
+        "unknown top level operator",
+        DOLLAR_ADVICE,
+        element,
+    )
+}
+
 fn unknown(table: &'static [Operator], what: &str, advice: &str, element: &Element<'_>) -> Refusal {
     let name = element.name();
-    Refusal::bad_value(match operators::why(table, element.key) {
-        Some(why) => format!("{name} is not allowed: {why}"),
-        None => format!("{what}: {name}{advice}"),
-    })
+    match operators::why(table, element.key) {
+        Some(why) => Refusal::bad_value(format!("{name} is not allowed: {why}")),
+        None => Refusal::bad_value(format!("{what}: {name}{advice}")).of_statement(),
+    }
 }
 
 /// Checks the value of a path: a literal, or operators with a row each.
@@ -304,6 +306,20 @@ pub(crate) fn relative(filter: Document<'_>) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// The same for the condition of a `$pull`, which a server reads as operators on the elements only where the first is one.
+pub(crate) fn of_elements(condition: Document<'_>) -> Result<(), Refusal> {
+    let first = condition.first();
+    let unknown = first.filter(|f| {
+        let is_known = operators::look_up(FILTER_FIELD, f.key).is_some()
+            || operators::look_up(FILTER_TOP, f.key).is_some();
+        f.key.first() == Some(&b'$') && !is_known
+    });
+    match unknown {
+        None => relative(condition),
+        Some(operator) => Err(unknown_at_top(&operator)),
+    }
 }
 
 /// Keywords that count or name the fields of a document, among them the hidden one.

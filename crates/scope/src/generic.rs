@@ -90,10 +90,12 @@ fn members(element: &Element<'_>, known: &[&str]) -> Result<(), Refusal> {
     match unknown {
         None => Ok(()),
         Some(member) => Err(Refusal::unknown_field(format!(
-            "BSON field '{}.{}' is an unknown field",
+            "BSON field '{}.{}' is an unknown field.",
             element.name(),
             member.name()
-        ))),
+        ))
+        // Of a collation a server says it of the statement that has it.
+        .of_statement()),
     }
 }
 

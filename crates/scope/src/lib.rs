@@ -41,9 +41,11 @@ mod modify;
 mod namespace;
 mod operators;
 mod pipeline;
+mod privilege;
 mod projection;
 mod race;
 mod refusal;
+mod refused;
 mod reply;
 mod scope;
 mod scoped;
@@ -58,18 +60,19 @@ pub mod verify;
 mod versions;
 
 pub use app::{AppId, SLUG_BYTES_MAX, SlugError};
-pub use apply::{check_catalog_command, cursor_ids, cursor_not_found, required_action};
+pub use apply::{check_sequences, cursor_ids, cursor_not_found};
 pub use arguments::{
     Argument, BULK_DELETE, BULK_INSERT, BULK_UPDATE, DELETE_STATEMENT, GENERIC, Take,
     UPDATE_STATEMENT,
 };
+pub use body::check_fields;
 pub use bulk::{bulk_collections, bulk_creates};
 pub use change_stream::{StreamReach, stream_reach};
 pub use commands::{
     Action, COMMANDS, Catalog, CommandSpec, DATED, Dated, Denial, Duty, Local, REFUSED,
     RefusedGroup, Rule, look_up, servers_of, since,
 };
-pub use composed::check_composed;
+pub use composed::{check_catalog_command, check_composed};
 pub use facts::{
     CollectionFacts, CursorFacts, Facts, ForeignCollection, Isolation, NearKey, OwnIndex,
     base_id_index_name, base_index_name, cluster_time_of,
@@ -85,8 +88,10 @@ pub use operators::{
 pub use pipeline::figures::{FiguresStage, figures_stage};
 pub use pipeline::operations::{OperationsStage, operations_stage};
 pub use pipeline::{WrittenCollection, foreign_collections, written_collection};
+pub use privilege::{bypasses_validation, required_action};
 pub use race::Race;
 pub use refusal::{DATABASE_CASE, REFUSAL_CODES, Refusal};
+pub use refused::{Refused, with_refused};
 pub use reply::{Glance, Incident, ReplyView, STATE_CHANGE_CODES, ends_stream, glance};
 pub use scope::{FieldName, FieldNameError, IdPolicy, Scope};
 pub use scoped::{

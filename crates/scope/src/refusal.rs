@@ -10,13 +10,15 @@ pub struct Refusal {
     pub name: &'static str,
     /// What, why, and what to do instead; fit for the client.
     pub text: String,
+    /// Whether a server says the same of one statement of a write and goes on with the others.
+    is_of_statement: bool,
 }
 
 macro_rules! refusals {
     ($($(#[$doc:meta])* $function:ident = $code:literal $name:literal;)*) => {
         impl Refusal {
             $($(#[$doc])* pub fn $function(text: impl Into<String>) -> Self {
-                Self { code: $code, name: $name, text: text.into() }
+                Self { code: $code, name: $name, text: text.into(), is_of_statement: false }
             })*
         }
         /// Every code that a refusal can carry, with its name: the source of `docs/errors.md`.
@@ -149,6 +151,39 @@ pub const DATABASE_CASE: &str =
     "db already exists with different case; choose a name that differs in more than case";
 
 impl Refusal {
+    /// With a code that the table above does not have: what a server says and the proxy repeats.
+    pub fn other(code: i32, name: &'static str, text: impl Into<String>) -> Self {
+        Self {
+            code,
+            name,
+            text: text.into(),
+            is_of_statement: false,
+        }
+    }
+
+    /// The same where a server says it of one statement of a write, and goes on with the others. Never for what would break
+    /// isolation: that refuses the whole command before anything is sent.
+    #[must_use]
+    pub(crate) fn of_statement(self) -> Self {
+        Self {
+            is_of_statement: true,
+            ..self
+        }
+    }
+
+    /// The same with what a server puts in front of it.
+    pub(crate) fn behind(self, beginning: &str) -> Self {
+        Self {
+            text: format!("{beginning}{}", self.text),
+            ..self
+        }
+    }
+
+    /// Whether a server says it of one statement of a write.
+    pub(crate) fn is_of_statement(&self) -> bool {
+        self.is_of_statement
+    }
+
     /// A field of the wrong kind, in mongod's words.
     pub fn wrong_kind(path: &str, found: &str, expected: &str) -> Self {
         Self::type_mismatch(format!(

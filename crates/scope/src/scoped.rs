@@ -5,6 +5,8 @@ use std::sync::Arc;
 use mdb_wire::frame::HEADER_BYTES;
 use mdb_wire::{Document, Kind};
 
+use crate::refused::Refused;
+
 /// Header, flags and the kind of the first section, which is the body.
 const BODY_AT: usize = HEADER_BYTES + 4 + 1;
 /// The name as it stands in an element.
@@ -109,6 +111,7 @@ pub struct Scoped {
     /// holds the scope field as well.
     pub(crate) is_upsert_by_id: bool,
     pub(crate) hints_base: bool,
+    pub(crate) refused: Vec<Refused>,
 }
 
 impl Scoped {
@@ -136,6 +139,12 @@ impl Scoped {
     /// begun, and can be rewritten with fresh ones.
     pub fn hints_base(&self) -> bool {
         self.hints_base
+    }
+
+    /// The statements that were refused while the others are sent, in ascending order; see
+    /// [`with_refused`](crate::with_refused).
+    pub fn refused(&self) -> &[Refused] {
+        &self.refused
     }
 
     /// Bytes of the message.
@@ -216,6 +225,7 @@ mod tests {
             rule: ReplyRule::Plain,
             is_upsert_by_id: false,
             hints_base: false,
+            refused: Vec::new(),
         }
     }
 

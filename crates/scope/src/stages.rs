@@ -406,7 +406,8 @@ pub(crate) fn update_stage(
         return Err(Refusal::invalid_options(format!(
             "{} is not allowed to be used within an update",
             spec.name
-        )));
+        ))
+        .of_statement());
     }
     write_plain(sight, w, key, spec, &body)?;
     Ok(spec.name)

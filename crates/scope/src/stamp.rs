@@ -8,22 +8,14 @@ use crate::scope::Scope;
 /// Writes a document of `insert`, or a replacement, as an element of an array (`key`) or of a document sequence (`None`).
 ///
 /// # Errors
-/// 13 where the document names another owner, or names one twice; 2 `object to insert too large` beyond `bytes_max`.
+/// 13 where the document names another owner, or names one twice.
 pub(crate) fn write(
     scope: &Scope,
     w: &mut Writer,
     key: Option<&[u8]>,
     document: Document<'_>,
-    bytes_max: usize,
 ) -> Result<(), Refusal> {
     let is_stamped = check_owner(scope, document)?;
-    if document.bytes().len().saturating_add(scope.stamp_bytes()) > bytes_max {
-        return Err(Refusal::bad_value(format!(
-            "object to insert too large. size in bytes: {}, max size: {}",
-            document.bytes().len(),
-            bytes_max.saturating_sub(scope.stamp_bytes())
-        )));
-    }
     let mark = match key {
         Some(key) => w.begin_document(key),
         None => w.begin(),
@@ -49,6 +41,26 @@ pub(crate) fn write(
     }
     w.end(mark);
     Ok(())
+}
+
+/// Checks that a document still fits with the field in it. The server would say it with the field counted.
+///
+/// # Errors
+/// 2 `object to insert too large` beyond `bytes_max`.
+pub(crate) fn check_size(
+    scope: &Scope,
+    document: Document<'_>,
+    bytes_max: usize,
+) -> Result<(), Refusal> {
+    let bytes = document.bytes().len();
+    if bytes.saturating_add(scope.stamp_bytes()) <= bytes_max {
+        return Ok(());
+    }
+    let bytes_max = bytes_max.saturating_sub(scope.stamp_bytes());
+    Err(Refusal::bad_value(format!(
+        "object to insert too large. size in bytes: {bytes}, max size: {bytes_max}",
+    ))
+    .of_statement())
 }
 
 /// Whether the document names the app as its owner already.

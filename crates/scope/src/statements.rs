@@ -60,7 +60,8 @@ pub(crate) fn stamped(
 ) -> Result<(), Refusal> {
     if body.is_shared() {
         identifier::check(body.scope, document)?;
-        return stamp::write(body.scope, w, key, document, body.facts.document_bytes_max);
+        stamp::write(body.scope, w, key, document)?;
+        return stamp::check_size(body.scope, document, body.facts.document_bytes_max);
     }
     match key {
         Some(key) => w.document(key, document),
@@ -146,13 +147,7 @@ pub(crate) fn statement(
                 let user = nested(body, &element)?;
                 filter::bound(sight, w, element.key, is_collated, Some(user))?;
             }
-            Take::Update => update::write(
-                sight,
-                w,
-                element.key,
-                &element,
-                body.facts.document_bytes_max,
-            )?,
+            Take::Update => update::write(sight, w, element.key, &element)?,
             Take::ArrayFilters => {
                 update::array_filters(&element)?;
                 w.element(&element);

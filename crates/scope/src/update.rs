@@ -20,7 +20,6 @@ pub(crate) fn write(
     w: &mut Writer,
     key: &[u8],
     update: &Element<'_>,
-    document_bytes_max: usize,
 ) -> Result<(), Refusal> {
     match update.kind {
         Kind::Array => pipeline(sight, w, key, update),
@@ -37,7 +36,7 @@ pub(crate) fn write(
                 w.renamed(key, update);
                 Ok(())
             } else {
-                stamp::write(sight.scope(), w, Some(key), document, document_bytes_max)
+                stamp::write(sight.scope(), w, Some(key), document)
             }
         }
         kind => Err(Refusal::failed_to_parse(format!(
@@ -67,17 +66,18 @@ fn operators(sight: Sight<'_>, update: Document<'_>) -> Result<(), Refusal> {
 
 fn unknown(operator: &Element<'_>) -> Refusal {
     let name = operator.name();
-    Refusal::failed_to_parse(match operators::why(UPDATE_OPERATORS, operator.key) {
-        Some(why) => format!("{name} is not allowed: {why}"),
-        None => format!(
+    match operators::why(UPDATE_OPERATORS, operator.key) {
+        Some(why) => Refusal::failed_to_parse(format!("{name} is not allowed: {why}")),
+        None => Refusal::failed_to_parse(format!(
             "Unknown modifier: {name}. Expected a valid update modifier or pipeline-style update specified as an array"
-        ),
-    })
+        ))
+        .of_statement(),
+    }
 }
 
 /// Checks the value of `$push` or `$addToSet`: one to add, or modifiers. The server takes it for the latter where the first
 /// name is one's (6.0.5).
-fn modifiers(path: &Element<'_>) -> Result<(), Refusal> {
+fn modifiers(operator: &[u8], path: &Element<'_>) -> Result<(), Refusal> {
     let Some(value) = path.as_document() else {
         return Ok(());
     };
@@ -90,10 +90,15 @@ fn modifiers(path: &Element<'_>) -> Result<(), Refusal> {
     no_repeats(value, "modifiers")?;
     match value.elements().find(|e| !has(UPDATE_MODIFIERS, e.key)) {
         None => Ok(()),
+        Some(_) if operator == b"$addToSet" => Err(Refusal::bad_value(
+            "Found unexpected fields after $each in $addToSet",
+        )
+        .of_statement()),
         Some(other) => Err(Refusal::bad_value(format!(
-            "Unrecognized clause: {}",
+            "Unrecognized clause in $push: {}",
             other.name()
-        ))),
+        ))
+        .of_statement()),
     }
 }
 
@@ -117,9 +122,9 @@ fn change(sight: Sight<'_>, operator: &[u8], path: &Element<'_>) -> Result<(), R
         {
             Err(scope.immutable())
         }
-        b"$push" | b"$addToSet" => modifiers(path),
+        b"$push" | b"$addToSet" => modifiers(operator, path),
         // A condition on elements, or operators on the elements themselves.
-        b"$pull" => path.as_document().map_or(Ok(()), filter::relative),
+        b"$pull" => path.as_document().map_or(Ok(()), filter::of_elements),
         b"$bit" | b"$currentDate" => path
             .as_document()
             .map_or(Ok(()), |d| no_repeats(d, "the value of an update operator")),
@@ -130,7 +135,8 @@ fn change(sight: Sight<'_>, operator: &[u8], path: &Element<'_>) -> Result<(), R
 /// Checks array filters: filters on elements, whose paths begin with an identifier.
 pub(crate) fn array_filters(element: &Element<'_>) -> Result<(), Refusal> {
     for filter in element.as_array().into_iter().flat_map(Document::elements) {
-        filter.as_document().map_or(Ok(()), filter::relative)?;
+        let checked = filter.as_document().map_or(Ok(()), filter::relative);
+        checked.map_err(|refusal| refusal.behind("Error parsing array filter :: caused by :: "))?;
     }
     Ok(())
 }

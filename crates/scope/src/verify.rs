@@ -205,8 +205,12 @@ fn command(
     let ground = ground_of(owner, name, first)?;
     for element in body.elements().skip(1) {
         let counts_records = ground == Ground::Own && element.key == b"showRecordId";
-        let known =
-            is_one_of(fields, element.key) || is_one_of(GENERIC, element.key) || counts_records;
+        let bypasses = element.key == b"bypassDocumentValidation"
+            && writing::writes_own(owner, ground, body, sequences);
+        let known = is_one_of(fields, element.key)
+            || is_one_of(GENERIC, element.key)
+            || counts_records
+            || bypasses;
         ensure(
             known,
             &inside(name, element.key),

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use mdb_scope::{
-    CollectionFacts, CursorFacts, Duty, Facts, ForeignCollection, Isolation, NearKey, ReplyRule,
-    ReplyView, Routing, Scope, glance, verify,
+    CollectionFacts, CursorFacts, Duty, Facts, ForeignCollection, Isolation, NearKey, Refusal,
+    Refused, ReplyRule, ReplyView, Routing, Scope, glance, verify,
 };
 use mdb_wire::{Document, Writer};
 use serde::Deserialize;
@@ -164,6 +164,12 @@ struct Case {
     goes: Option<String>,
     /// The code of a refusal.
     refused: Option<i32>,
+    /// It is said of the only statement, in place of which goes one that no server takes.
+    #[serde(default)]
+    alone: bool,
+    /// Statements that are refused while the others go: place, code, text.
+    #[serde(default)]
+    statements: Vec<(usize, i32, String)>,
     /// A part of the refusal's text.
     text: Option<String>,
     /// Nothing goes upstream: the proxy answers.
@@ -270,7 +276,15 @@ impl Case {
                     verify::verify(scoped.message(1), FIELD, SLUG)
                         .map_err(|v| format!("  unguarded: {v} in {actual}"))?;
                 }
-                self.check_output(&actual, &goes)
+                match scoped.refused() {
+                    [Refused { refusal, .. }] if self.alone => {
+                        self.check_refusal(refusal.code, &refusal.text)
+                    }
+                    refused => {
+                        self.check_statements(refused)?;
+                        self.check_output(&actual, &goes)
+                    }
+                }
             }
         }
     }
@@ -281,6 +295,19 @@ impl Case {
             Ok(())
         } else {
             Err(format!("  refused: {code}\n  text: {text}"))
+        }
+    }
+
+    fn check_statements(&self, refused: &[Refused]) -> Result<(), String> {
+        let said = |refused: &Refused| {
+            let Refusal { code, text, .. } = &refused.refusal;
+            (refused.place, *code, text.clone())
+        };
+        let said: Vec<_> = refused.iter().map(said).collect();
+        if said == self.statements {
+            Ok(())
+        } else {
+            Err(format!("  statements: {said:?}"))
         }
     }
 

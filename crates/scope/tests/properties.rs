@@ -49,7 +49,10 @@ fn apply_message(message: &Message) -> Result<Option<Text>, Refusal> {
                 let verdict = verify::verify(scoped.message(1), FIELD, SLUG);
                 assert_eq!(verdict, Ok(()), "{}", Text::of(message));
             }
-            Ok(Some(proxy::upstream(&mut scoped)))
+            match scoped.refused().first() {
+                Some(refused) => Err(refused.refusal.clone()),
+                None => Ok(Some(proxy::upstream(&mut scoped))),
+            }
         }
     }
 }

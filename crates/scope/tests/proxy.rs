@@ -82,11 +82,8 @@ pub(crate) fn run(
     cursor: Option<&CursorFacts>,
     message: &Message,
 ) -> Result<Outcome, Refusal> {
-    let command = Command::parse(message).map_err(|error| Refusal {
-        code: error.code(),
-        name: "CommandError",
-        text: error.to_string(),
-    })?;
+    let command = Command::parse(message)
+        .map_err(|error| Refusal::other(error.code(), "CommandError", error.to_string()))?;
     let spec = look_up(command.name, command.database)?;
     let forwarded = |scoped| Ok(Outcome::Forwarded(scoped, spec));
     match (spec.duty, cursor) {

@@ -34,6 +34,11 @@ impl Writer {
         self.out.is_empty()
     }
 
+    /// Takes back what was written behind the first `bytes`: to write something else instead.
+    pub fn truncate(&mut self, bytes: usize) {
+        self.out.truncate(bytes);
+    }
+
     /// Begins a document that is no element of another.
     pub fn begin(&mut self) -> Mark {
         let mark = Mark(self.out.len());

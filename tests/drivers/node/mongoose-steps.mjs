@@ -1,6 +1,8 @@
 // What applications do with Mongoose. Each step gets a Mongoose that is connected to an empty database and no models;
 // what it returns or throws is compared.
 
+import { applications } from "./mongoose-applications.mjs";
+
 const until = async (condition) => {
   const deadline = Date.now() + 20_000;
   while (!condition()) {
@@ -30,12 +32,15 @@ const shops = (mongoose) => {
   return { Author, Book };
 };
 
+// A stream from here on shows what follows, however late it is opened.
+const now = async (mongoose) => (await mongoose.connection.db.command({ count: "people" })).operationTime;
+
 const watched = async (stream, count, act) => {
   const seen = [];
   const failed = [];
   stream.on("change", (change) => seen.push(change));
   stream.on("error", (error) => failed.push(error));
-  await act();
+  await act(seen);
   await until(() => seen.length >= count || failed.length > 0);
   await stream.close().catch(() => {});
   if (failed.length > 0) throw failed[0];
@@ -477,21 +482,20 @@ const sessions = {
   "change streams of a model": async (mongoose) => {
     const Person = people(mongoose);
     await Person.createCollection();
-    const stream = Person.watch([], { fullDocument: "updateLookup" });
-    return watched(stream, 3, async () => {
-      await new Promise((resolve) => { stream.once("ready", resolve); stream.once("error", resolve); });
-      await new Promise((resolve) => setTimeout(resolve, 500));
+    const stream = Person.watch([], { fullDocument: "updateLookup", startAtOperationTime: await now(mongoose) });
+    return watched(stream, 3, async (seen) => {
       await Person.create({ name: "Ada" });
       await Person.updateOne({}, { age: 1 });
+      // What is looked up is gone after the next one.
+      await until(() => seen.length >= 2);
       await Person.deleteOne({});
     });
   },
   "change streams of a connection": async (mongoose) => {
     const Person = people(mongoose);
     await Person.createCollection();
-    const stream = mongoose.connection.watch([{ $match: { operationType: "insert" } }]);
+    const stream = mongoose.connection.watch([{ $match: { operationType: "insert" } }], { startAtOperationTime: await now(mongoose) });
     return watched(stream, 1, async () => {
-      await new Promise((resolve) => setTimeout(resolve, 500));
       await Person.create({ name: "Ada" });
     });
   },
@@ -530,4 +534,4 @@ const sessions = {
   },
 };
 
-export const steps = { ...documents, ...modelling, ...collections, ...sessions };
+export const steps = { ...documents, ...modelling, ...collections, ...sessions, ...applications };

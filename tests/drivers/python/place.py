@@ -48,10 +48,10 @@ def stored(server, collection, app=None):
 
 
 def shared_collections(server):
-    """Every `(database, collection)` in which apps keep documents."""
+    """Every `(database, collection)` that apps share: not those of one app's own, `NAME@SLUG`."""
     for database in set(server.list_database_names()) - OWN:
         for collection in server[database].list_collections(filter={"type": "collection"}):
-            if not collection["name"].startswith("system."):
+            if not collection["name"].startswith("system.") and "@" not in collection["name"]:
                 yield database, collection["name"]
 
 

@@ -105,10 +105,6 @@ pub(super) static DIFFERENCES: &[Difference] = &[
         },
     },
     Difference {
-        cites: "Operators that no server knows",
-        even: unknown_operator,
-    },
-    Difference {
         cites: "Definitions of indexes that no server takes",
         even: |command, replies| {
             let codes = replies.each_ref().map(|reply| reply.get_i32("code").ok());
@@ -142,26 +138,6 @@ const BEFORE_REASON: [&str; 6] = [
 
 /// BadValue and FailedToParse aside, CannotCreateIndex, InvalidIndexSpecificationOption, unique hashed indexes.
 const BAD_DEFINITION: [i32; 5] = [2, 9, 67, 197, 16764];
-
-fn unknown_operator(command: &Document, [through, direct]: [&mut Document; 2]) {
-    let is_write = command.contains_key("update") || command.contains_key("delete");
-    let errors = direct.get_array("writeErrors").ok();
-    let statement = errors.and_then(|errors| errors.first()?.as_document().cloned());
-    let Some(statement) = statement.filter(|_| is_write) else {
-        return;
-    };
-    let is_same = ["code", "errmsg"]
-        .iter()
-        .all(|key| statement.get(key) == through.get(key));
-    let code = statement.get_i32("code").ok();
-    if is_same && code.is_some_and(|code| UNKNOWN_OPERATOR.contains(&code)) {
-        *through = doc! {"code": code};
-        *direct = doc! {"code": code};
-    }
-}
-
-/// BadValue of filters, FailedToParse of updates, InvalidPipelineOperator of expressions.
-const UNKNOWN_OPERATOR: [i32; 3] = [2, 9, 168];
 
 fn without(replies: [&mut Document; 2], keys: &[&str]) {
     for reply in replies {

@@ -26,7 +26,7 @@ fn the_upstream_decides_what_is_announced() {
     let expected = Face {
         presentation: Presentation::Standalone,
         wire_version_max: 17,
-        document_bytes_max: 16_777_216 - 256,
+        document_bytes_max: 16_777_216,
         message_bytes_max: 45_000_000,
         batch_max: 100_000,
         session_timeout_minutes: 30,

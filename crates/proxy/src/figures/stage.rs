@@ -194,12 +194,8 @@ impl Journey<'_> {
         known: &Known,
     ) -> Result<Vec<u8>, Error> {
         if body.as_document().is_none_or(|d| !d.is_empty()) {
-            return Err(Refusal {
-                code: 28803,
-                name: "Location28803",
-                text: "The $indexStats stage specification must be an empty object".into(),
-            }
-            .into());
+            let text = "The $indexStats stage specification must be an empty object";
+            return Err(Refusal::other(28803, "Location28803", text).into());
         }
         let accesses = self.accesses(place, known).await?;
         let unused = Accesses {

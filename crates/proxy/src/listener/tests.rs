@@ -195,7 +195,12 @@ async fn who_waits_in_the_queue_when_the_drain_begins_is_answered() {
     let shutdown = Shutdown::default();
     // The drain begins before anybody is accepted.
     shutdown.stop.cancel();
-    let serving = tokio::spawn(serve(listener, ListenerOptions::default(), shared, shutdown));
+    let serving = tokio::spawn(serve(
+        listener,
+        ListenerOptions::default(),
+        shared,
+        shutdown,
+    ));
     for client in &mut waiting {
         let reply = client.command(doc! {"hello": 1}).await;
         assert_eq!(reply.get_i32("code").ok(), Some(91), "{reply}");

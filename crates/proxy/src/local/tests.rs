@@ -27,7 +27,7 @@ async fn fixed_answers() {
                 "versionArray": [6, 0, 5, 0],
                 "bits": 64,
                 "debug": false,
-                "maxBsonObjectSize": 16_777_216 - 256,
+                "maxBsonObjectSize": 16_777_216,
                 "ok": 1.0,
             },
         ),

@@ -198,6 +198,9 @@ fn take(take: Take) -> &'static str {
     match take {
         Take::Pass => "passed on",
         Take::Drop => "accepted, not forwarded",
+        Take::Bypass => {
+            "needs `dbAdmin`; passed on where what is written is dedicated, else not forwarded"
+        }
         Take::Filter => "joined to the app's condition, which is there also without it",
         Take::Projection | Take::Sort => "passed on without the scope field",
         Take::Hint => "an index of the app, by name or key",
@@ -234,6 +237,7 @@ fn reason(take: Take) -> &'static str {
         Take::Pass => "it reads no documents and names none",
         Take::Cursor => "they size batches and name nothing",
         Take::Drop => "without effect on a shared collection",
+        Take::Bypass => "an operator's validator on a shared collection holds for every app",
         Take::Filter | Take::Pipeline | Take::Updates | Take::Deletes => {
             "without the condition it would reach every app's documents"
         }

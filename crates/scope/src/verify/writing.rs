@@ -5,7 +5,7 @@ use mdb_wire::{Document, Element, Kind};
 use super::expression::expressions;
 use super::pipeline::{specification, stage_of};
 use super::update::{replace_owner, stages_are_known, stages_keep_owner};
-use super::{Ground, Owner, Place, Verdict, Violation, ensure, inside, once, violation};
+use super::{Ground, Owner, Place, Sequence, Verdict, Violation, ensure, inside, once, violation};
 
 /// Whose the collection is that a stage writes.
 fn target(owner: Owner<'_>, into: &Element<'_>, path: &str) -> Result<Ground, Violation> {
@@ -26,6 +26,40 @@ fn target(owner: Owner<'_>, into: &Element<'_>, path: &str) -> Result<Ground, Vi
     ensure(is_apps, path, "it writes in a database of servers")?;
     let name = fields.find("coll").and_then(|coll| coll.as_str());
     name.and_then(|name| owner.ground(name)).ok_or_else(none)
+}
+
+/// Whether a command that may pass over validators writes nothing but collections of the app's own.
+pub(super) fn writes_own(
+    owner: Owner<'_>,
+    ground: Ground,
+    body: Document<'_>,
+    sequences: &[Sequence<'_>],
+) -> bool {
+    let is_own = |name: Option<&str>| name.and_then(|n| owner.ground(n)) == Some(Ground::Own);
+    match body.first().map(|first| first.key) {
+        Some(b"insert" | b"update" | b"findAndModify") => ground == Ground::Own,
+        Some(b"aggregate") => last_target(owner, body) == Some(Ground::Own),
+        Some(b"bulkWrite") => {
+            let entries = sequences.iter().filter(|(name, _)| *name == b"nsInfo");
+            entries.flat_map(|(_, entries)| entries).all(|entry| {
+                let name = entry.find("ns").and_then(|ns| ns.as_str());
+                is_own(name.and_then(|name| Some(name.split_once('.')?.1)))
+            })
+        }
+        _ => false,
+    }
+}
+
+/// Whose the collection is that the last stage writes, if it writes one.
+fn last_target(owner: Owner<'_>, body: Document<'_>) -> Option<Ground> {
+    let stages = body.find("pipeline")?.as_array()?;
+    let last = stages.elements().last()?.as_document()?.first()?;
+    let into = match (last.key, last.as_document()) {
+        (b"$merge", Some(fields)) => fields.find("into")?,
+        (b"$merge" | b"$out", _) => last,
+        _ => return None,
+    };
+    target(owner, &into, "aggregate.pipeline").ok()
 }
 
 /// `$out`: only a collection of the app's own may be replaced.

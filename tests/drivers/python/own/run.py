@@ -55,7 +55,7 @@ def main():
 
 def make_user(upstream):
     password = secrets.token_hex(8)
-    with MongoClient(upstream.uri) as client:
+    with MongoClient(upstream.uri("administrator")) as client:
         client.admin.command("createRole", "suite", **ROLE_OF_SUITE)
         client.admin.command("createUser", "suite", pwd=password, roles=["suite"])
     return "suite", password
