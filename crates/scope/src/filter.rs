@@ -183,10 +183,17 @@ fn members(table: &'static [Operator], element: &Element<'_>) -> Result<(), Refu
     match unknown {
         None => Ok(()),
         Some(_) if element.key == b"$text" => Err(Refusal::bad_value("extra fields in $text")),
-        Some(member) => Err(Refusal::bad_value(format!(
-            "unknown geo specifier: {}",
-            member.name()
-        ))),
+        Some(member) => {
+            let value = match (member.as_integer(), member.as_str()) {
+                (Some(number), _) => format!(": {number}"),
+                (None, Some(text)) => format!(": \"{text}\""),
+                (None, None) => String::new(),
+            };
+            Err(Refusal::bad_value(format!(
+                "unknown geo specifier: {}{value}",
+                member.name()
+            )))
+        }
     }
 }
 
@@ -391,6 +398,8 @@ pub(crate) fn paths<'a>(filter: Document<'a>, see: &mut dyn FnMut(&'a [u8])) {
                     }
                 }
             }
+            // It selects nothing.
+            b"$comment" => {}
             key => see(key),
         }
     }
