@@ -35,7 +35,6 @@ impl Generator {
             8 => self.dice.pick(&[
                 doc! {"collStats": collection, "scale": 0},
                 doc! {"collStats": 1},
-                stage(doc! {"$collStats": 1}),
                 stage(doc! {"$indexStats": 1}),
                 stage(doc! {"$collStats": {"nonsense": {}}}),
             ]),

@@ -150,7 +150,6 @@ impl Generator {
             doc! {"dropIndexes": SEEN, "index": "*"},
             doc! {"collStats": SEEN},
             doc! {"validate": SEEN},
-            doc! {"convertToCapped": SEEN, "size": 4096},
             doc! {"collMod": SEEN, "validator": {"a": 1}},
             doc! {"collMod": COLLECTIONS[0], "viewOn": "tree", "pipeline": []},
             doc! {"create": "new_view", "viewOn": "people", "pipeline": [{"$bad": 1}]},
