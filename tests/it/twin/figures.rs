@@ -40,7 +40,12 @@ impl Generator {
             ]),
             _ => return vec![self.plans()],
         };
-        vec![Step::new(command, Compare::Exact)]
+        // Definitions come with their options in any order.
+        let compare = match command.get_array("pipeline") {
+            Ok(stages) if stages.len() > 1 => Compare::Fields,
+            _ => Compare::Exact,
+        };
+        vec![Step::new(command, compare)]
     }
 
     /// Of collections that are the app's own: on others it is refused.

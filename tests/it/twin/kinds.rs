@@ -182,7 +182,6 @@ impl Generator {
                 change.extend(self.validation());
                 self.dice.pick(&[
                     change,
-                    doc! {"collMod": collection, "validationLevel": "moderate"},
                     doc! {"listCollections": collection, "filter": {"name": collection}},
                     doc! {"validate": collection},
                 ])
