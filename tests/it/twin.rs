@@ -11,17 +11,25 @@ mod definitions;
 mod dice;
 mod differences;
 mod expressions;
+mod figures;
+mod functions;
 mod generator;
+mod kinds;
 mod nonsense;
+mod operations;
+mod outputs;
 mod pipelines;
 mod runner;
+mod search;
 mod sessions;
 mod shrinker;
 mod side;
 mod stage;
 mod step;
+mod streams;
 mod updates;
 mod values;
+mod views;
 
 use std::cell::Cell;
 use std::fmt::Write as _;
@@ -96,7 +104,7 @@ async fn random_sequences_have_the_replies_of_a_private_server() {
 
 #[tokio::test]
 async fn random_sequences_in_dedicated_collections() {
-    play_random("dedicated", 64).await;
+    play_random("dedicated", 256).await;
 }
 
 async fn play_random(isolation: &str, count: u64) {
@@ -106,7 +114,8 @@ async fn play_random(isolation: &str, count: u64) {
     let seed = Cell::new(first);
     play_all(isolation, || {
         let this = seed.replace(seed.get() + 1);
-        let steps = Generator::new(this, Owner::Subject).sequence(length);
+        let generator = Generator::new(this, Owner::Subject).dedicated(isolation == "dedicated");
+        let steps = { generator }.sequence(length);
         let name = format!("{isolation}: MDB_TWIN_SEED={this} MDB_TWIN_LENGTH={length}");
         (this < first + count).then_some((name, steps))
     })

@@ -14,6 +14,7 @@ pub fn code_name(code: i32) -> Cow<'static, str> {
 const NAMES: &[(i32, &str)] = &[
     (1, "InternalError"),
     (2, "BadValue"),
+    (4, "NoSuchKey"),
     (6, "HostUnreachable"),
     (8, "UnknownError"),
     (9, "FailedToParse"),

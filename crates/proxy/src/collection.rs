@@ -94,10 +94,13 @@ impl Journey<'_> {
 
     fn exists(&self, collection: &str) -> Error {
         let database = self.command.database;
-        Refusal::namespace_exists(format!(
-            "Collection {database}.{collection} already exists."
-        ))
-        .into()
+        // A view has words of its own (6.0.5).
+        let text = if self.command.body.find("viewOn").is_some() {
+            format!("Cannot create collection {database}.{collection} - collection already exists.")
+        } else {
+            format!("Collection {database}.{collection} already exists.")
+        };
+        Refusal::namespace_exists(text).into()
     }
 
     /// Makes a collection of the app's own. The catalog is told first: another proxy that is about to make it a shared one

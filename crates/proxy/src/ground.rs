@@ -102,7 +102,7 @@ impl<'a> Journey<'a> {
             let known = self
                 .namespace(self.forward.namespaces.look_up(place))
                 .await?;
-            let isolation = if self.makes_own(place, &known).await? {
+            let isolation = if self.defines(place) || self.makes_own(place, &known).await? {
                 Isolation::Dedicated
             } else {
                 known.facts.isolation
@@ -115,6 +115,14 @@ impl<'a> Journey<'a> {
             });
         }
         Ok(found)
+    }
+
+    /// Whether it is the view that the command defines: one that shows itself is told so, rather than shown what is shared.
+    fn defines(&self, place: Place<'_>) -> bool {
+        let is_view = self.command.body.find("viewOn").is_some();
+        is_view
+            && place.database == self.command.database
+            && self.command.target.as_str() == Some(place.collection)
     }
 
     /// Whether the command's `$out` makes the collection the app's own: it replaces a collection as a whole, which only one

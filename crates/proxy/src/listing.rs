@@ -317,7 +317,7 @@ pub(crate) struct Listed {
     pub(crate) isolation: Isolation,
     options: bson::Document,
     info: bson::Document,
-    has_id_index: bool,
+    id_index: Option<bson::Document>,
 }
 
 impl Listed {
@@ -339,7 +339,13 @@ impl Listed {
             let entry = entries
                 .iter()
                 .find(|e| e.database == database && e.collection == name);
-            entry.and_then(|e| e.view.clone()).unwrap_or_default()
+            let mut options = entry.and_then(|e| e.view.clone()).unwrap_or_default();
+            // Its collation it completes, and leaves the simple one out.
+            match part("options").get("collation") {
+                Some(collation) => drop(options.insert("collation", collation.clone())),
+                None => drop(options.remove("collation")),
+            }
+            options
         } else {
             part("options")
         };
@@ -349,7 +355,7 @@ impl Listed {
             isolation: Isolation::Dedicated,
             options,
             info: part("info"),
-            has_id_index: found.contains_key("idIndex"),
+            id_index: found.get_document("idIndex").ok().cloned(),
         })
     }
 
@@ -369,7 +375,7 @@ impl Listed {
             isolation: Isolation::Shared,
             options: doc! {},
             info: doc! {"readOnly": false, "uuid": uuid},
-            has_id_index: true,
+            id_index: Some(plain_id_index()),
         })
     }
 
@@ -386,12 +392,17 @@ impl Listed {
         if !is_name_only {
             document(w, b"options", &self.options);
             document(w, b"info", &self.info);
-            if self.has_id_index {
-                id_index(w, b"idIndex");
+            if let Some(index) = &self.id_index {
+                document(w, b"idIndex", index);
             }
         }
         w.end(entry);
     }
+}
+
+/// As it is in collections without a default collation.
+fn plain_id_index() -> bson::Document {
+    bson::Document::from_reader(id_index_definition().as_slice()).unwrap_or_default()
 }
 
 fn document(w: &mut Writer, key: &[u8], value: &bson::Document) {

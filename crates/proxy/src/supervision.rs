@@ -7,7 +7,7 @@ use bson::doc;
 use futures_util::TryStreamExt;
 use mdb_scope::{CollectionFacts, OperationsStage, Refusal, ServerAddress, foreign_collections};
 use mdb_wire::writer::IndexKey;
-use mdb_wire::{Document, Element, Writer};
+use mdb_wire::{Document, Element, Kind, Writer};
 use mongodb::error::Error as DriverError;
 use mongodb::options::SelectionCriteria;
 
@@ -118,10 +118,7 @@ impl Journey<'_> {
     /// `killOp`. The reply is the same whether there is such an operation or not, as on a server.
     pub(crate) async fn kill_op(&self, out: &mut Vec<u8>) -> Result<(), Error> {
         self.only_on_admin()?;
-        let op = self.command.body.find("op");
-        let Some(id) = op.and_then(|op| op.as_integer()) else {
-            return Err(Refusal::type_mismatch("Expected field \"op\" to be a number").into());
-        };
+        let id = operation_id(self.command.body.find("op"))?;
         let found = self.operations();
         let found = found.iter().find(|l| i64::from(l.operation.id) == id);
         if let Some((server, local)) = found.and_then(|l| l.operation.place.clone()) {
@@ -275,6 +272,27 @@ fn write(w: &mut Writer, index: usize, listed: &Listed) {
     w.string(b"ns", &namespace(command));
     w.document(b"command", command);
     w.end(entry);
+}
+
+/// Reads `op` of `killOp`.
+fn operation_id(op: Option<Element<'_>>) -> Result<i64, Refusal> {
+    let Some(op) = op else {
+        return Err(Refusal::no_such_key("Missing expected field \"op\""));
+    };
+    if !matches!(
+        op.kind,
+        Kind::Int32 | Kind::Int64 | Kind::Double | Kind::Decimal128
+    ) {
+        return Err(Refusal::type_mismatch(format!(
+            "Expected field \"op\" to have numeric type, but found {}",
+            op.kind.name()
+        )));
+    }
+    op.as_integer().ok_or_else(|| {
+        Refusal::bad_value(
+            "Expected field \"op\" to have a value exactly representable as a 64-bit integer",
+        )
+    })
 }
 
 /// What servers call the kind of an operation.

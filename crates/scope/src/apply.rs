@@ -63,11 +63,18 @@ impl Scope {
             is_on_stream: matches!(cursor.rule, ReplyRule::Events { .. }),
             ..Body::read(self, spec, command, facts)?
         };
-        let collection = command.body.find("collection");
-        let is_its_own = collection.and_then(|c| c.as_str()) == Some(cursor.collection.as_str())
-            && command.database == cursor.database
-            && body.prelude.session == cursor.session;
-        if !is_its_own {
+        let collection = command.body.find("collection").and_then(|c| c.as_str());
+        let Some(collection) = collection else {
+            return Err(cursor_not_found(&command.target));
+        };
+        let asked = (command.database, collection);
+        if asked != (cursor.database.as_str(), cursor.collection.as_str()) {
+            return Err(Refusal::unauthorized(format!(
+                "Requested getMore on namespace '{}.{collection}', but cursor belongs to a different namespace {}.{}",
+                command.database, cursor.database, cursor.collection
+            )));
+        }
+        if body.prelude.session != cursor.session {
             return Err(cursor_not_found(&command.target));
         }
         let mut w = begin(command);

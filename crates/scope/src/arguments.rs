@@ -657,7 +657,7 @@ pub(crate) fn served(
             Take::Withhold(why) => format!("not available to apps: {why}"),
             _ => return Ok(argument),
         },
-        None => "an unknown field or not available to apps".to_owned(),
+        None => "an unknown field.".to_owned(),
     };
     Err(Refusal::unknown_field(format!(
         "BSON field '{}.{}' is {refused}",

@@ -183,7 +183,7 @@ pub fn bulk_collections<'a>(
         let unknown = entry.elements().find(|e| e.key != b"ns");
         if let Some(unknown) = unknown {
             return Err(Refusal::unknown_field(format!(
-                "BSON field 'bulkWrite.nsInfo.{}' is an unknown field or not available to apps",
+                "BSON field 'bulkWrite.nsInfo.{}' is an unknown field.",
                 unknown.name()
             )));
         }

@@ -85,11 +85,16 @@ impl<'a> View<'a> {
             let path = format!("{}.viewOn", body.spec.name);
             return Err(Refusal::wrong_kind(&path, on.kind.name(), "string"));
         };
+        if name.is_empty() {
+            return Err(Refusal::bad_value("'viewOn' cannot be empty"));
+        }
         check_collection(name)?;
-        Ok(Some(Self {
-            on: name,
-            pipeline: body.command.body.find("pipeline"),
-        }))
+        let pipeline = body.command.body.find("pipeline");
+        if let Some(other) = pipeline.filter(|stages| stages.as_array().is_none()) {
+            let path = format!("{}.pipeline", body.spec.name);
+            return Err(Refusal::wrong_kind(&path, other.kind.name(), "array"));
+        }
+        Ok(Some(Self { on: name, pipeline }))
     }
 
     fn write(&self, body: &Body<'_, '_>, w: &mut Writer) -> Result<(), Refusal> {

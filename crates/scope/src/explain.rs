@@ -454,13 +454,8 @@ impl Plan<'_> {
     fn branches(&self, w: &mut Writer, element: &Element<'_>) {
         let array = w.begin_array(element.key);
         for branch in element.as_array().into_iter().flat_map(Document::elements) {
-            let inner = branch.as_document();
-            let Some(inner) = inner.filter(|d| d.find("$and").is_some()) else {
-                w.element(&branch);
-                continue;
-            };
             let document = w.begin_document(branch.key);
-            self.predicate(w, inner);
+            self.predicate(w, branch.as_document().unwrap_or(Document::EMPTY));
             w.end(document);
         }
         w.end(array);
@@ -501,8 +496,9 @@ impl Plan<'_> {
                 Some(many) => {
                     let array = w.begin_array(b"$and");
                     for (index, branch) in many.iter().enumerate() {
-                        let key = IndexKey::new(index);
-                        w.document(key.as_bytes(), *branch);
+                        let document = w.begin_document(IndexKey::new(index).as_bytes());
+                        self.predicate(w, *branch);
+                        w.end(document);
                     }
                     w.end(array);
                 }

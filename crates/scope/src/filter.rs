@@ -178,7 +178,15 @@ fn members(table: &'static [Operator], element: &Element<'_>) -> Result<(), Refu
     let refusal = match unknown {
         None => return Ok(()),
         Some(_) if element.key == b"$text" => Refusal::bad_value("extra fields in $text"),
-        Some(member) => Refusal::bad_value(format!("unknown geo specifier: {}", member.name())),
+        Some(member) => {
+            let value = match (member.as_integer(), member.as_str()) {
+                (Some(number), _) => format!(": {number}"),
+                (None, Some(text)) => format!(": \"{text}\""),
+                (None, None) => String::new(),
+            };
+            let name = member.name();
+            Refusal::bad_value(format!("unknown geo specifier: {name}{value}"))
+        }
     };
     Err(refusal.of_statement())
 }
@@ -407,6 +415,8 @@ pub(crate) fn paths<'a>(filter: Document<'a>, see: &mut dyn FnMut(&'a [u8])) {
                     }
                 }
             }
+            // It selects nothing.
+            b"$comment" => {}
             key => see(key),
         }
     }

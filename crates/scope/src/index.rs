@@ -27,7 +27,7 @@ const KEY_FIELDS_MAX: usize = 31;
 const INDEXES_MAX: usize = 64;
 
 /// A key pattern as servers print it: `{ a: 1, b: "hashed" }`.
-fn print_key(key: Document<'_>) -> String {
+pub(crate) fn print_key(key: Document<'_>) -> String {
     let fields = key.elements().map(|field| {
         let value = match (field.as_integer(), field.as_str()) {
             (Some(direction), _) => direction.to_string(),

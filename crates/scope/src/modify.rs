@@ -8,7 +8,7 @@ use crate::body::Body;
 use crate::commands::CommandSpec;
 use crate::facts::{CollectionFacts, Facts, Isolation, OwnIndex};
 use crate::hint::{is_id_key, same_key};
-use crate::index::definition_outcome;
+use crate::index::{definition_outcome, print_key};
 use crate::namespace;
 use crate::refusal::Refusal;
 use crate::scope::{Scope, no_repeats};
@@ -179,10 +179,13 @@ fn changed_index<'f>(
         }
     };
     found.ok_or_else(|| {
-        let wanted = name
-            .as_ref()
-            .and_then(Element::as_str)
-            .unwrap_or("with this key pattern");
+        let wanted = match (name.as_ref().and_then(Element::as_str), &pattern) {
+            (Some(name), _) => name.to_owned(),
+            (None, pattern) => {
+                let key = pattern.as_ref().and_then(Element::as_document);
+                print_key(key.unwrap_or(Document::EMPTY))
+            }
+        };
         let (database, collection) = (
             command.database,
             command.target.as_str().unwrap_or_default(),

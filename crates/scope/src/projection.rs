@@ -4,6 +4,7 @@ use mdb_wire::{Document, Element, Kind, Writer};
 
 use crate::expression;
 use crate::filter;
+use crate::operators::{self, EXPRESSIONS};
 use crate::refusal::Refusal;
 use crate::scope::no_repeats;
 use crate::sight::Sight;
@@ -74,7 +75,8 @@ fn field(sight: Sight<'_>, w: &mut Writer, element: &Element<'_>) -> Result<(), 
             w.element(element);
         }
         key if key.first() == Some(&b'$') => {
-            return expression::write(sight, w, element.key, element).map_err(in_projection);
+            unknown_expression(&first)?;
+            return expression::write(sight, w, element.key, element);
         }
         _ => {
             let document = w.begin_document(element.key);
@@ -94,13 +96,32 @@ fn is_find_slice(slice: &Element<'_>) -> bool {
         && slice.kind != Kind::Document
 }
 
-/// An unknown expression has a code of its own in a projection, of `find` and of `$project` alike (6.0.5).
-pub(crate) fn in_projection(refusal: Refusal) -> Refusal {
-    if refusal.code == 168 {
-        Refusal::unknown_projection(refusal.text)
-    } else {
-        refusal
+/// Checks the expressions of `$project` that stand for a field: what is unknown there has a code and a text of its own, in
+/// `find` and in `$project` alike (6.0.5). Within other expressions it has not.
+pub(crate) fn known_expressions(projection: Document<'_>) -> Result<(), Refusal> {
+    for field in projection.elements() {
+        let Some(value) = field.as_document() else {
+            continue;
+        };
+        match value.first() {
+            Some(first) if first.key.first() == Some(&b'$') => unknown_expression(&first)?,
+            _ => known_expressions(value)?,
+        }
     }
+    Ok(())
+}
+
+fn unknown_expression(element: &Element<'_>) -> Result<(), Refusal> {
+    if operators::has(EXPRESSIONS, element.key) {
+        return Ok(());
+    }
+    let name = element.name();
+    Err(Refusal::unknown_projection(
+        match operators::why(EXPRESSIONS, element.key) {
+            Some(why) => format!("{name} is not allowed: {why}"),
+            None => format!("Unknown expression {name}"),
+        },
+    ))
 }
 
 /// What a sort asks of the order of records.

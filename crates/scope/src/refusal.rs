@@ -29,6 +29,8 @@ macro_rules! refusals {
 refusals! {
     /// A value that the server would not take, or a reserved field in a read.
     bad_value = 2 "BadValue";
+    /// A field that must be there is not.
+    no_such_key = 4 "NoSuchKey";
     /// Parsing failed.
     failed_to_parse = 9 "FailedToParse";
     /// Refused by policy or by the credential's roles.

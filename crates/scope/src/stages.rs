@@ -323,11 +323,10 @@ pub(crate) fn write_plain(
             }
         },
         StageDuty::Expressions => {
-            let written = expression::write(sight, w, body.key, body);
-            match spec.name {
-                "$project" => written.map_err(projection::in_projection)?,
-                _ => written?,
+            if let ("$project", Some(fields)) = (spec.name, body.as_document()) {
+                projection::known_expressions(fields)?;
             }
+            expression::write(sight, w, body.key, body)?;
         }
         // It holds no expression; what would not be let through in one is not let through here either.
         _ => expression::write(sight, w, body.key, body)?,

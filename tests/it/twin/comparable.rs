@@ -14,18 +14,28 @@ pub(super) struct Names(HashMap<ObjectId, usize>);
 /// A reply as it is compared.
 pub(super) fn comparable(step: &Step, mut reply: Document, names: &mut Names) -> Document {
     let is_error = reply.get("ok") != Some(&Bson::Double(1.0)) && reply.contains_key("ok");
-    if step.compare == Compare::Code || step.compare == Compare::Set && is_error {
+    if step.compare == Compare::Code || step.compare >= Compare::Set && is_error {
         return doc! {"ok": reply.get("ok"), "code": reply.get("code")};
     }
     if step.command.contains_key("startSession") {
         reply.remove("id");
     }
-    let sorts = step.compare == Compare::Set;
+    if let Ok(events) = reply.get_array_mut("events") {
+        events.iter_mut().for_each(without_times);
+    }
+    let sorts = matches!(step.compare, Compare::Set | Compare::Fields);
     if let Ok(cursor) = reply.get_document_mut("cursor") {
+        // A place in the oplog of its server.
+        if let Some(token) = cursor.get_mut("postBatchResumeToken") {
+            *token = "now".into();
+        }
         by_name(cursor);
     }
     by_name(&mut reply);
     let mut reply = Bson::Document(reply);
+    if step.compare == Compare::Fields {
+        all_by_name(&mut reply);
+    }
     even(&mut reply, sorts, names);
     let Bson::Document(reply) = reply else {
         unreachable!("it stays a document");
@@ -33,11 +43,32 @@ pub(super) fn comparable(step: &Step, mut reply: Document, names: &mut Names) ->
     reply
 }
 
+/// An event without what says when and in which session.
+fn without_times(event: &mut Bson) {
+    if let Bson::Document(event) = event {
+        for key in ["_id", "lsid", "txnNumber"] {
+            event.remove(key);
+        }
+    }
+}
+
 /// Not of documents of the app: only those have an order that somebody promised.
 fn by_name(fields: &mut Document) {
     let mut sorted: Vec<_> = std::mem::take(fields).into_iter().collect();
     sorted.sort_by(|(a, _), (b, _)| a.cmp(b));
     fields.extend(sorted);
+}
+
+/// Measurements come with their fields in any order.
+fn all_by_name(value: &mut Bson) {
+    match value {
+        Bson::Document(inner) => {
+            by_name(inner);
+            inner.iter_mut().for_each(|(_, value)| all_by_name(value));
+        }
+        Bson::Array(items) => items.iter_mut().for_each(all_by_name),
+        _ => {}
+    }
 }
 
 fn even(value: &mut Bson, sorts: bool, names: &mut Names) {

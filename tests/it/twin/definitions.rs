@@ -3,15 +3,18 @@
 use bson::{Bson, Document, doc};
 
 use super::dice::Dice;
+use super::kinds;
+use super::outputs;
 use super::pipelines::COLLECTIONS;
 use super::step::{Compare, Step};
 use super::values::Owner;
+use super::views;
 
 /// Every app uses the same names, for definitions of its own.
 const NAMES: [&str; 6] = ["a_1", "b_1", "u_1", "c_1", "one", "two"];
 
 /// Longer than the time since 1970: no date of these tests expires.
-const NEVER_SECONDS: i32 = 2_000_000_000;
+pub(super) const NEVER_SECONDS: i32 = 2_000_000_000;
 
 fn definition(dice: &mut Dice, owner: Owner) -> Document {
     let name = dice.pick(&NAMES);
@@ -28,6 +31,7 @@ fn definition(dice: &mut Dice, owner: Owner) -> Document {
         doc! {"d.app_id": 1},
         doc! {"b": "hashed"},
         doc! {"loc": "2dsphere"},
+        doc! {"flat": "2d"},
     ]);
     let mut options = Document::new();
     match dice.between(1, 16) {
@@ -160,5 +164,8 @@ pub(super) fn inventory() -> Vec<Step> {
         steps.push(Step::new(doc! {"count": collection}, Compare::Exact));
         steps.push(Step::new(doc! {"listIndexes": collection}, Compare::Exact));
     }
+    steps.extend(kinds::inventory());
+    steps.extend(views::inventory());
+    steps.extend(outputs::inventory());
     steps
 }

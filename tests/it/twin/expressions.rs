@@ -3,6 +3,7 @@
 use bson::{Bson, Document, doc};
 
 use super::dice::Dice;
+use super::functions;
 use super::values;
 
 /// `levels` deep at most. Where its value is wanted.
@@ -10,14 +11,15 @@ pub(super) fn any(dice: &mut Dice, levels: i32) -> Bson {
     if levels == 0 {
         return leaf(dice);
     }
-    match dice.between(1, 8) {
+    match dice.between(1, 10) {
         1..=2 => leaf(dice),
         3 => number(dice, levels).into(),
         4 => text(dice, levels).into(),
         5 => array(dice, levels).into(),
         6 => object(dice, levels).into(),
         7 => logic(dice, levels).into(),
-        _ => date(dice).into(),
+        8 => date(dice).into(),
+        _ => functions::any(dice).into(),
     }
 }
 
@@ -160,6 +162,9 @@ fn date(dice: &mut Dice) -> Document {
 }
 
 pub(super) fn accumulator(dice: &mut Dice) -> Document {
+    if dice.chance(30) {
+        return functions::accumulator(dice);
+    }
     let inner = any(dice, 1);
     dice.pick(&[
         doc! {"$sum": 1},

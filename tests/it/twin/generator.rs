@@ -15,7 +15,9 @@ pub(super) struct Generator {
     pub(super) dice: Dice,
     pub(super) owner: Owner,
     /// Whether each collection may have an index that a private server would read by.
-    indexed: [bool; COLLECTIONS.len()],
+    pub(super) indexed: [bool; COLLECTIONS.len()],
+    /// Whether all collections are the app's own.
+    pub(super) is_dedicated: bool,
     transactions: i64,
 }
 
@@ -40,6 +42,15 @@ const UNITS: &[(i32, Unit)] = &[
     (3, Generator::retry),
     (3, Generator::session),
     (2, Generator::explain),
+    (4, Generator::kind),
+    (4, Generator::view),
+    (4, Generator::output),
+    (2, Generator::text),
+    (3, Generator::geo),
+    (3, Generator::figures),
+    (3, Generator::change),
+    (3, Generator::stream),
+    (2, Generator::operation),
     (2, Generator::nonsense),
 ];
 
@@ -49,8 +60,15 @@ impl Generator {
             dice: Dice::new(seed),
             owner,
             indexed: [false; COLLECTIONS.len()],
+            is_dedicated: false,
             transactions: 0,
         }
+    }
+
+    /// For an app whose collections are all its own.
+    pub(super) fn dedicated(mut self, is_dedicated: bool) -> Self {
+        self.is_dedicated = is_dedicated;
+        self
     }
 
     /// Documents to begin with, then `length` draws.
@@ -78,7 +96,7 @@ impl Generator {
         )
     }
 
-    fn documents(&mut self, most: i32) -> Vec<Document> {
+    pub(super) fn documents(&mut self, most: i32) -> Vec<Document> {
         let size = self.dice.between(1, most);
         (0..size)
             .map(|_| values::document(&mut self.dice, self.owner))
@@ -148,10 +166,17 @@ impl Generator {
                 command.insert("skip", self.dice.between(0, 4));
             }
             if self.dice.chance(25) {
-                command.insert("limit", self.dice.between(-3, 4));
+                // A negative one is a mistake, and of two either may be told.
+                let least = if command.get_document("filter").is_ok_and(Document::is_empty) {
+                    -3
+                } else {
+                    0
+                };
+                command.insert("limit", self.dice.between(least, 4));
             }
         }
-        if self.dice.chance(40) {
+        let is_mistaken = command.get_i32("limit").is_ok_and(|limit| limit < 0);
+        if self.dice.chance(40) && !is_mistaken {
             command.insert("projection", pipelines::projection(&mut self.dice));
         }
         if self.dice.chance(10) {
@@ -163,7 +188,7 @@ impl Generator {
         let hints = definitions::hint(&mut self.dice);
         // Of two mistakes in one command either may be the one that is told.
         if let (Some(hint), true) = (hints, self.dice.chance(12))
-            && !command.get_i32("limit").is_ok_and(|limit| limit < 0)
+            && !is_mistaken
         {
             command.insert("hint", hint);
         }
@@ -176,7 +201,7 @@ impl Generator {
         vec![Step::new(command, compare)]
     }
 
-    fn cursor(&mut self) -> Vec<Step> {
+    pub(super) fn cursor(&mut self) -> Vec<Step> {
         let (_, collection) = self.collection();
         let size = self.dice.between(0, 2);
         let open = if self.dice.chance(50) {
@@ -204,7 +229,7 @@ impl Generator {
         steps
     }
 
-    fn count(&mut self) -> Vec<Step> {
+    pub(super) fn count(&mut self) -> Vec<Step> {
         let (_, collection) = self.collection();
         let mut command = doc! {"count": collection};
         if self.dice.chance(70) {
@@ -220,7 +245,7 @@ impl Generator {
         vec![Step::new(command, Compare::Exact)]
     }
 
-    fn distinct(&mut self) -> Vec<Step> {
+    pub(super) fn distinct(&mut self) -> Vec<Step> {
         let (at, collection) = self.collection();
         let filter = self.filter();
         let key = if self.dice.chance(5) {
@@ -242,7 +267,7 @@ impl Generator {
 
     pub(super) fn update(&mut self) -> Vec<Step> {
         let (at, collection) = self.collection();
-        let size = self.dice.weighted(&[(8, 1), (2, 2)]);
+        let size = self.dice.weighted(&[(8, 1), (2, 2), (1, 5)]);
         let mut statements: Vec<Document> = (0..size).map(|_| self.statement(at)).collect();
         if size > 1 {
             // What no server knows refuses the whole command.
@@ -281,7 +306,7 @@ impl Generator {
         statement
     }
 
-    fn delete(&mut self) -> Vec<Step> {
+    pub(super) fn delete(&mut self) -> Vec<Step> {
         let (at, collection) = self.collection();
         let limit = self.dice.weighted(&[(10, 1), (5, 0), (1, 5)]);
         let filter = match limit {
@@ -294,10 +319,16 @@ impl Generator {
         } else {
             limit
         };
-        vec![Step::new(
-            doc! {"delete": collection, "deletes": [{"q": filter, "limit": limit}]},
-            Compare::Exact,
-        )]
+        let mut deletes = vec![doc! {"q": filter, "limit": limit}];
+        for _ in 0..self.dice.weighted(&[(8, 0), (2, 1), (1, 2)]) {
+            let filter = values::id_filter(&mut self.dice, self.owner);
+            deletes.push(doc! {"q": filter, "limit": 0});
+        }
+        let mut command = doc! {"delete": collection, "deletes": deletes};
+        if self.dice.chance(30) {
+            command.insert("ordered", self.dice.chance(50));
+        }
+        vec![Step::new(command, Compare::Exact)]
     }
 
     pub(super) fn find_and_modify(&mut self) -> Vec<Step> {
@@ -340,7 +371,7 @@ impl Generator {
         vec![Step::new(command, compare)]
     }
 
-    fn create_index(&mut self) -> Vec<Step> {
+    pub(super) fn create_index(&mut self) -> Vec<Step> {
         let (at, collection) = self.collection();
         self.indexed[at] = true;
         definitions::create(&mut self.dice, self.owner, collection)

@@ -4,6 +4,7 @@ use bson::{Bson, Document, doc};
 
 use super::dice::Dice;
 use super::expressions;
+use super::functions;
 use super::step::Compare;
 use super::values::{self, Owner};
 
@@ -18,6 +19,14 @@ struct Pipeline {
 }
 
 pub(super) const COLLECTIONS: [&str; 3] = ["people", "tree", "odd"];
+
+/// What is joined: now and then a view, or a collection of a kind that is the app's own.
+fn source(dice: &mut Dice) -> &'static str {
+    if dice.chance(85) {
+        return dice.pick(&COLLECTIONS);
+    }
+    dice.pick(&["seen", "strict", "collated", "capped", "copy", "nowhere"])
+}
 
 /// `is_ordered`: without a sort the documents come in the order of their records.
 pub(super) fn pipeline(
@@ -108,8 +117,9 @@ impl Pipeline {
                 self.push(doc! {"$replaceWith": {"$mergeObjects": [{"k": 1}, "$$ROOT"]}});
             }
             20 => {
+                let kept = dice.pick(&["$$KEEP", "$$DESCEND"]);
                 self.push(
-                    doc! {"$redact": {"$cond": [expressions::logic(dice, 1), "$$KEEP", "$$PRUNE"]}},
+                    doc! {"$redact": {"$cond": [expressions::logic(dice, 1), kept, "$$PRUNE"]}},
                 );
             }
             21 if self.has_ids => {
@@ -118,16 +128,25 @@ impl Pipeline {
             }
             22 => self.push(doc! {"$count": dice.pick(&["n", "app_id"])}),
             23 => {
-                self.push(
-                    doc! {"$densify": {"field": "u", "range": {"step": 5, "bounds": [0, 10]}}},
-                );
+                let densify = dice.pick(&[
+                    doc! {"field": "u", "range": {"step": 5, "bounds": [0, 10]}},
+                    doc! {"field": "u", "partitionByFields": ["b"], "range": {"step": 6, "bounds": "partition"}},
+                    doc! {"field": "at", "range": {"step": 4, "unit": "year", "bounds": "full"}},
+                ]);
+                self.push(doc! {"$densify": densify});
                 // Equal values of it are in any order.
                 self.compare = Compare::Set;
                 self.has_ids = false;
                 self.is_ended = true;
             }
             24 if self.has_ids => {
-                self.push(doc! {"$fill": {"sortBy": {"_id": 1}, "output": {"a": {"value": 0}, "u": {"method": "locf"}}}});
+                let fill = dice.pick(&[
+                    doc! {"sortBy": {"_id": 1}, "output": {"a": {"value": 0}, "u": {"method": "locf"}}},
+                    doc! {"sortBy": {"_id": 1}, "partitionBy": "$b", "output": {"u": {"method": "locf"}}},
+                    doc! {"sortBy": {"_id": 1}, "output": {"u": {"method": "linear"}}},
+                    doc! {"output": {"a": {"value": {"$add": [1, 2]}}, "nope": {"value": "$_id"}}},
+                ]);
+                self.push(doc! {"$fill": fill});
             }
             25 => {
                 self.has_ids = false;
@@ -153,7 +172,13 @@ impl Pipeline {
             2 => self.push(doc! {
                 "$bucket": {"groupBy": "$u", "boundaries": [0, 4, 8], "default": "rest", "output": {"n": expressions::accumulator(dice)}}
             }),
-            3 => self.push(doc! {"$bucketAuto": {"groupBy": "$_id", "buckets": dice.between(1, 4)}}),
+            3 => {
+                let mut auto = doc! {"groupBy": dice.pick(&["$_id", "$u", "$at"]), "buckets": dice.between(1, 4)};
+                if dice.chance(40) {
+                    auto.insert("output", doc! {"n": {"$sum": "$u"}, "least": {"$min": "$a"}});
+                }
+                self.push(doc! {"$bucketAuto": auto});
+            }
             _ => {
                 let by = match dice.between(1, 4) {
                     1 => Bson::Null,
@@ -169,7 +194,7 @@ impl Pipeline {
     }
 
     fn lookup(&mut self, dice: &mut Dice) {
-        let from = dice.pick(&COLLECTIONS);
+        let from = source(dice);
         let (local, foreign) = dice.pick(&[
             ("u", "_id"),
             ("a", "a"),
@@ -210,13 +235,13 @@ impl Pipeline {
             _ => inner.push(doc! {"$limit": 2}),
         }
         self.push(doc! {"$lookup": {
-            "from": dice.pick(&COLLECTIONS), "let": {"mine": "$u"}, "pipeline": inner, "as": dice.pick(&["down", "d", "d.in"]),
+            "from": source(dice), "let": {"mine": "$u"}, "pipeline": inner, "as": dice.pick(&["down", "d", "d.in"]),
         }});
     }
 
     fn search(&mut self, dice: &mut Dice) {
         let mut search = doc! {
-            "from": dice.pick(&COLLECTIONS), "startWith": "$u", "connectFromField": "u", "connectToField": dice.pick(&["_id", "d.e", "c"]), "as": "way",
+            "from": source(dice), "startWith": "$u", "connectFromField": "u", "connectToField": dice.pick(&["_id", "d.e", "c"]), "as": "way",
         };
         if dice.chance(50) {
             search.insert("maxDepth", dice.between(0, 3));
@@ -236,7 +261,8 @@ impl Pipeline {
             doc! {"$sort": {"_id": 1}},
             doc! {"$set": {"from": other}},
         ];
-        self.push(match dice.between(1, 4) {
+        self.push(match dice.between(1, 5) {
+            5 => doc! {"$unionWith": {"pipeline": [{"$documents": [{"_id": "made", "u": 3}]}]}},
             1 => doc! {"$unionWith": {"coll": other, "pipeline": [{"$match": values::id_filter(dice, owner)}, {"$sort": {"_id": 1}}, {"$count": "n"}]}},
             2 => doc! {"$unionWith": other},
             _ => doc! {"$unionWith": {"coll": other, "pipeline": pipeline}},
@@ -248,6 +274,7 @@ impl Pipeline {
         self.push(doc! {"$facet": {
             "n": [{"$count": "n"}],
             "some": [{"$limit": 2}, {"$set": {"x": expressions::any(dice, 1)}}],
+            "wide": [{"$match": values::filter(dice)}, {"$lookup": {"from": dice.pick(&COLLECTIONS), "pipeline": [{"$count": "n"}], "as": "all"}}, {"$project": {"all": 1}}],
             "sums": [{"$group": {"_id": null, "v": expressions::accumulator(dice)}}],
         }});
     }
@@ -257,12 +284,15 @@ impl Pipeline {
             return;
         }
         // One field: the order of several is the server's hash.
-        let output = dice.pick(&[
+        let mut output = dice.pick(&[
             doc! {"$sum": "$u", "window": {"documents": ["unbounded", "current"]}},
             doc! {"$push": "$a", "window": {"documents": [-1, 1]}},
             doc! {"$documentNumber": {}},
             doc! {"$shift": {"output": "$b", "by": 1, "default": "none"}},
         ]);
+        if dice.chance(60) {
+            output = functions::window(dice);
+        }
         let mut window = doc! {"sortBy": {"_id": 1}, "output": {"new": output}};
         if dice.chance(30) {
             window.insert("partitionBy", "$b");

@@ -130,9 +130,9 @@ impl Twins {
     }
 }
 
-/// Whether one side alone says that the transaction may be tried again.
+/// Whether the side with other apps alone says that the transaction may be tried again.
 fn is_disturbed(through: &Document, direct: &Document) -> bool {
-    is_transient(through) != is_transient(direct)
+    is_transient(through) && !is_transient(direct)
 }
 
 fn is_transient(reply: &Document) -> bool {

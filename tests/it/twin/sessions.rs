@@ -1,6 +1,6 @@
 //! Sessions, transactions and retryable writes.
 
-use bson::doc;
+use bson::{Bson, doc};
 
 use super::generator::Generator;
 use super::step::{Compare, Step};
@@ -27,6 +27,20 @@ impl Generator {
         if self.dice.chance(10) {
             steps.push(Step::new(doc! {"listIndexes": "people"}, Compare::Code));
         }
+        self.bracketed(steps, &number)
+    }
+
+    /// Writes alone, as a change stream shows them.
+    pub(super) fn transaction_of_writes(&mut self) -> Vec<Step> {
+        let number = self.transaction_number();
+        let steps = (0..self.dice.between(1, 3))
+            .flat_map(|_| self.insert())
+            .collect();
+        self.bracketed(steps, &number)
+    }
+
+    /// In a transaction, with its end.
+    fn bracketed(&mut self, mut steps: Vec<Step>, number: &Bson) -> Vec<Step> {
         let end = if self.dice.chance(70) {
             doc! {"commitTransaction": 1}
         } else {

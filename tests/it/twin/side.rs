@@ -8,7 +8,8 @@ use mdb_tests::{RawClient, Section, raw};
 use tokio::time::timeout;
 
 use super::comparable::Names;
-use super::step::Step;
+use super::step::{Compare, Step};
+use super::streams::MARKER;
 
 #[derive(Debug)]
 pub(super) struct Side {
@@ -23,6 +24,11 @@ pub(super) const ATTEMPTS_MAX: i64 = 200;
 
 /// Longer than any of these commands takes, shorter than a connection's patience: so what hangs is told.
 const REPLY_MAX: Duration = Duration::from_secs(50);
+
+/// Reads of a stream that gives nothing.
+const READS_MAX: u32 = 40;
+
+const DATABASE: &str = "<database>";
 
 /// Of no cursor.
 const NO_CURSOR: i64 = 1;
@@ -54,7 +60,7 @@ impl Side {
             *number = *number * (ATTEMPTS_MAX + 1) + attempt;
         }
         for (_, value) in command.iter_mut() {
-            self.fill(value, run);
+            self.fill(value, database, run);
         }
         if !command.contains_key("$db") {
             let db = if command.contains_key("listDatabases") {
@@ -64,7 +70,33 @@ impl Side {
             };
             command.insert("$db", db);
         }
-        let sections = [Section::Body(&raw(&command))];
+        if step.compare == Compare::Stream {
+            return self.drain(&command).await;
+        }
+        self.exchange(&command).await
+    }
+
+    /// Reads a stream up to the marker, or to its end.
+    async fn drain(&mut self, command: &Document) -> Document {
+        let mut events = Vec::new();
+        for _ in 0..READS_MAX {
+            let reply = self.exchange(command).await;
+            let Ok(cursor) = reply.get_document("cursor") else {
+                return reply;
+            };
+            events.extend_from_slice(cursor.get_array("nextBatch").unwrap());
+            if cursor.get_i64("id").is_ok_and(|id| id == 0) {
+                return doc! {"events": events, "ended": true};
+            }
+            if events.iter().any(is_marker) {
+                return doc! {"events": events};
+            }
+        }
+        doc! {"events": events, "marker": "not seen"}
+    }
+
+    async fn exchange(&mut self, command: &Document) -> Document {
+        let sections = [Section::Body(&raw(command))];
         let reply = timeout(REPLY_MAX, self.client.try_exchange(&sections)).await;
         let reply = reply.unwrap_or_else(|_| panic!("no reply to {command}"));
         let Some(reply) = reply else {
@@ -80,13 +112,15 @@ impl Side {
         reply
     }
 
-    /// Puts in what is known only now: `<cursor>`, `<session N>`.
-    fn fill(&self, value: &mut Bson, run: u64) {
+    /// Puts in what is known only now: `<cursor>`, `<session N>`, `<database>`.
+    fn fill(&self, value: &mut Bson, database: &str, run: u64) {
         match value {
             Bson::Document(inner) => inner
                 .iter_mut()
-                .for_each(|(_, value)| self.fill(value, run)),
-            Bson::Array(items) => items.iter_mut().for_each(|value| self.fill(value, run)),
+                .for_each(|(_, value)| self.fill(value, database, run)),
+            Bson::Array(items) => items
+                .iter_mut()
+                .for_each(|value| self.fill(value, database, run)),
             Bson::String(text) if text == "<cursor>" => *value = self.cursor.into(),
             Bson::String(text) => {
                 let number = text
@@ -94,11 +128,20 @@ impl Side {
                     .and_then(|rest| rest.strip_suffix('>'));
                 if let Some(number) = number.and_then(|number| number.parse().ok()) {
                     *value = session(run, number).into();
+                } else if text.contains(DATABASE) {
+                    *text = text.replace(DATABASE, database);
                 }
             }
             _ => {}
         }
     }
+}
+
+fn is_marker(event: &Bson) -> bool {
+    let key = event
+        .as_document()
+        .and_then(|event| event.get_document("documentKey").ok());
+    key.is_some_and(|key| key.get_str("_id").is_ok_and(|id| id == MARKER))
 }
 
 fn session(run: u64, number: u64) -> Binary {

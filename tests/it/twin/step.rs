@@ -13,15 +13,24 @@ pub(super) enum Compare {
     Exact,
     /// Everything, but the order of documents is nobody's promise; of an error its code.
     Set,
+    /// As `Set`, and the order of fields is nobody's promise either.
+    Fields,
     /// Whether it succeeded, and the code.
     Code,
+    /// The events of a stream up to the marker or its end, without what says when.
+    Stream,
 }
 
-const COMPARES: [(&str, Compare); 2] = [("set", Compare::Set), ("code", Compare::Code)];
+const COMPARES: [(&str, Compare); 4] = [
+    ("fields", Compare::Fields),
+    ("set", Compare::Set),
+    ("code", Compare::Code),
+    ("stream", Compare::Stream),
+];
 
 #[derive(Debug, Clone)]
 pub(super) struct Step {
-    /// Without `$db`. `<cursor>` is the cursor opened last, `<session 1>` a session's id.
+    /// Without `$db`. `<cursor>` is the cursor opened last, `<session 1>` a session's id, `<database>` the name of the database.
     pub(super) command: Document,
     pub(super) compare: Compare,
 }

@@ -79,7 +79,7 @@ fn operators(dice: &mut Dice) -> Document {
 
 fn of_array(dice: &mut Dice) -> Document {
     let item = dice.between(0, 5);
-    match dice.between(1, 9) {
+    match dice.between(1, 12) {
         1 => doc! {"$push": {"c": item}},
         2 => {
             doc! {"$push": {"c": {"$each": [item, 3], "$slice": dice.pick(&[-3, 3]), "$sort": dice.pick(&[1, -1])}}}
@@ -90,6 +90,11 @@ fn of_array(dice: &mut Dice) -> Document {
         6 => doc! {"$pull": {"c": {"k": item}}},
         7 => doc! {"$pullAll": {"c": [item, 1]}},
         8 => doc! {"$pop": {"c": dice.pick(&[1, -1])}},
+        9 => {
+            doc! {"$push": {"c": {"$each": [{"k": item, "v": 1}], "$sort": {"k": 1}, "$slice": 4}}}
+        }
+        10 => doc! {"$pull": {"c": {"$in": [item, 2]}}},
+        11 => doc! {"$pull": {"c": {"$elemMatch": {"k": {"$gte": item}}}}},
         _ => doc! {"$addToSet": {"c": item}},
     }
 }

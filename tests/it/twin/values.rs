@@ -81,7 +81,14 @@ fn inner(dice: &mut Dice) -> Bson {
 
 fn place(dice: &mut Dice) -> Bson {
     let (x, y) = (dice.between(-9, 9), dice.between(-9, 9));
-    doc! {"type": "Point", "coordinates": [x, y]}.into()
+    match dice.between(1, 10) {
+        1 => doc! {"type": "LineString", "coordinates": [[x, y], [x + 2, y + 1]]}.into(),
+        2 => {
+            doc! {"type": "Polygon", "coordinates": [[[x, y], [x + 2, y], [x + 2, y + 2], [x, y]]]}
+                .into()
+        }
+        _ => doc! {"type": "Point", "coordinates": [x, y]}.into(),
+    }
 }
 
 /// What a field holds, mostly.
@@ -93,13 +100,14 @@ pub(super) fn value_of(dice: &mut Dice, field: &str) -> Bson {
         "d.e" | "u" => dice.between(0, 12).into(),
         "at" => date(dice),
         "loc" => place(dice),
+        "flat" => vec![dice.between(-9, 9), dice.between(-9, 9)].into(),
         _ if dice.chance(5) => array(dice),
         _ if dice.chance(3) => inner(dice),
         _ => scalar(dice),
     }
 }
 
-pub(super) const FIELDS: [&str; 7] = ["a", "b", "c", "d", "at", "loc", "u"];
+pub(super) const FIELDS: [&str; 8] = ["a", "b", "c", "d", "at", "loc", "flat", "u"];
 pub(super) const PATHS: [&str; 10] = [
     "a", "b", "c", "d", "d.e", "d.app_id", "at", "u", "c.k", "nope",
 ];

@@ -75,6 +75,7 @@ const MEANINGS: &[(i32, &str)] = &[
         2,
         "A value or an operator that is not taken, or a read that names the scope field.",
     ),
+    (4, "A field that must be there is not."),
     (
         9,
         "Something that cannot be parsed, or an update operator that is not known.",

@@ -248,7 +248,8 @@ pub fn foreign_collections<'a>(command: &Command<'a>) -> Vec<(&'a str, &'a str)>
     let body = inner
         .filter(|_| command.name == b"explain")
         .unwrap_or(command.body);
-    if let Some(on) = body.find("viewOn").and_then(|on| on.as_str()) {
+    let on = body.find("viewOn").and_then(|on| on.as_str());
+    if let Some(on) = on.filter(|on| !on.is_empty()) {
         found.push((command.database, on));
     }
     if let Some(pipeline) = body.find("pipeline") {
