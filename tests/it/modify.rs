@@ -231,6 +231,7 @@ async fn renames(world: &mut World) {
     assert_eq!((world.found("c").await, world.found("taken").await), (0, 2));
     world.rename("taken", "taken", none()).await;
     world.rename("none", "x", none()).await;
+    world.rename("none", "taken", none()).await;
     world.rename("v", "w", none()).await;
     world.rename("taken", "v", doc! {"dropTarget": true}).await;
     world.rename("taken", "v", none()).await;

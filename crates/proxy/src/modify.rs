@@ -147,17 +147,17 @@ impl<'a> Journey<'a> {
                 .rename_shared((at(from), &source), at(to), drops_target, out)
                 .await;
         }
-        let existed = if from == to {
-            true
-        } else {
-            self.enter_own(at(to)).await?
-        };
+        let source = self.forward.namespaces.look_up(at(from));
+        let source = self.namespace(source).await?;
+        // Of what is not there the server says so, whatever there is under the new name.
+        let moves = from != to && source.facts.is_dedicated() && source.exists;
+        let existed = moves && self.enter_own(at(to)).await?;
         let start = out.len();
         let renamed = self
             .exchange(&mut scoped, ground, out)
             .await
             .map(|seen| seen.is_ok);
-        if from != to {
+        if moves {
             self.settle_own(at(to), existed, &renamed).await?;
         }
         if renamed? {

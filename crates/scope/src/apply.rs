@@ -1,13 +1,13 @@
 //! From a command to its proof: [`Scope::apply`].
 
 use mdb_wire::frame::{HEADER_BYTES, OpCode, header};
-use mdb_wire::{Command, CommandError, Document, Element, Kind, Mark, Writer};
+use mdb_wire::{Command, CommandError, Document, Element, Mark, Writer};
 
 use crate::arguments::Take;
-use crate::body::{self, Body};
+use crate::body::Body;
 use crate::change_stream::{self, StreamReach, stream_reach};
 use crate::commands::{self, Action, CommandSpec, Duty, Rule};
-use crate::facts::{CursorFacts, Facts};
+use crate::facts::Facts;
 use crate::pipeline::Strip;
 use crate::refusal::Refusal;
 use crate::refused::{Refused, substitute};
@@ -45,66 +45,6 @@ impl Scope {
             Rule::Transaction => self.transaction_end(spec, command, facts, &mut w),
             Rule::GetMore => Err(Refusal::cursor_not_found("getMore needs its cursor")),
         }?;
-        seal(w, facts, outcome)
-    }
-
-    /// Rewrites a `getMore` on a cursor that was found to be the app's own.
-    ///
-    /// # Errors
-    /// 43 where namespace or session are not those of the cursor.
-    pub fn get_more(
-        &self,
-        spec: &'static CommandSpec,
-        command: &Command<'_>,
-        facts: &Facts<'_>,
-        cursor: &CursorFacts,
-    ) -> Result<Scoped, Refusal> {
-        let body = Body {
-            is_on_stream: matches!(cursor.rule, ReplyRule::Events { .. }),
-            ..Body::read(self, spec, command, facts)?
-        };
-        let collection = command.body.find("collection").and_then(|c| c.as_str());
-        let Some(collection) = collection else {
-            return Err(cursor_not_found(&command.target));
-        };
-        let asked = (command.database, collection);
-        if asked != (cursor.database.as_str(), cursor.collection.as_str()) {
-            return Err(Refusal::unauthorized(format!(
-                "Requested getMore on namespace '{}.{collection}', but cursor belongs to a different namespace {}.{}",
-                command.database, cursor.database, cursor.collection
-            )));
-        }
-        if body.prelude.session != cursor.session {
-            return Err(cursor_not_found(&command.target));
-        }
-        let mut w = begin(command);
-        let mark = w.begin();
-        w.int64(b"getMore", cursor.upstream_id);
-        let physical = self.physical_collection(&cursor.collection, cursor.isolation);
-        w.string(b"collection", &physical);
-        body.fields(&mut w, false)?;
-        w.end(mark);
-        let outcome = Outcome::new(
-            Routing::Member(cursor.server.clone()),
-            Retry::GetMore,
-            cursor.rule,
-        );
-        seal(w, facts, outcome)
-    }
-
-    /// A `killCursors` for a cursor that was found to be the app's own.
-    pub fn kill_cursors(&self, facts: &Facts<'_>, cursor: &CursorFacts) -> Result<Scoped, Refusal> {
-        let mut w = Writer::new(vec![0; MESSAGE_HEAD_BYTES]);
-        let mark = w.begin();
-        let physical = self.physical_collection(&cursor.collection, cursor.isolation);
-        w.string(b"killCursors", &physical);
-        let array = w.begin_array(b"cursors");
-        w.int64(b"0", cursor.upstream_id);
-        w.end(array);
-        w.string(b"$db", &cursor.database);
-        w.end(mark);
-        let member = Routing::Member(cursor.server.clone());
-        let outcome = Outcome::new(member, Retry::GetMore, ReplyRule::Plain);
         seal(w, facts, outcome)
     }
 
@@ -291,7 +231,7 @@ impl Scope {
 }
 
 /// Header, flags and the kind of the first section.
-const MESSAGE_HEAD_BYTES: usize = HEADER_BYTES + 4 + 1;
+pub(crate) const MESSAGE_HEAD_BYTES: usize = HEADER_BYTES + 4 + 1;
 /// How much longer than a document that is stored one in a message may be (`BSONObjMaxInternalSize`, 4.4 to 8.0).
 const STATEMENT_BYTES_MORE: usize = 16 * 1024;
 /// What rewriting usually adds to a small command.
@@ -366,14 +306,6 @@ pub(crate) fn target(body: &Body<'_, '_>, w: &mut Writer) -> Result<(), Refusal>
         w.string(spec.name.as_bytes(), &physical);
     }
     Ok(())
-}
-
-/// The reply to a cursor that is not there, or is another app's: one text for both.
-pub fn cursor_not_found(id: &Element<'_>) -> Refusal {
-    Refusal::cursor_not_found(format!(
-        "cursor id {} not found",
-        id.as_integer().unwrap_or_default()
-    ))
 }
 
 /// The command inside an `explain`: one of those that are rewritten by their fields, in the same database.
@@ -579,24 +511,4 @@ impl<'a> Body<'a, '_> {
             (false, false, false) => Retry::Write,
         }
     }
-}
-
-/// Reads the ids of a `killCursors`.
-///
-/// # Errors
-/// 14 for anything but an array of 64-bit integers.
-pub fn cursor_ids(spec: &'static CommandSpec, command: &Command<'_>) -> Result<Vec<i64>, Refusal> {
-    body::check_fields(spec, command)?;
-    check_sequences(spec, command)?;
-    let wrong =
-        || Refusal::type_mismatch("BSON field 'killCursors.cursors' must be an array of longs");
-    let cursors = command.body.find("cursors").and_then(|c| c.as_array());
-    let ids = cursors.ok_or_else(wrong)?.elements().map(|id| {
-        if id.kind == Kind::Int64 {
-            id.as_integer().ok_or_else(wrong)
-        } else {
-            Err(wrong())
-        }
-    });
-    ids.collect()
 }

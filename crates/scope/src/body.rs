@@ -248,19 +248,8 @@ impl<'a, 'f> Body<'a, 'f> {
     ) -> Result<Option<Strip>, Refusal> {
         let sight = self.sight();
         match argument.take {
-            Take::Pass if argument.name == "returnKey" && element.as_flag() == Some(true) => {
-                self.return_key(w, element)?;
-            }
-            // What the rewriting of events needs is outside of API version 1. The server compares the field of a `getMore`
-            // with that of the stream (347 where they differ, 6.0.5).
-            Take::Pass if argument.name == "apiStrict" && self.is_of_stream() => {
-                w.boolean(element.key, false);
-            }
-            Take::Pass
-            | Take::Cursor
-            | Take::Collation
-            | Take::ReadConcern
-            | Take::WriteConcern => {
+            Take::Pass => self.passed(w, argument, element)?,
+            Take::Cursor | Take::Collation | Take::ReadConcern | Take::WriteConcern => {
                 w.element(element);
             }
             Take::Filter => {
@@ -311,6 +300,23 @@ impl<'a, 'f> Body<'a, 'f> {
             Take::Unshared(why) => return Err(arguments::unavailable(argument.name, why)),
         }
         Ok(None)
+    }
+
+    /// A field that is copied as it is, but for what two of them would bring about.
+    fn passed(
+        &self,
+        w: &mut Writer,
+        argument: &Argument,
+        element: &Element<'a>,
+    ) -> Result<(), Refusal> {
+        match argument.name {
+            "returnKey" if element.as_flag() == Some(true) => self.return_key(w, element)?,
+            // What the rewriting of events needs is outside of API version 1. The server compares the field of a `getMore`
+            // with that of the stream (347 where they differ, 6.0.5).
+            "apiStrict" if self.is_of_stream() => w.boolean(element.key, false),
+            _ => w.element(element),
+        }
+        Ok(())
     }
 
     /// An app that does not see the scope field has no such field: a path below it, which is always a string, has no values.

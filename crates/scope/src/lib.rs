@@ -28,6 +28,7 @@ mod bulk;
 mod change_stream;
 mod commands;
 mod composed;
+mod cursor;
 mod dedicated;
 mod explain;
 mod expression;
@@ -60,7 +61,7 @@ pub mod verify;
 mod versions;
 
 pub use app::{AppId, SLUG_BYTES_MAX, SlugError};
-pub use apply::{check_sequences, cursor_ids, cursor_not_found};
+pub use apply::check_sequences;
 pub use arguments::{
     Argument, BULK_DELETE, BULK_INSERT, BULK_UPDATE, DELETE_STATEMENT, GENERIC, Take,
     UPDATE_STATEMENT,
@@ -73,6 +74,7 @@ pub use commands::{
     RefusedGroup, Rule, look_up, servers_of, since,
 };
 pub use composed::{check_catalog_command, check_composed};
+pub use cursor::{cursor_ids, cursor_not_found};
 pub use facts::{
     CollectionFacts, CursorFacts, Facts, ForeignCollection, Isolation, NearKey, OwnIndex,
     base_id_index_name, base_index_name, cluster_time_of,

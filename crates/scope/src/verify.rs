@@ -203,45 +203,10 @@ fn command(
     let (name, fields) = row.ok_or_else(|| violation("message", "its command is not known"))?;
     once(body, name)?;
     let ground = ground_of(owner, name, first)?;
-    for element in body.elements().skip(1) {
-        let counts_records = ground == Ground::Own && element.key == b"showRecordId";
-        let bypasses = element.key == b"bypassDocumentValidation"
-            && writing::writes_own(owner, ground, body, sequences);
-        let known = is_one_of(fields, element.key)
-            || is_one_of(GENERIC, element.key)
-            || counts_records
-            || bypasses;
-        ensure(
-            known,
-            &inside(name, element.key),
-            "the argument is not known",
-        )?;
-    }
-    for (sequence, _) in sequences {
-        let known = matches!(
-            (*name, *sequence),
-            ("insert", b"documents")
-                | ("update", b"updates")
-                | ("delete", b"deletes")
-                | ("bulkWrite", b"ops" | b"nsInfo")
-        );
-        ensure(known, &inside(name, sequence), "the sequence is not known")?;
-    }
-    let is_apart = matches!(
-        *name,
-        "endSessions"
-            | "refreshSessions"
-            | "killSessions"
-            | "commitTransaction"
-            | "abortTransaction"
-            | "bulkWrite"
-    );
-    // Only the outcomes of a `bulkWrite` are read in a database of servers.
-    let collection = body.find("collection").and_then(|c| c.as_str());
-    let is_outcome = first.as_str().or(collection) == Some("$cmd.bulkWrite");
-    let is_apart = is_apart || (is_outcome && matches!(*name, "getMore" | "killCursors"));
+    known_fields(owner, ground, body, sequences, (name, fields))?;
     if wrapping == Wrapping::Message {
-        database(body, name, is_apart || is_of_deployment(name, first, body))?;
+        let is_apart = is_apart(name, first, body) || is_of_deployment(name, first, body);
+        database(body, name, is_apart)?;
     }
     session(body, name)?;
     let place = Place {
@@ -281,6 +246,50 @@ fn command(
             command(owner, inner, &[], Wrapping::Explain)
         }
         _ => Ok(()),
+    }
+}
+
+/// No field and no sequence that the command cannot have.
+fn known_fields(
+    owner: Owner<'_>,
+    ground: Ground,
+    body: Document<'_>,
+    sequences: &[Sequence<'_>],
+    (name, fields): (&str, &[&str]),
+) -> Verdict {
+    for element in body.elements().skip(1) {
+        let counts_records = ground == Ground::Own && element.key == b"showRecordId";
+        let bypasses = element.key == b"bypassDocumentValidation"
+            && writing::writes_own(owner, ground, body, sequences);
+        let known = is_one_of(fields, element.key)
+            || is_one_of(GENERIC, element.key)
+            || counts_records
+            || bypasses;
+        let place = inside(name, element.key);
+        ensure(known, &place, "the argument is not known")?;
+    }
+    for (sequence, _) in sequences {
+        let known = matches!(
+            (name, *sequence),
+            ("insert", b"documents")
+                | ("update", b"updates")
+                | ("delete", b"deletes")
+                | ("bulkWrite", b"ops" | b"nsInfo")
+        );
+        ensure(known, &inside(name, sequence), "the sequence is not known")?;
+    }
+    Ok(())
+}
+
+/// Whether a command is sent in a database of servers: of that it reads nothing but the outcomes of a `bulkWrite`.
+fn is_apart(name: &str, first: Element<'_>, body: Document<'_>) -> bool {
+    let collection = body.find("collection").and_then(|c| c.as_str());
+    let is_outcome = first.as_str().or(collection) == Some("$cmd.bulkWrite");
+    match name {
+        "getMore" | "killCursors" => is_outcome,
+        "endSessions" | "refreshSessions" | "killSessions" | "commitTransaction"
+        | "abortTransaction" | "bulkWrite" => true,
+        _ => false,
     }
 }
 

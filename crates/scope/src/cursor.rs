@@ -1,0 +1,101 @@
+//! Commands on cursors, which the proxy knows by numbers of its own.
+
+use mdb_wire::{Command, Element, Kind, Writer};
+
+use crate::apply::{MESSAGE_HEAD_BYTES, Outcome, begin, check_sequences, seal};
+use crate::body::{self, Body};
+use crate::commands::CommandSpec;
+use crate::facts::{CursorFacts, Facts};
+use crate::refusal::Refusal;
+use crate::scope::Scope;
+use crate::scoped::{ReplyRule, Retry, Routing, Scoped};
+
+impl Scope {
+    /// Rewrites a `getMore` on a cursor that was found to be the app's own.
+    ///
+    /// # Errors
+    /// 43 where namespace or session are not those of the cursor.
+    pub fn get_more(
+        &self,
+        spec: &'static CommandSpec,
+        command: &Command<'_>,
+        facts: &Facts<'_>,
+        cursor: &CursorFacts,
+    ) -> Result<Scoped, Refusal> {
+        let body = Body {
+            is_on_stream: matches!(cursor.rule, ReplyRule::Events { .. }),
+            ..Body::read(self, spec, command, facts)?
+        };
+        let collection = command.body.find("collection").and_then(|c| c.as_str());
+        let Some(collection) = collection else {
+            return Err(cursor_not_found(&command.target));
+        };
+        let asked = (command.database, collection);
+        if asked != (cursor.database.as_str(), cursor.collection.as_str()) {
+            return Err(Refusal::unauthorized(format!(
+                "Requested getMore on namespace '{}.{collection}', but cursor belongs to a different namespace {}.{}",
+                command.database, cursor.database, cursor.collection
+            )));
+        }
+        if body.prelude.session != cursor.session {
+            return Err(cursor_not_found(&command.target));
+        }
+        let mut w = begin(command);
+        let mark = w.begin();
+        w.int64(b"getMore", cursor.upstream_id);
+        let physical = self.physical_collection(&cursor.collection, cursor.isolation);
+        w.string(b"collection", &physical);
+        body.fields(&mut w, false)?;
+        w.end(mark);
+        let outcome = Outcome::new(
+            Routing::Member(cursor.server.clone()),
+            Retry::GetMore,
+            cursor.rule,
+        );
+        seal(w, facts, outcome)
+    }
+
+    /// A `killCursors` for a cursor that was found to be the app's own.
+    pub fn kill_cursors(&self, facts: &Facts<'_>, cursor: &CursorFacts) -> Result<Scoped, Refusal> {
+        let mut w = Writer::new(vec![0; MESSAGE_HEAD_BYTES]);
+        let mark = w.begin();
+        let physical = self.physical_collection(&cursor.collection, cursor.isolation);
+        w.string(b"killCursors", &physical);
+        let array = w.begin_array(b"cursors");
+        w.int64(b"0", cursor.upstream_id);
+        w.end(array);
+        w.string(b"$db", &cursor.database);
+        w.end(mark);
+        let member = Routing::Member(cursor.server.clone());
+        let outcome = Outcome::new(member, Retry::GetMore, ReplyRule::Plain);
+        seal(w, facts, outcome)
+    }
+}
+
+/// The reply to a cursor that is not there, or is another app's: one text for both.
+pub fn cursor_not_found(id: &Element<'_>) -> Refusal {
+    Refusal::cursor_not_found(format!(
+        "cursor id {} not found",
+        id.as_integer().unwrap_or_default()
+    ))
+}
+
+/// Reads the ids of a `killCursors`.
+///
+/// # Errors
+/// 14 for anything but an array of 64-bit integers.
+pub fn cursor_ids(spec: &'static CommandSpec, command: &Command<'_>) -> Result<Vec<i64>, Refusal> {
+    body::check_fields(spec, command)?;
+    check_sequences(spec, command)?;
+    let wrong =
+        || Refusal::type_mismatch("BSON field 'killCursors.cursors' must be an array of longs");
+    let cursors = command.body.find("cursors").and_then(|c| c.as_array());
+    let ids = cursors.ok_or_else(wrong)?.elements().map(|id| {
+        if id.kind == Kind::Int64 {
+            id.as_integer().ok_or_else(wrong)
+        } else {
+            Err(wrong())
+        }
+    });
+    ids.collect()
+}
