@@ -141,6 +141,47 @@ fn on_admin(command: &Document) -> Document {
 }
 
 #[tokio::test]
+async fn sessions_are_those_of_the_app() {
+    let proxy = world().await;
+    let (mut alice, mut bob) = (proxy.raw("alice").await, proxy.raw("bob").await);
+    let db = proxy.database_name();
+    let begin = doc! {
+        "find": "c", "lsid": lsid(1), "txnNumber": 1_i64, "autocommit": false, "startTransaction": true, "$db": db,
+    };
+    bob.ok(&begin).await;
+    let mut holder = proxy.raw("alice").await;
+    holder.ok(&begin).await;
+    let list = |options: Document, behind: Vec<Document>| {
+        let mut pipeline = vec![doc! {"$listLocalSessions": options}];
+        pipeline.extend(behind);
+        doc! {"aggregate": 1, "pipeline": pipeline, "cursor": {}, "lsid": lsid(2), "$db": "admin"}
+    };
+    let ids = |reply: Document| -> Vec<Document> {
+        let listed = mdb_tests::batch(&reply);
+        let id = |session: &Document| session.get_document("_id").unwrap().clone();
+        listed.iter().map(id).collect()
+    };
+    let own = list(doc! {}, Vec::new());
+    assert_eq!(ids(alice.ok(&own).await), [lsid(2)]);
+    let all = list(doc! {"allUsers": true}, Vec::new());
+    assert_eq!(ids(alice.ok(&all).await), [lsid(1), lsid(2)]);
+    // As drivers' own tests ask.
+    let dummy = vec![
+        doc! {"$limit": 1},
+        doc! {"$addFields": {"dummy": "x"}},
+        doc! {"$project": {"_id": 0, "dummy": 1}},
+    ];
+    let reply = alice.ok(&list(doc! {}, dummy)).await;
+    assert_eq!(mdb_tests::batch(&reply), [doc! {"dummy": "x"}]);
+    let mut reader = proxy.raw("alice-read").await;
+    assert_eq!(ids(reader.ok(&own).await), [lsid(2)]);
+    assert_eq!(reader.fails(&all).await, 13);
+    for (options, code) in [(doc! {"users": []}, 40415), (doc! {"x": 1}, 40415)] {
+        assert_eq!(alice.fails(&list(options, Vec::new())).await, code);
+    }
+}
+
+#[tokio::test]
 async fn operations_are_chosen_by_conditions_and_stages() {
     let proxy = world().await;
     let (task, opid, mut holder) = waiting(&proxy, proxy.database_name()).await;

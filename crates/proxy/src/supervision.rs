@@ -17,8 +17,12 @@ use crate::figures::first_batch;
 use crate::forward::Journey;
 use crate::ground::Ground;
 use crate::listing::ListFilter;
+use crate::local::now_millis;
 use crate::operations::Listed;
 use crate::reply;
+
+/// The subtype of BSON binaries that are UUIDs.
+const UUID: u8 = 4;
 
 /// Fields of `currentOp` that are no conditions on operations.
 const NO_CONDITIONS: &[&[u8]] = &[
@@ -36,8 +40,8 @@ const NO_CONDITIONS: &[&[u8]] = &[
     b"apiDeprecationErrors",
 ];
 
-/// The cursor of operations, as a server names it.
-const NAMESPACE: &str = "admin.$cmd.aggregate";
+/// What the cursor of operations is on, as a server names it.
+const AGGREGATE: &str = "$cmd.aggregate";
 
 impl Journey<'_> {
     /// The operations that the client may see and end: those of its own user, with the role `dbAdmin` those of its app.
@@ -69,35 +73,46 @@ impl Journey<'_> {
         Ok(())
     }
 
-    /// An `aggregate` that begins with `$currentOp`: the operations are composed here, the stages behind run upstream.
+    /// An `aggregate` that begins with `$currentOp` or `$listLocalSessions`: operations and sessions are composed here, the
+    /// stages behind run upstream.
     pub(crate) async fn operations_of(
         &self,
         stage: OperationsStage,
         out: &mut Vec<u8>,
     ) -> Result<(), Error> {
         if stage.all_users && !self.identity.grants.admin {
-            let text = "not authorized on admin to execute command { aggregate: 1 }: $currentOp of all users takes the role dbAdmin";
+            let text = "not authorized on admin to execute command { aggregate: 1 }: operations and sessions of all users take the role dbAdmin";
             return Err(Refusal::unauthorized(text).into());
         }
         if !foreign_collections(self.command).is_empty() {
-            let text = "not authorized on admin to execute command { aggregate: 1 }: no collection can be joined with $currentOp";
+            let text = "not authorized on admin to execute command { aggregate: 1 }: no collection can be joined with operations or sessions";
             return Err(Refusal::unauthorized(text).into());
         }
         let user = (!stage.all_users).then_some(self.identity.username.as_str());
         let listed = self.shared.operations.of(&self.identity.app.id, user);
         let mut w = Writer::default();
         let mark = w.begin();
-        for (index, listed) in listed.iter().enumerate() {
-            write(&mut w, index, listed);
+        if stage.lists_sessions {
+            self.write_sessions(&mut w, &listed, stage.all_users);
+        } else {
+            for (index, listed) in listed.iter().enumerate() {
+                write(&mut w, index, listed);
+            }
         }
         w.end(mark);
         let documents = w.into_bytes();
+        let namespace = format!("{}.{AGGREGATE}", self.command.database);
         if self.stages_behind().is_empty() {
-            first_batch(&documents, NAMESPACE, out);
+            first_batch(&documents, &namespace, out);
             return Ok(());
         }
+        let name = if stage.lists_sessions {
+            "$listLocalSessions"
+        } else {
+            "$currentOp"
+        };
         let start = out.len();
-        self.go_on("$currentOp", &documents, out).await?;
+        self.go_on(name, &documents, out).await?;
         patch_reply(out, start, &mut |w, element| {
             let Some(cursor) = element.as_document().filter(|_| element.key == b"cursor") else {
                 w.element(element);
@@ -106,13 +121,32 @@ impl Journey<'_> {
             let mark = w.begin_document(b"cursor");
             for member in cursor.elements() {
                 match member.key {
-                    b"ns" => w.string(b"ns", NAMESPACE),
+                    b"ns" => w.string(b"ns", &namespace),
                     _ => w.element(&member),
                 }
             }
             w.end(mark);
         });
         Ok(())
+    }
+
+    /// The sessions of operations that run, and of all users those that hold cursors and transactions as well.
+    fn write_sessions(&self, w: &mut Writer, listed: &[Listed], all_users: bool) {
+        let command = |l: &Listed| session_of(Document::parse(&l.operation.command).ok()?);
+        let mut sessions: BTreeSet<[u8; 16]> = listed.iter().filter_map(command).collect();
+        if all_users {
+            let app = &self.identity.app.id;
+            sessions.extend(self.shared.cursors.sessions(app));
+            sessions.extend(self.shared.operations.transactions_of(app));
+        }
+        for (index, session) in sessions.iter().enumerate() {
+            let entry = w.begin_document(IndexKey::new(index).as_bytes());
+            let id = w.begin_document(b"_id");
+            w.binary(b"id", UUID, session);
+            w.end(id);
+            w.date_time(b"lastUse", now_millis());
+            w.end(entry);
+        }
     }
 
     /// `killOp`. The reply is the same whether there is such an operation or not, as on a server.

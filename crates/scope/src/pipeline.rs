@@ -337,7 +337,7 @@ fn rest<'a>(
                 expression::write(clean, out.w, body.key, &body)?;
                 out.w.end(document);
             }
-            StageDuty::Operations => return Err(operations::misplaced()),
+            StageDuty::Operations => return Err(operations::refused(spec.name)),
             StageDuty::Figures => figures::write(around, out, spec, &body)?,
             StageDuty::Documents => {
                 return Err(Refusal::misplaced_stage(

@@ -164,7 +164,7 @@ pub static STAGES: &[StageSpec] = &[
     row("$merge", StageDuty::Merge, Hoist::No),
     row("$out", StageDuty::Out, Hoist::No),
     row("$currentOp", StageDuty::Operations, Hoist::No),
-    refuse("$listLocalSessions", SERVER),
+    row("$listLocalSessions", StageDuty::Operations, Hoist::No),
     refuse("$listSessions", SERVER),
     refuse("$listCatalog", SERVER).from(V6_0),
     refuse("$listClusterCatalog", SERVER).from(V8_1),

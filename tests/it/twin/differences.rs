@@ -246,12 +246,18 @@ const BEFORE_REASON: [&str; 7] = [
 const BAD_DEFINITION: [i32; 5] = [2, 9, 67, 197, 16764];
 
 fn two_mistakes(_: &Document, [through, direct]: [&mut Document; 2]) {
-    let text = |reply: &Document| reply.get_str("errmsg").unwrap_or_default().to_owned();
+    // Of the command, or of its first statement that fails.
+    let text = |reply: &Document| {
+        let errors = reply.get_array("writeErrors").ok();
+        let statement = errors.and_then(|errors| errors.first()?.as_document());
+        let text = statement.unwrap_or(reply).get_str("errmsg");
+        text.unwrap_or_default().to_owned()
+    };
     let is_told = |text: &str| {
         text.ends_with(HINT_UNKNOWN) || NONSENSE.iter().any(|name| text.contains(name))
     };
     let has_failed = direct.contains_key("code") || direct.contains_key("writeErrors");
-    let is_other = through.get("code") != direct.get("code") || !is_told(&text(direct));
+    let is_other = !is_told(&text(direct)) || through.get("code") != direct.get("code");
     if is_told(&text(through)) && has_failed && is_other {
         *direct = through.clone();
     }

@@ -102,8 +102,9 @@ fn served(duty: StageDuty) -> Option<(&'static str, &'static str)> {
             "The server counts the documents of all apps.",
         ),
         StageDuty::Operations => (
-            "First in an `aggregate` of `admin` without a collection: the operations of the calling user at this proxy, with `allUsers` \
-             and the role `dbAdmin` those of the app. Stages behind need a server of 5.1 or later.",
+            "First in an `aggregate` without a collection, `$currentOp` in `admin` only: the operations, or the sessions in use, of the \
+             calling user at this proxy; with `allUsers` and the role `dbAdmin` those of the app. Stages behind need a server of 5.1 or \
+             later.",
             "To the upstream, all apps are one user.",
         ),
         StageDuty::GeoNear => (

@@ -1,12 +1,14 @@
-//! `$currentOp`: the operations of the app, which only the proxy can tell from others.
+//! `$currentOp` and `$listLocalSessions`: operations and sessions of the app, which only the proxy can tell from others.
 
 use mdb_wire::{Command, Element, Kind};
 
 use crate::refusal::Refusal;
 
-/// Which operations a `$currentOp` asks for.
+/// Which operations or sessions a stage asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OperationsStage {
+    /// Whether it is `$listLocalSessions`.
+    pub lists_sessions: bool,
     /// Those of all users of the app, not of the calling one only.
     pub all_users: bool,
 }
@@ -35,11 +37,17 @@ pub fn operations_stage(command: &Command<'_>) -> Result<Option<OperationsStage>
     if command.name != b"aggregate" || command.target.as_integer() != Some(1) {
         return Ok(None);
     }
-    let Some(stage) = first().filter(|stage| stage.key == b"$currentOp") else {
+    let named = |stage: &Element<'_>| matches!(stage.key, b"$currentOp" | b"$listLocalSessions");
+    let Some(stage) = first().filter(named) else {
         return Ok(None);
     };
-    if command.database != "admin" {
+    let lists_sessions = stage.key == b"$listLocalSessions";
+    // A server lists sessions in any database; the app's are not of one.
+    if command.database != "admin" && !lists_sessions {
         return Err(misplaced());
+    }
+    if lists_sessions {
+        return sessions(&stage).map(Some);
     }
     let Some(options) = stage.as_document() else {
         let found = stage.kind.name();
@@ -50,8 +58,30 @@ pub fn operations_stage(command: &Command<'_>) -> Result<Option<OperationsStage>
     options.elements().try_for_each(|option| check(&option))?;
     let flag = |name: &str| options.find(name).and_then(|e| e.as_flag()) == Some(true);
     Ok(Some(OperationsStage {
+        lists_sessions,
         all_users: flag("allUsers"),
     }))
+}
+
+/// `{}` for the calling user, `{allUsers: true}`; users by name are not told from each other.
+fn sessions(stage: &Element<'_>) -> Result<OperationsStage, Refusal> {
+    let Some(options) = stage.as_document() else {
+        return Err(Refusal::type_mismatch(format!(
+            "BSON field '$listLocalSessions' is the wrong type '{}', expected type 'object'",
+            stage.kind.name()
+        )));
+    };
+    if let Some(unknown) = options.elements().find(|o| o.key != b"allUsers") {
+        return Err(Refusal::unknown_field(format!(
+            "BSON field '$listLocalSessions.{}' is an unknown field or not available to apps",
+            unknown.name()
+        )));
+    }
+    let all_users = options.find("allUsers").and_then(|e| e.as_flag());
+    Ok(OperationsStage {
+        lists_sessions: true,
+        all_users: all_users == Some(true),
+    })
 }
 
 fn check(option: &Element<'_>) -> Result<(), Refusal> {
@@ -69,8 +99,18 @@ fn check(option: &Element<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Where a stage cannot stand.
+pub(super) fn refused(stage: &str) -> Refusal {
+    match stage {
+        "$currentOp" => misplaced(),
+        _ => Refusal::misplaced_stage(format!(
+            "{stage} is only valid as the first stage in a pipeline"
+        )),
+    }
+}
+
 /// Anywhere else, in the words of mongod 6.0.5.
-pub(super) fn misplaced() -> Refusal {
+fn misplaced() -> Refusal {
     Refusal::invalid_namespace(
         "$currentOp must be run against the 'admin' database with {aggregate: 1}",
     )
