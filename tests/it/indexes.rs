@@ -19,6 +19,7 @@ fn definitions() -> Vec<Document> {
         doc! {"key": {"u": 1}, "name": "unique", "unique": true},
         doc! {"key": {"s": 1}, "name": "sparse", "sparse": true},
         doc! {"key": {"s": 1, "t": 1}, "name": "sparse_two", "sparse": true},
+        doc! {"key": {"s": -1}, "name": "dense", "unique": true, "sparse": false},
         doc! {"key": {"p": 1}, "name": "partial", "partialFilterExpression": {"p": {"$gt": 5}}},
         doc! {"key": {"q": 1}, "name": "partial_and", "partialFilterExpression": {"$and": [{"q": 1}, {"r": 2}]}},
         doc! {"key": {"up": 1}, "name": "unique_partial", "unique": true, "partialFilterExpression": {"up": {"$exists": true}}},

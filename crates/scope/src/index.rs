@@ -41,7 +41,12 @@ pub(crate) fn print_key(key: Document<'_>) -> String {
 
 /// Whether an option decides which documents are in the index.
 fn is_filter(option: &Element<'_>) -> bool {
-    matches!(option.key, b"partialFilterExpression" | b"sparse")
+    option.key == b"partialFilterExpression" || (option.key == b"sparse" && !is_dense(option))
+}
+
+/// `sparse: false` and its like, which servers keep and show, beside a partial filter as well.
+fn is_dense(option: &Element<'_>) -> bool {
+    option.key == b"sparse" && option.as_flag() == Some(false)
 }
 
 /// How an index's key is stored.
@@ -311,6 +316,7 @@ impl Scope {
         for option in wish.definition.elements() {
             match treat_of(option.key) {
                 Some(Treat::Pass) => w.element(&option),
+                Some(Treat::Own) if is_dense(&option) => w.element(&option),
                 Some(Treat::Own) if option.key == b"wildcardProjection" => {
                     self.wildcard_projection(w, &option);
                 }
@@ -398,7 +404,7 @@ impl Scope {
                 self.logical_filter(&mut logical, filter)?;
             }
             let is_shown = matches!(treat_of(option.key), Some(Treat::Pass)) && option.key != b"v";
-            if is_shown {
+            if is_shown || is_dense(&option) {
                 logical.element(&option);
             }
             if option.key == b"wildcardProjection" {

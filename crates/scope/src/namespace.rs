@@ -1,11 +1,14 @@
 //! Names of databases and collections that an app may use.
 
-use mdb_wire::{Command, Element};
+use mdb_wire::{Command, Kind};
 
 use crate::refusal::Refusal;
 
 /// Databases that belong to servers.
 const SERVER_DATABASES: &[&str] = &["admin", "local", "config", "$external"];
+
+/// Subtype of a binary that is a UUID (BSON specification).
+const UUID: u8 = 4;
 
 /// Bytes of `database.collection` (mongod 4.4 and later).
 pub const NAMESPACE_BYTES_MAX: usize = 255;
@@ -108,24 +111,49 @@ pub fn check_collection(name: &str) -> Result<(), Refusal> {
 
 /// Reads and checks the collection that a command works on.
 pub fn collection_of<'a>(command: &Command<'a>) -> Result<&'a str, Refusal> {
-    let target: &Element<'a> = &command.target;
-    let Some(name) = target.as_str() else {
-        return Err(not_a_name(command.name, target));
+    let Some(name) = command.target.as_str() else {
+        return Err(not_a_name(command));
     };
     check_collection(name)?;
     check_length(command.database, name)?;
     Ok(name)
 }
 
-/// No string where a collection should be named, by the codes of 6.0.5.
-fn not_a_name(command: &[u8], target: &Element<'_>) -> Refusal {
-    let text = format!("collection name has invalid type {}", target.kind.name());
-    match command {
-        b"aggregate" => Refusal::failed_to_parse(
+/// No string where a collection should be named, by the codes of a mongod 6.0.5 with access control, where the check
+/// of privileges reads the name first: `find` then says 73 and not 2, and a UUID needs a privilege that no role for
+/// applications has.
+fn not_a_name(command: &Command<'_>) -> Refusal {
+    let target = &command.target;
+    let kind = target.kind.name();
+    let is_uuid = target
+        .as_binary()
+        .is_some_and(|(subtype, _)| subtype == UUID);
+    let is_number = target.kind != Kind::Boolean && target.as_flag().is_some();
+    match command.name {
+        b"aggregate" if is_number => Refusal::failed_to_parse(
             "Invalid command format: the 'aggregate' field must specify a collection name or 1",
         ),
-        b"count" | b"distinct" | b"collStats" => Refusal::invalid_namespace(text),
-        _ => Refusal::bad_value(text),
+        b"aggregate" => Refusal::type_mismatch(format!("collection name has invalid type: {kind}")),
+        b"find" | b"count" | b"distinct" | b"listIndexes" if is_uuid => {
+            let name = String::from_utf8_lossy(command.name);
+            Refusal::unauthorized(format!(
+                "not authorized on {} to execute command {{ {name}: UUID(...) }}: collections go by their names",
+                command.database
+            ))
+        }
+        b"find" | b"count" | b"distinct" => {
+            Refusal::invalid_namespace("Failed to parse namespace element")
+        }
+        b"collStats"
+        | b"validate"
+        | b"convertToCapped"
+        | b"planCacheClear"
+        | b"planCacheListFilters"
+        | b"planCacheSetFilter"
+        | b"planCacheClearFilters" => {
+            Refusal::invalid_namespace(format!("collection name has invalid type {kind}"))
+        }
+        _ => Refusal::bad_value(format!("collection name has invalid type {kind}")),
     }
 }
 

@@ -433,6 +433,8 @@ fn indexes_come_back_as_they_were_said() {
         r#"{v: 2, key: {x: 1, y: -1}, name: "x_1_y_-1", unique: true}"#,
         r#"{v: 2, key: {x: 1}, name: "dotted.name", sparse: true}"#,
         r#"{v: 2, key: {x: 1, y: 1}, name: "two", sparse: true}"#,
+        r#"{v: 2, key: {x: 1}, name: "dense", sparse: false}"#,
+        r#"{v: 2, key: {x: 1}, name: "dense", sparse: false, partialFilterExpression: {y: 1}}"#,
         r#"{v: 2, key: {x: 1}, name: "part", partialFilterExpression: {y: {$gt: 1}}}"#,
         r#"{v: 2, key: {x: 1}, name: "empty", partialFilterExpression: {}}"#,
         r#"{v: 2, key: {x: 1}, name: "and", partialFilterExpression: {$and: [{x: 1}]}}"#,
