@@ -1,5 +1,6 @@
 """The proxy under test, started as its users start it: `mdb-runtime serve --config FILE`."""
 
+import json
 import os
 import secrets
 import shutil
@@ -23,13 +24,24 @@ def binary():
     return str(tools.TARGET / "debug" / "mdb-runtime")
 
 
+def make_certificate(place):
+    """`proxy.pem` and `proxy.key` for localhost, signed by the authority `ca.pem`."""
+    new = ["openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-days", "2"]
+    authority = ["-subj", "/CN=authority", "-keyout", str(place / "ca.key"), "-out", str(place / "ca.pem")]
+    tools.attempt("make an authority", *new, *authority)
+    signed = ["-CA", str(place / "ca.pem"), "-CAkey", str(place / "ca.key"), "-subj", "/CN=proxy"]
+    signed += ["-addext", "basicConstraints=critical,CA:FALSE", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    signed += ["-keyout", str(place / "proxy.key"), "-out", str(place / "proxy.pem")]
+    tools.attempt("make a certificate", *new, *signed)
+
+
 class Proxy:
     """Runs while it is entered, with the contract's files on other ports and with other secrets."""
 
     def __init__(self, binary, directory, upstream_uri, passwords=None):
         self.binary = binary
         self.directory = directory
-        self.port, self.admin_port = process.free_port(), process.free_port()
+        self.port, self.tls_port, self.admin_port = (process.free_port() for _ in range(3))
         self.secrets = passwords or {name: secrets.token_urlsafe(12) for name in PASSWORDS}
         self.upstream_uri = upstream_uri
         self.log = directory / "proxy.log"
@@ -41,7 +53,7 @@ class Proxy:
         config = files / "mdb-runtime.yaml"
         text = config.read_text()
         text = text.replace(":27018", f":{self.port}").replace(":9464", f":{self.admin_port}")
-        config.write_text(text)
+        config.write_text(self.with_tls(text, files))
         command = [self.binary, "serve", "--config", str(config)]
         environment = {**os.environ, **self.secrets, "MDB_UPSTREAM_URI": self.upstream_uri}
         self.process = process.start(command, self.log, env=environment)
@@ -54,6 +66,15 @@ class Proxy:
 
     def __exit__(self, *_):
         process.stop(self.process)
+
+    def with_tls(self, text, files):
+        """The configuration with a second listener, where there is an openssl to make its certificate."""
+        if not shutil.which("openssl"):
+            return text
+        make_certificate(files)
+        address = f"127.0.0.1:{self.tls_port}"
+        listener = {"address": address, "tls": {"certificate": "proxy.pem", "key": "proxy.key"}}
+        return text.replace("listen:\n", f"listen:\n  - {json.dumps(listener)}\n")
 
     def wait_until_ready(self):
         deadline = time.monotonic() + READY_TIMEOUT_SECONDS
@@ -73,6 +94,8 @@ class Proxy:
             "DRIVERS_PROXY": f"127.0.0.1:{self.port}",
             "DRIVERS_ADMIN": f"127.0.0.1:{self.admin_port}",
             "DRIVERS_PROXY_PID": str(self.process.pid),
+            "DRIVERS_TLS_PORT": str(self.tls_port),
+            "DRIVERS_CA": str(self.directory / "contract" / "ca.pem"),
         }
 
     def complaints(self):

