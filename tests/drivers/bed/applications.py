@@ -1,6 +1,6 @@
 """The applications in several languages: how each is built below `target/drivers/`, and how it is started.
 
-Every function gives `(command, extra environment, compressors the driver has)` or raises `CannotRun`.
+Every function gives `(command, extra environment, compressors the driver has)` or raises `CannotRun` or `Broken`.
 """
 
 import os
@@ -8,7 +8,7 @@ import platform
 import shutil
 
 from . import tools
-from .tools import PLACE, CannotRun, attempt
+from .tools import PLACE, Broken, CannotRun, attempt
 
 HERE = tools.ROOT / "tests" / "drivers"
 MAVEN_COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
@@ -55,7 +55,8 @@ def with_go():
         "GOTOOLCHAIN": "local",
     }
     options = {"cwd": HERE / "go", "env": {**os.environ, **environment}}
-    attempt("build with Go", "go", "build", "-o", str(place / "shop"), ".", **options)
+    attempt("fetch the Go driver", "go", "mod", "download", **options)
+    attempt("build with Go", "go", "build", "-o", str(place / "shop"), ".", failure=Broken, **options)
     return [str(place / "shop")], {}, "zstd,snappy,zlib"
 
 
@@ -65,14 +66,16 @@ def with_java():
     attempt("fetch the Java driver", *maven, MAVEN_COPY, f"-DoutputDirectory={place / 'jars'}")
     path = f"{place / 'jars'}/*"
     sources = sorted(map(str, (HERE / "java").glob("*.java")))
-    attempt("compile with javac", "javac", "-cp", path, "-d", str(place / "classes"), *sources)
+    compiler = ["javac", "-cp", path, "-d", str(place / "classes")]
+    attempt("compile with javac", *compiler, *sources, failure=Broken)
     return ["java", "-cp", f"{path}:{place / 'classes'}", "Shop"], {}, "zlib"
 
 
 def with_rust():
-    manifest = str(HERE / "rust" / "Cargo.toml")
+    manifest = ["--locked", "--manifest-path", str(HERE / "rust" / "Cargo.toml")]
     target = PLACE / "rust"
-    attempt("build with cargo", "cargo", "build", "--locked", "--manifest-path", manifest, "--target-dir", str(target))
+    attempt("fetch the Rust driver", "cargo", "fetch", *manifest)
+    attempt("build with cargo", "cargo", "build", *manifest, "--target-dir", str(target), failure=Broken)
     return [str(target / "debug" / "drivers-rust")], {}, "zstd,snappy,zlib"
 
 
@@ -82,7 +85,8 @@ def with_c():
     flags = [f"-I{place}/usr/include/libmongoc-1.0", f"-I{place}/usr/include/libbson-1.0", "-Wall", "-Wextra", "-Werror"]
     links = [f"-L{libraries}", f"-Wl,-rpath-link,{libraries}", "-lmongoc-1.0", "-lbson-1.0"]
     sources = sorted(map(str, (HERE / "c").glob("*.c")))
-    attempt("compile with cc", "cc", "-std=gnu11", *flags, *sources, "-o", str(place / "shop"), *links)
+    compiler = ["cc", "-std=gnu11", *flags, *sources, "-o", str(place / "shop"), *links]
+    attempt("compile with cc", *compiler, failure=Broken)
     return [str(place / "shop")], {"LD_LIBRARY_PATH": str(libraries)}, "zstd,snappy,zlib"
 
 
@@ -119,6 +123,8 @@ APPLICATIONS = {
 
 def command(entry):
     """How an application is run three times and its tellings are compared."""
+    if not shutil.which("openssl"):
+        raise CannotRun("there is no openssl to make the certificate of the listener with TLS")
     started, environment, compressors = APPLICATIONS[entry]()
     settings = [f"{name}={value}" for name, value in environment.items()]
     return [tools.python(), str(HERE / "python" / "compare.py"), compressors, "env", *settings, *started]

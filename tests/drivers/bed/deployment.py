@@ -75,7 +75,7 @@ class ReplicaSet:
         }
         done = subprocess.run(command, env=environment, text=True, stderr=subprocess.PIPE)
         if done.returncode:
-            raise tools.CannotRun(f"prepare the replica set: {done.stderr.strip()[-500:]}")
+            raise tools.Broken(f"prepare the replica set: {done.stderr.strip()[-500:]}")
 
     def publish(self):
         """Tells the suites which process is which member, as `{port: pid}`."""

@@ -20,7 +20,8 @@ def binary():
     named = os.environ.get("MDB_RUNTIME_BIN")
     if named:
         return named
-    tools.attempt("build the proxy", "cargo", "build", "-p", "mdb-runtime", cwd=tools.ROOT)
+    build = ["cargo", "build", "-p", "mdb-runtime"]
+    tools.attempt("build the proxy", *build, failure=tools.Broken, cwd=tools.ROOT)
     return str(tools.TARGET / "debug" / "mdb-runtime")
 
 
@@ -85,7 +86,7 @@ class Proxy:
             except (urllib.error.URLError, OSError) as error:
                 if self.process.poll() is not None or time.monotonic() > deadline:
                     tail = self.log.read_text(errors="replace")[-2000:]
-                    raise tools.CannotRun(f"the proxy is not ready ({error}): {tail}") from error
+                    raise tools.Broken(f"the proxy is not ready ({error}): {tail}") from error
             time.sleep(0.1)
 
     def environment(self):

@@ -21,7 +21,12 @@ class CannotRun(Exception):
     """Why a suite cannot run here."""
 
 
-def attempt(what, *command, **options):
+class Broken(Exception):
+    """Why a suite failed before its first test: what is the project's own does not build or start."""
+
+
+def attempt(what, *command, failure=CannotRun, **options):
+    """A command that is not there is a reason why a suite cannot run; one that fails raises `failure`."""
     try:
         subprocess.run(
             command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **options
@@ -30,7 +35,9 @@ def attempt(what, *command, **options):
         raise CannotRun(f"{what}: {error}") from error
     except subprocess.CalledProcessError as error:
         last = error.stderr.strip().splitlines()[-1:] or [f"{command[0]} ended with {error.returncode}"]
-        raise CannotRun(f"{what}: {' '.join(last)}") from error
+        if failure is Broken:
+            print(error.stderr, flush=True)
+        raise failure(f"{what}: {' '.join(last)}") from error
 
 
 def mongod():

@@ -19,6 +19,7 @@ import com.mongodb.client.MongoCollection;
 import com.mongodb.client.MongoCursor;
 import com.mongodb.client.MongoDatabase;
 import com.mongodb.client.gridfs.GridFSBuckets;
+import com.mongodb.client.gridfs.model.GridFSFile;
 import com.mongodb.client.gridfs.model.GridFSUploadOptions;
 import com.mongodb.client.model.BulkWriteOptions;
 import com.mongodb.client.model.DeleteOneModel;
@@ -177,7 +178,9 @@ final class Shop {
         store.uploadFromStream("manual", new ByteArrayInputStream("short".getBytes()), options);
         var told = new TreeMap<String, Object>();
         var listed = new ArrayList<String>();
-        store.find().sort(eq("length", 1)).forEach(file -> listed.add(file.getFilename() + " " + file.getLength() + " " + file.getMetadata().toJson()));
+        for (GridFSFile file : store.find().sort(eq("length", 1))) {
+            listed.add(file.getFilename() + " " + file.getLength() + " " + file.getMetadata().toJson());
+        }
         told.put("listed", listed);
         var whole = new ByteArrayOutputStream();
         store.downloadToStream(first, whole);
