@@ -5,7 +5,8 @@
 Directly on the replica set, as the app `shop` through the proxy with compression, and as the app `notes`
 through the proxy's listener with TLS. The two apps work in one database, on the same collections. Every
 line of a telling is a step, a tab and JSON; all three must tell the same, and then what is stored must be
-two apps' documents, as many of each as the direct run left.
+two apps' documents, as many of each as the direct run left. That the compressed run was compressed is
+seen on the way to the proxy.
 """
 
 import os
@@ -14,19 +15,20 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import place
+from tap import Tap
 
 # Of one length, so that nothing differs but the name.
 DIRECT, PROXIED = "apps_direct", "apps_shared"
 TIMEOUT_SECONDS = 240
 
 
-def runs(compressors):
+def runs(compressors, proxy):
     """`{name: (connection string, database, prefix of _id)}`"""
     certificates = os.environ["DRIVERS_CA"]
     tls = f"localhost:{os.environ['DRIVERS_TLS_PORT']}/?tls=true&tlsCAFile={certificates}"
     return {
         "direct": (f"{place.UPSTREAM_URI}&compressors={compressors}", DIRECT, "own-0"),
-        "shop": (f"mongodb://shop:{place.password('shop')}@{place.PROXY}/?compressors={compressors}", PROXIED, "own-1"),
+        "shop": (f"mongodb://shop:{place.password('shop')}@{proxy}/?compressors={compressors}", PROXIED, "own-1"),
         "notes": (f"mongodb://notes:{place.password('notes')}@{tls}", PROXIED, "own-2"),
     }
 
@@ -65,14 +67,17 @@ def misplaced(server):
 
 def main():
     compressors, *command = sys.argv[1:]
-    with ThreadPoolExecutor() as pool:
-        started = {name: pool.submit(telling, command, *run) for name, run in runs(compressors).items()}
+    with Tap(place.PROXY) as tap, ThreadPoolExecutor() as pool:
+        started = {name: pool.submit(telling, command, *run) for name, run in runs(compressors, tap.address).items()}
         tellings = {name: run.result() for name, run in started.items()}
     failed = differences(tellings)
+    if "OP_COMPRESSED" not in tap.seen:
+        failed.append(f"nothing was compressed: {dict(tap.seen)}")
     with place.upstream() as server:
         failed += misplaced(server)
     for problem in failed:
         print(problem)
+    print(f"sent by the app shop: {', '.join(f'{count} {name}' for name, count in sorted(tap.seen.items()))}")
     print(f"steps: {', '.join(tellings['direct'][1])}")
     sys.exit(bool(failed))
 
