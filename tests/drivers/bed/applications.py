@@ -46,6 +46,11 @@ def with_old_pymongo():
     return [system, str(HERE / "python" / "applications" / "shop.py")], environment, "zlib"
 
 
+def with_node():
+    """Of the compressors that the driver knows, zlib alone needs no further package."""
+    return ["node", str(HERE / "node" / "shop.mjs"), str(tools.node_modules())], {}, "zlib"
+
+
 def with_go():
     place = PLACE / "go"
     environment = {
@@ -114,6 +119,7 @@ APPLICATIONS = {
     "tasks_beanie.py": with_odm("beanie", "tasks_beanie.py"),
     "shop_mongoengine.py": with_odm("mongoengine", "shop_mongoengine.py"),
     "pymongo-old": with_old_pymongo,
+    "node": with_node,
     "go": with_go,
     "java": with_java,
     "rust": with_rust,
