@@ -1,0 +1,1 @@
+//! Indexes in the background: those that observed shapes ask for, slowly, within budgets, proved and taken back.
