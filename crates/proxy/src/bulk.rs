@@ -58,9 +58,15 @@ impl Journey<'_> {
             namespaces = Namespaces::of(&places, &known);
             scoped = self.rewrite(namespaces.ground(&none))?;
         }
-        self.exchange(&mut scoped, namespaces.ground(&none), out)
-            .await
-            .map(|_| ())
+        let seen = self.exchange(&mut scoped, namespaces.ground(&none), out);
+        if seen.await?.is_ok {
+            let made = places.iter().zip(&known).enumerate();
+            made.filter(|(index, (_, known))| {
+                known.is_own_to_be() && bulk_creates(self.command, *index)
+            })
+            .for_each(|(_, (place, _))| self.made_own(*place));
+        }
+        Ok(())
     }
 
     fn bulk_places(&self) -> Result<Vec<Place<'_>>, Refusal> {
@@ -96,6 +102,7 @@ impl Journey<'_> {
                 let ready = namespaces.ready(*place, in_transaction);
                 let (made, is_new) = self.namespace(ready).await?;
                 *known = made;
+                self.tell_made(*place);
                 if is_new && !in_transaction {
                     self.views_follow(place.database, place.collection).await?;
                 }

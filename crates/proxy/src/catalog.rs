@@ -3,10 +3,11 @@
 use bson::doc;
 use futures_util::TryStreamExt;
 use mdb_scope::{
-    Catalog, CollectionFacts, Isolation, Refusal, check_catalog_command, collection_of,
+    Catalog, CollectionFacts, Isolation, Refusal, Scope, check_catalog_command, collection_of,
     dropped_indexes,
 };
 use mdb_wire::{Document, Element, Writer};
+use mongodb::Client;
 use mongodb::error::Error as DriverError;
 use tokio::time::Instant;
 
@@ -104,7 +105,7 @@ impl<'a> Journey<'a> {
             if !is_hidden
                 && (is_sure
                     || self
-                        .driver(holds_documents(self, database, &shared.name))
+                        .driver(self.holds_documents(database, &shared.name))
                         .await?)
             {
                 own.push(shared);
@@ -279,7 +280,10 @@ impl<'a> Journey<'a> {
         let namespaces = &self.forward.namespaces;
         let known = self.namespace(namespaces.look_up(place)).await?;
         if known.facts.is_dedicated() {
-            return self.dedicated(&known, out).await.map(|_| ());
+            if self.dedicated(&known, out).await? && known.is_own_to_be() {
+                self.made_own(place);
+            }
+            return Ok(());
         }
         // Refused before anything is made.
         let none = CollectionFacts::default();
@@ -289,6 +293,9 @@ impl<'a> Journey<'a> {
         let (_, is_new) = self
             .namespace(namespaces.ready(place, self.in_transaction()))
             .await?;
+        if !known.is_ready(self.in_transaction()) {
+            self.tell_made(place);
+        }
         if is_new && !self.in_transaction() {
             self.views_follow(place.database, collection).await?;
         }
@@ -357,6 +364,10 @@ impl<'a> Journey<'a> {
         Ok(())
     }
 
+    async fn holds_documents(&self, database: &str, name: &str) -> Result<bool, DriverError> {
+        holds_documents(self.shared.upstream.control(), self.scope, database, name).await
+    }
+
     /// Whether the app has the collection, if only an empty one.
     pub(crate) async fn has(&self, place: Place<'_>, known: &Known) -> Result<bool, Error> {
         if !known.exists || known.facts.is_dedicated() {
@@ -370,7 +381,7 @@ impl<'a> Journey<'a> {
             .any(|e| e.collection == place.collection && !e.is_provisional);
         Ok(is_entered
             || self
-                .driver(holds_documents(self, place.database, place.collection))
+                .driver(self.holds_documents(place.database, place.collection))
                 .await?)
     }
 
@@ -464,14 +475,15 @@ async fn physical_collections(
 }
 
 /// Whether a collection holds a document of the app: one look at the base index.
-async fn holds_documents(
-    journey: &Journey<'_>,
+pub(crate) async fn holds_documents(
+    client: &Client,
+    scope: &Scope,
     database: &str,
     collection: &str,
 ) -> Result<bool, DriverError> {
-    let database = journey.shared.upstream.control().database(database);
-    let own = doc! {journey.scope.field().as_str(): journey.scope.app().as_str()};
-    let found = database
+    let own = doc! {scope.field().as_str(): scope.app().as_str()};
+    let found = client
+        .database(database)
         .collection::<bson::Document>(collection)
         .find_one(own)
         .projection(doc! {"_id": 1})

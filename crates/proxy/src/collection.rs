@@ -84,6 +84,7 @@ impl Journey<'_> {
                 return Err(self.exists(collection));
             }
         }
+        self.tell_made(place);
         if !self.in_transaction() {
             self.views_follow(place.database, collection).await?;
         }
@@ -133,6 +134,7 @@ impl Journey<'_> {
         if is_entered && matches!(made, Ok(true)) {
             // Who has looked between the entry and the collection saw a shared one.
             self.tell_changed(place).await?;
+            self.tell_made(place);
             self.views_follow(place.database, place.collection).await?;
         }
         made.map(|_| ())

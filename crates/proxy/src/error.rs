@@ -345,6 +345,17 @@ impl Error {
         }
     }
 
+    /// Whether the upstream was not reached or did not answer: the same may go well a moment later.
+    pub(crate) fn is_outage(&self) -> bool {
+        matches!(
+            self,
+            Self::Upstream { .. }
+                | Self::Exchange { .. }
+                | Self::Control { .. }
+                | Self::ShuttingDown { .. }
+        )
+    }
+
     /// MongoDB's number.
     pub fn code(&self) -> i32 {
         match self {

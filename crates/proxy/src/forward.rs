@@ -9,6 +9,7 @@ use mdb_scope::{
 };
 use mdb_upstream::ServerHello;
 use mdb_wire::{Command, Document};
+use mongodb::error::Error as DriverError;
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
@@ -22,10 +23,11 @@ use crate::deadline::Deadline;
 use crate::dispatch::Call;
 use crate::error::Error;
 use crate::ground::{Ground, target};
-use crate::identity::Identity;
+use crate::identity::{App, Identity};
 use crate::labels::when_lost;
 use crate::namespaces::notices::follow;
 use crate::namespaces::{Known, Namespaces, Place};
+use crate::news::News;
 use crate::operations::Running;
 use crate::reply;
 use crate::sharding;
@@ -43,6 +45,7 @@ pub struct Forward {
     pub(crate) cluster_time: ClusterTime,
     pub(crate) namespaces: Arc<Namespaces>,
     pub(crate) canary: Option<Canary>,
+    pub(crate) news: News,
     follows: OnceLock<()>,
 }
 
@@ -69,6 +72,7 @@ impl Forward {
             cluster_time: ClusterTime::default(),
             namespaces: Arc::default(),
             canary: None,
+            news: News::default(),
             follows: OnceLock::new(),
         }
     }
@@ -78,6 +82,13 @@ impl Forward {
     pub fn with_canary(self, app: AppId) -> Self {
         let canary = Some(Canary::new(app));
         Self { canary, ..self }
+    }
+
+    /// The same with somebody who is told of collections that apps have made. Must not wait: commands do.
+    #[must_use]
+    pub fn with_news(self, tell: impl Fn(&AppId, &str, &str) + Send + Sync + 'static) -> Self {
+        let news = News::to(tell);
+        Self { news, ..self }
     }
 
     /// Appends the body of the reply to `out`, which holds the reply's header.
@@ -131,16 +142,28 @@ impl Forward {
         deadline: Deadline,
         command: &Command<'_>,
     ) -> Result<&'i Scope, Error> {
-        let app = &identity.app;
+        if let Some(scope) = identity.app.scope.get() {
+            return Ok(scope);
+        }
+        let made = self.make_scope(shared, &identity.app);
+        deadline.within(command, made).await
+    }
+
+    /// The app's scope, without a command that would wait for it.
+    pub(crate) async fn make_scope<'a>(
+        &self,
+        shared: &Shared,
+        app: &'a App,
+    ) -> Result<&'a Scope, DriverError> {
         if let Some(scope) = app.scope.get() {
             return Ok(scope);
         }
         let control = Control::new(shared.upstream.control(), &self.control_database);
         self.follows.get_or_init(|| self.follow(shared));
         let key = self.session_key.get_or_try_init(|| control.session_key());
-        let key = deadline.within(command, key).await?;
+        let key = key.await?;
         if let Some(canary) = &self.canary {
-            deadline.within(command, canary.learn(&control)).await?;
+            canary.learn(&control).await?;
         }
         let made = app
             .scope
@@ -156,6 +179,10 @@ impl Forward {
 }
 
 impl Forward {
+    pub(crate) fn control_database(&self) -> &str {
+        &self.control_database
+    }
+
     /// Begins to listen to what other proxies change.
     fn follow(&self, shared: &Shared) {
         let known = Arc::downgrade(&self.namespaces);
@@ -277,6 +304,9 @@ impl<'a> Journey<'a> {
         let is_done = seen.as_ref().is_ok_and(|seen| seen.is_ok);
         self.finish_written(writing, is_done).await?;
         let seen = seen?;
+        if is_done && known.is_own_to_be() && may_create(self.spec, self.command) {
+            self.made_own(place);
+        }
         if scoped.hints_base() && seen.is_hint_unknown {
             // Someone has dropped the collection behind the proxy: what is known of it is wrong.
             out.truncate(start);
@@ -353,6 +383,7 @@ impl<'a> Journey<'a> {
             let (made, is_new) = self
                 .namespace(namespaces.ready(place, in_transaction))
                 .await?;
+            self.tell_made(place);
             if is_new && !in_transaction {
                 Box::pin(self.views_follow(place.database, place.collection)).await?;
             }

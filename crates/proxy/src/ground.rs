@@ -182,9 +182,12 @@ impl<'a> Journey<'a> {
             return self.enter_written(place).await;
         }
         if found.isolation == Isolation::Dedicated {
-            return Ok(none);
+            let known = self.namespace(namespaces.look_up(place)).await?;
+            let place = known.is_own_to_be().then_some(place);
+            return Ok(Writing { place, ..none });
         }
         let (known, is_new) = self.namespace(namespaces.ready(place, false)).await?;
+        self.tell_made(place);
         if is_new {
             Box::pin(self.views_follow(place.database, place.collection)).await?;
         }
@@ -233,7 +236,11 @@ impl<'a> Journey<'a> {
         self.forward.namespaces.forget(place);
         if writing.is_entered && is_done {
             self.tell_changed(place).await?;
+            self.tell_made(place);
             return self.views_follow(place.database, place.collection).await;
+        }
+        if is_done {
+            self.tell_made(place);
         }
         if writing.is_entered {
             let leave = place.control();
@@ -244,7 +251,7 @@ impl<'a> Journey<'a> {
     }
 }
 
-/// A `$out` that is about to run.
+/// A `$out` that is about to run, or a `$merge` that makes its collection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Writing<'a> {
     place: Option<Place<'a>>,

@@ -232,6 +232,7 @@ impl<'a> Journey<'a> {
         self.forward.namespaces.forget(target);
         if matches!(made, Ok(true)) {
             self.tell_changed(target).await?;
+            self.tell_made(target);
             return self.views_follow(target.database, target.collection).await;
         }
         if existed {

@@ -67,6 +67,11 @@ impl Known {
         self.unserved.clone().map_or(Ok(()), Err)
     }
 
+    /// Whether the next write makes it, as a collection of the app's own.
+    pub(crate) fn is_own_to_be(&self) -> bool {
+        self.facts.is_dedicated() && !self.exists
+    }
+
     /// Whether a write, perhaps in a transaction, needs nothing to be made first.
     pub(crate) fn is_ready(&self, in_transaction: bool) -> bool {
         // The server makes the app's own collections by itself, as a private one does.

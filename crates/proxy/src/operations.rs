@@ -134,7 +134,7 @@ impl Registered {
             place: None,
         });
         Running {
-            slot: Arc::clone(&self.slot),
+            slot: Some(Arc::clone(&self.slot)),
             owner,
         }
     }
@@ -156,15 +156,24 @@ impl Drop for Registered {
 /// An operation that runs.
 #[derive(Debug)]
 pub(crate) struct Running {
-    slot: Arc<Slot>,
+    slot: Option<Arc<Slot>>,
     /// To whom belongs what it opens, if not to the app.
     pub(crate) owner: Option<Arc<Belongings>>,
 }
 
 impl Running {
+    /// One of no connection, which is not shown to anybody.
+    pub(crate) fn unlisted() -> Self {
+        Self {
+            slot: None,
+            owner: None,
+        }
+    }
+
     /// It is on its way over this connection, or no longer over any.
     pub(crate) fn at(&self, place: Option<(ServerAddress, SocketAddr)>) {
-        if let Some(operation) = lock(&self.slot.running).as_mut() {
+        let Some(slot) = &self.slot else { return };
+        if let Some(operation) = lock(&slot.running).as_mut() {
             operation.place = place;
         }
     }
@@ -172,7 +181,9 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        *lock(&self.slot.running) = None;
+        if let Some(slot) = &self.slot {
+            *lock(&slot.running) = None;
+        }
     }
 }
 
