@@ -14,6 +14,7 @@ mod coverage;
 mod crud;
 mod cursors;
 mod deadlines;
+mod declared;
 mod dedicated;
 mod differential;
 mod drain;

@@ -1,10 +1,16 @@
-//! The suites that judge isolation, on older servers as well: this program is started again for each series.
+//! The suites that judge isolation, and what else older servers do otherwise, on these as well: this program is started again for
+//! each series.
 
 use mdb_testbed::{Binary, BinaryError};
 use tokio::process::Command;
 
 /// What is repeated.
-const SUITES: [&str; 3] = ["attacks::", "differential::", "privileges::"];
+const SUITES: [&str; 4] = [
+    "attacks::",
+    "differential::",
+    "privileges::",
+    "declared::a_changed_definition",
+];
 
 async fn repeat(series: &str) {
     let mongod = {

@@ -41,6 +41,7 @@ pub struct ProxyBuilder {
     listener: String,
     upstream: String,
     canary: String,
+    control: String,
     waits_for_upstream: bool,
 }
 
@@ -51,6 +52,7 @@ struct App {
     exposes_scope_field: bool,
     isolation: String,
     id_policy: &'static str,
+    more: String,
 }
 
 impl ProxyBuilder {
@@ -72,6 +74,7 @@ impl ProxyBuilder {
             listener: String::new(),
             upstream: String::new(),
             canary: String::new(),
+            control: String::new(),
             waits_for_upstream: true,
         }
     }
@@ -92,6 +95,7 @@ impl ProxyBuilder {
             exposes_scope_field: false,
             isolation: "shared".to_owned(),
             id_policy: "any",
+            more: String::new(),
         });
         self
     }
@@ -114,6 +118,20 @@ impl ProxyBuilder {
     #[must_use]
     pub fn with_random_ids(mut self) -> Self {
         self.apps.last_mut().unwrap().id_policy = "random_only";
+        self
+    }
+
+    /// The configuration's `control_database`: one that other tests do not use keeps their work in the background away.
+    #[must_use]
+    pub fn control_database(mut self, name: &str) -> Self {
+        self.control = format!("control_database: {name}\n");
+        self
+    }
+
+    /// The last app's manifest also says this: whole lines.
+    #[must_use]
+    pub fn saying(mut self, lines: &str) -> Self {
+        self.apps.last_mut().unwrap().more.push_str(lines);
         self
     }
 
@@ -164,8 +182,8 @@ impl ProxyBuilder {
         let config = files.path().join("mdb-runtime.yaml");
         let text = format!(
             "version: 1\nlisten:\n  - address: 127.0.0.1:0\n{}upstream:\n  uri: {{ env: UPSTREAM }}\n\
-             {}admin:\n  address: 127.0.0.1:0\nindexes:\n  mode: off\n{}{limits}",
-            self.listener, self.upstream, self.canary
+             {}admin:\n  address: 127.0.0.1:0\nindexes:\n  mode: off\n{}{}{limits}",
+            self.listener, self.upstream, self.canary, self.control
         );
         std::fs::write(&config, text).unwrap();
         for app in &self.apps {
@@ -213,6 +231,7 @@ fn manifest(app: &App) -> String {
         exposes_scope_field,
         isolation,
         id_policy,
+        more,
         ..
     } = app;
     let mut text = format!(
@@ -232,7 +251,7 @@ fn manifest(app: &App) -> String {
         )
         .unwrap();
     }
-    text
+    text + more
 }
 
 impl TestProxy {

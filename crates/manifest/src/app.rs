@@ -37,6 +37,8 @@ pub struct AppManifest {
     pub expose_scope_field: bool,
     /// Indexes the app asks for, in the order of the file.
     pub managed_indexes: Vec<ManagedIndex>,
+    /// Whether indexes that were built from `managed_indexes`, and stand there no more, are dropped.
+    pub prune: bool,
     /// The app's own roles, from the old form's `auth_policy.roles`. They mean nothing to the proxy.
     pub app_roles: Vec<String>,
 }

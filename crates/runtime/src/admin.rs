@@ -5,8 +5,9 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use mdb_indexer::declared::{Declared, Degraded};
 use mdb_telemetry::Metrics;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::readiness::{Readiness, Unready};
 
@@ -14,15 +15,20 @@ use crate::readiness::{Readiness, Unready};
 struct Admin {
     metrics: Metrics,
     readiness: Readiness,
+    declared: Declared,
 }
 
 /// The routes. They show metrics with the names of apps, and never documents or secrets.
-pub(crate) fn routes(metrics: Metrics, readiness: Readiness) -> Router {
+pub(crate) fn routes(metrics: Metrics, readiness: Readiness, declared: Declared) -> Router {
     Router::new()
         .route("/metrics", get(render_metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
-        .with_state(Admin { metrics, readiness })
+        .with_state(Admin {
+            metrics,
+            readiness,
+            declared,
+        })
 }
 
 async fn render_metrics(State(admin): State<Admin>) -> impl IntoResponse {
@@ -43,11 +49,36 @@ async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
     };
     let words: Vec<_> = reasons.iter().copied().map(Unready::as_str).collect();
     let mut body = json!({ "ready": reasons.is_empty(), "reasons": words });
+    let degraded: Vec<_> = admin.declared.degraded().iter().map(shown).collect();
+    let mut warnings = Vec::new();
     if admin.readiness.has_failed_reload() {
-        body["warnings"] = json!(["reload_failed"]);
+        warnings.push("reload_failed");
+    }
+    if !degraded.is_empty() {
+        warnings.push("indexes_degraded");
+        body["degraded"] = degraded.into();
+    }
+    if !warnings.is_empty() {
+        body["warnings"] = json!(warnings);
     }
     let json_type = [(header::CONTENT_TYPE, "application/json")];
     (status, json_type, format!("{body}\n"))
+}
+
+/// An index of a manifest that cannot be built. The proxy serves the app as before.
+fn shown(degraded: &Degraded) -> Value {
+    let Degraded {
+        place,
+        index,
+        reason,
+    } = degraded;
+    json!({
+        "app": place.app,
+        "namespace": format!("{}.{}", place.database, place.collection),
+        "index": index,
+        "code": reason.code,
+        "reason": reason.text,
+    })
 }
 
 /// The content type of the text exposition format.
@@ -66,7 +97,11 @@ mod tests {
     async fn ask(admin: &Admin, path: &str) -> (String, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = routes(admin.metrics.clone(), admin.readiness.clone());
+        let router = routes(
+            admin.metrics.clone(),
+            admin.readiness.clone(),
+            admin.declared.clone(),
+        );
         let server = tokio::spawn(async { axum::serve(listener, router).await });
         let mut stream = TcpStream::connect(address).await.unwrap();
         let question = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
@@ -84,6 +119,7 @@ mod tests {
         let admin = Admin {
             metrics: Metrics::new(),
             readiness: causes.readiness(),
+            declared: Declared::default(),
         };
         let (status, rest) = ask(&admin, "/readyz").await;
         assert_eq!(status, "HTTP/1.1 503 Service Unavailable");
@@ -114,6 +150,7 @@ mod tests {
         let admin = Admin {
             metrics: Metrics::new(),
             readiness: Causes::new().readiness(),
+            declared: Declared::default(),
         };
         let (status, rest) = ask(&admin, "/metrics").await;
         assert_eq!(status, "HTTP/1.1 200 OK");

@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 use axum::Router;
 use mdb_auth::Secret;
-use mdb_manifest::{Config, Limits, Loaded, Report};
+use mdb_indexer::declared::Declared;
+use mdb_manifest::{AppManifest, Config, Limits, Loaded, Report};
 use mdb_proxy::{ClientLimits, Forward, ListenerOptions, Presentation, Shared, Shutdown, Tls};
 use mdb_scope::{AppId, FieldName};
 use mdb_telemetry::Metrics;
@@ -18,6 +19,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::certificates::Certificates;
+use crate::declared::DeclaredIndexes;
 use crate::listeners::Listeners;
 use crate::readiness::Readiness;
 use crate::reload::{ListenerTls, Reloading};
@@ -53,14 +55,20 @@ impl Proxy {
         for problem in &certificates.warnings {
             tracing::warn!("{problem}");
         }
+        let apps: Arc<[AppManifest]> = apps.into();
         let metrics = Metrics::new();
-        let forward = forward(&config)?;
+        let declared = Declared::default();
+        let told = declared.clone();
+        let forward = forward(&config)?.with_news(move |app, database, collection| {
+            told.made(app.as_str(), database, collection);
+        });
         let listeners = Listeners::bind(&config).await?;
         let addresses = listeners.client_addresses()?;
         let admin_address = listeners.admin.local_addr()?;
         let upstream = Upstream::start(upstream_options(&config.upstream), metrics.clone()).await?;
         let credentials = {
             let (salts, metrics) = (credentials::salts(&config.upstream.uri), metrics.clone());
+            let apps = Arc::clone(&apps);
             let derive = move || credentials::build(&apps, &salts, &metrics, None);
             tokio::task::spawn_blocking(derive).await??
         };
@@ -76,15 +84,23 @@ impl Proxy {
         let readiness =
             Readiness::new(upstream.hello(), upstream.topology(), shutdown.stop.clone());
         let control_database = config.control_database.as_str().to_owned();
-        let look = look_at_privileges(upstream.clone(), readiness.clone(), control_database);
+        let look = look_at_privileges(
+            upstream.clone(),
+            readiness.clone(),
+            control_database.clone(),
+        );
         tokio::spawn(shutdown.stop.clone().run_until_cancelled_owned(look));
+        let indexes = DeclaredIndexes::new(Arc::clone(&shared), declared.clone());
+        indexes.apply(&apps);
+        let work = work_on_indexes(indexes.clone(), readiness.clone(), control_database);
+        tokio::spawn(shutdown.stop.clone().run_until_cancelled_owned(work));
         let stop_admin = if config.admin.reuse_port {
             // With the beginning of the drain: who asks from then on asks the successor.
             shutdown.stop.child_token()
         } else {
             CancellationToken::new()
         };
-        let routes = admin::routes(metrics.clone(), readiness.clone());
+        let routes = admin::routes(metrics.clone(), readiness.clone(), declared);
         let admin = tokio::spawn(serve_admin(listeners.admin, routes, stop_admin.clone()));
         let listeners = listeners.clients.into_iter().zip(certificates.listeners);
         let listeners = listeners.zip(config.listeners.iter().map(|l| l.proxy_protocol));
@@ -95,6 +111,7 @@ impl Proxy {
             config: Arc::new(config),
             tls: tls.into(),
             readiness: readiness.clone(),
+            indexes,
         };
         Ok(Self {
             upstream,
@@ -261,6 +278,12 @@ fn presentation_of(uri: &Secret) -> Presentation {
 async fn look_at_privileges(upstream: Upstream, readiness: Readiness, control_database: String) {
     readiness.upstream_reachable().await;
     privileges::look(&upstream, &control_database).await;
+}
+
+/// What manifests say of indexes, from when the upstream is reached until the drain.
+async fn work_on_indexes(indexes: DeclaredIndexes, readiness: Readiness, control_database: String) {
+    readiness.upstream_reachable().await;
+    indexes.worker(&control_database).run().await;
 }
 
 async fn serve_admin(listener: TcpListener, routes: Router, stop: CancellationToken) {

@@ -103,7 +103,7 @@ impl Entry<'_> {
 }
 
 /// The apps in force, by slug.
-fn apps_of(users: &Users) -> HashMap<&str, &Arc<App>> {
+pub(crate) fn apps_of(users: &Users) -> HashMap<&str, &Arc<App>> {
     users
         .identities()
         .map(|identity| (identity.app.id.as_str(), &identity.app))

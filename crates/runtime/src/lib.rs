@@ -16,6 +16,7 @@ mod args;
 mod certificates;
 pub mod check;
 mod credentials;
+mod declared;
 mod ending;
 pub mod health;
 mod listeners;

@@ -6,12 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use mdb_manifest::{Config, Loaded, Problem, Report, load};
+use mdb_manifest::{AppManifest, Config, Loaded, Problem, Report, load};
 use mdb_proxy::{Shared, Tls};
 use mdb_telemetry::ReloadOutcome;
 
 use crate::certificates::{self, LoadedCertificates};
 use crate::credentials::{self, Users};
+use crate::declared::DeclaredIndexes;
 use crate::readiness::Readiness;
 use crate::signals::HangUps;
 use crate::watch::{Files, Watch};
@@ -28,13 +29,14 @@ pub(crate) struct Reloading {
     /// In the order of the configuration.
     pub(crate) tls: Arc<[ListenerTls]>,
     pub(crate) readiness: Readiness,
+    pub(crate) indexes: DeclaredIndexes,
 }
 
 /// Everything that a reload puts in force.
 struct Fresh {
     users: Users,
     certificates: LoadedCertificates,
-    apps: usize,
+    apps: Vec<AppManifest>,
     warnings: Vec<Problem>,
     /// Keys of the configuration that have other values in the file now.
     restart_needed: Vec<&'static str>,
@@ -77,7 +79,7 @@ impl Reloading {
         Ok(Fresh {
             users,
             certificates,
-            apps: loaded.apps.len(),
+            apps: loaded.apps,
             warnings: loaded.warnings,
             restart_needed,
         })
@@ -96,12 +98,17 @@ impl Reloading {
             }
         }
         let ended = self.shared.replace_users(fresh.users);
+        self.indexes.apply(&fresh.apps);
         if !fresh.restart_needed.is_empty() {
             let keys = fresh.restart_needed.join(", ");
             tracing::warn!(keys, "the configuration has changed: that takes a restart");
         }
         self.note(ReloadOutcome::Ok);
-        tracing::info!(apps = fresh.apps, credentials_ended = ended, "reloaded");
+        tracing::info!(
+            apps = fresh.apps.len(),
+            credentials_ended = ended,
+            "reloaded"
+        );
     }
 }
 

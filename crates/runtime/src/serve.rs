@@ -56,13 +56,6 @@ fn prepare(args: &ServeArgs, loaded: &Loaded) -> anyhow::Result<tokio::runtime::
     for problem in &loaded.warnings {
         log_warning(problem);
     }
-    if loaded
-        .apps
-        .iter()
-        .any(|app| !app.managed_indexes.is_empty())
-    {
-        tracing::info!("managed_indexes are read, but no index is created from them yet");
-    }
     open_files::raise_limit(open_files_wanted(config));
     // As many worker threads as the machine has cores for this process.
     tokio::runtime::Builder::new_multi_thread()

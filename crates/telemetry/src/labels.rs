@@ -174,6 +174,22 @@ label! {
 }
 
 label! {
+    /// What was done about an index of a manifest.
+    IndexChange {
+        /// One that was not there was built.
+        Built = "built",
+        /// Another one was built in place of one of the same name.
+        Replaced = "replaced",
+        /// Its expiry was changed, or it was hidden or shown.
+        Modified = "modified",
+        /// One that is asked for no more was dropped.
+        Dropped = "dropped",
+        /// It could not be done; it is tried again.
+        Failed = "failed",
+    }
+}
+
+label! {
     /// What went wrong while a command was exchanged for its reply.
     ExchangeErrorKind {
         /// Writing or reading failed.

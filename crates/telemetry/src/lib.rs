@@ -16,7 +16,8 @@ pub mod metrics;
 
 pub use labels::{
     AuthenticationOutcome, CheckoutFailure, CloseReason, CommandOutcome, ConnectionState,
-    ExchangeErrorKind, Label, LimitName, Mechanism, ReloadOutcome, UpstreamCloseReason,
+    ExchangeErrorKind, IndexChange, Label, LimitName, Mechanism, ReloadOutcome,
+    UpstreamCloseReason,
 };
 pub use logging::{LogFormat, LoggingError};
 pub use meter::{AppMeter, CommandMeter, ListenerMeter};

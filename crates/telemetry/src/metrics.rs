@@ -11,8 +11,8 @@ use prometheus::{
 };
 
 use crate::labels::{
-    AuthenticationOutcome, CheckoutFailure, ConnectionState, ExchangeErrorKind, Label, LimitName,
-    Mechanism, ReloadOutcome, UpstreamCloseReason,
+    AuthenticationOutcome, CheckoutFailure, ConnectionState, ExchangeErrorKind, IndexChange, Label,
+    LimitName, Mechanism, ReloadOutcome, UpstreamCloseReason,
 };
 use crate::meter::{AppMeter, CommandMeter, ListenerMeter};
 
@@ -164,6 +164,18 @@ impl Metrics {
         self.families.panics.inc();
     }
 
+    /// Something was done about an index of a manifest, or could not be.
+    pub fn index_change(&self, change: IndexChange) {
+        self.families.index_changes.of(change).inc();
+    }
+
+    /// So many indexes of the app's manifest cannot be built now.
+    pub fn set_degraded_indexes(&self, app: &str, count: usize) {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        let of_app = self.families.degraded_indexes.with_label_values(&[app]);
+        of_app.set(count);
+    }
+
     /// The description of the deployment changed.
     pub fn topology_change(&self) {
         self.families.topology_changes.inc();
@@ -223,6 +235,8 @@ pub(crate) struct Families {
     reload_failed: IntGauge,
     topology_changes: IntCounter,
     upstream_up: IntGauge,
+    index_changes: PerLabel<IndexChange, IntCounter>,
+    degraded_indexes: IntGaugeVec,
 }
 
 impl Families {
@@ -265,6 +279,8 @@ impl Families {
             reload_failed: gauge(&RELOAD_FAILED).with_label_values(NONE),
             topology_changes: counter(&TOPOLOGY_CHANGES).with_label_values(NONE),
             upstream_up: gauge(&UPSTREAM_UP).with_label_values(NONE),
+            index_changes: PerLabel::of_counter(&counter(&INDEX_CHANGES)),
+            degraded_indexes: gauge(&DEGRADED_INDEXES),
             registry: registry.clone(),
         };
         for outcome in AuthenticationOutcome::ALL {
@@ -522,6 +538,20 @@ const UPSTREAM_UP: MetricSpec = MetricSpec {
     kind: Kind::Gauge,
 };
 
+const INDEX_CHANGES: MetricSpec = MetricSpec {
+    name: "mdb_runtime_declared_index_changes_total",
+    help: "What was done about indexes of manifests, and what failed.",
+    labels: &["change"],
+    kind: Kind::Counter,
+};
+
+const DEGRADED_INDEXES: MetricSpec = MetricSpec {
+    name: "mdb_runtime_declared_indexes_degraded",
+    help: "Indexes of the app's manifest that cannot be built now.",
+    labels: &["app"],
+    kind: Kind::Gauge,
+};
+
 const CATALOGUE: &[&MetricSpec] = &[
     &CLIENT_CONNECTIONS_OPEN,
     &CLIENT_CONNECTIONS_OPENED,
@@ -548,6 +578,8 @@ const CATALOGUE: &[&MetricSpec] = &[
     &RELOAD_FAILED,
     &TOPOLOGY_CHANGES,
     &UPSTREAM_UP,
+    &INDEX_CHANGES,
+    &DEGRADED_INDEXES,
 ];
 
 #[cfg(test)]

@@ -69,6 +69,10 @@ pub(crate) fn read(root: &Node, sheet: &Sheet, secrets: &Secrets<'_>) -> AppRead
         .and_then(|field| field.boolean())
         .unwrap_or(false);
     let managed_indexes = index::read(&section, form == Form::Old);
+    let prune = section
+        .field("prune")
+        .and_then(|field| field.boolean())
+        .unwrap_or(false);
     let manifest = slug
         .as_ref()
         .filter(|_| !sheet.has_errors())
@@ -83,6 +87,7 @@ pub(crate) fn read(root: &Node, sheet: &Sheet, secrets: &Secrets<'_>) -> AppRead
             id_policy: id_policy.unwrap_or_default(),
             expose_scope_field,
             managed_indexes,
+            prune,
             app_roles: policy.app_roles,
         });
     AppReading {
@@ -273,6 +278,7 @@ const KEYS: &[&str] = &[
     "id_policy",
     "expose_scope_field",
     "managed_indexes",
+    "prune",
 ];
 
 /// The name travels in every log-in and stands in logs.

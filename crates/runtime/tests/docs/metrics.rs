@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use mdb_telemetry::{
     AuthenticationOutcome, CheckoutFailure, CloseReason, CommandOutcome, ConnectionState,
-    ExchangeErrorKind, Kind, Label, LimitName, Mechanism, MetricSpec, ReloadOutcome,
+    ExchangeErrorKind, IndexChange, Kind, Label, LimitName, Mechanism, MetricSpec, ReloadOutcome,
     UpstreamCloseReason, catalogue,
 };
 
@@ -50,6 +50,7 @@ fn values(metric: &MetricSpec, label: &str) -> String {
         ("client_connections_closed_total", "reason") => all::<CloseReason>(),
         ("limits_reached_total", "limit") => all::<LimitName>(),
         ("reloads_total", "outcome") => all::<ReloadOutcome>(),
+        ("declared_index_changes_total", "change") => all::<IndexChange>(),
         ("authentications_total", "outcome") => all::<AuthenticationOutcome>(),
         ("authentications_total", "mechanism") => all::<Mechanism>(),
         ("upstream_connections", "state") => all::<ConnectionState>(),

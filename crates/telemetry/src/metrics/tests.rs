@@ -15,6 +15,8 @@ const NAMES: &[&str] = &[
     "mdb_runtime_command_received_bytes_total",
     "mdb_runtime_command_sent_bytes_total",
     "mdb_runtime_commands_total",
+    "mdb_runtime_declared_index_changes_total",
+    "mdb_runtime_declared_indexes_degraded",
     "mdb_runtime_isolation_incidents_total",
     "mdb_runtime_limits_reached_total",
     "mdb_runtime_open_cursors",
@@ -46,6 +48,7 @@ fn touched() -> Metrics {
     );
     metrics.set_certificate_expiry("127.0.0.1:0", 1);
     metrics.refusal("Unauthorized");
+    metrics.set_degraded_indexes("shop", 1);
     metrics
 }
 
