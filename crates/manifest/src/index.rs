@@ -131,11 +131,21 @@ fn index(collection: &Field<'_>, item: &Field<'_>, is_old_form: bool) -> Option<
         .filter_map(|option| option.snake_name)
         .collect();
     let old_keys: &[&str] = if is_old_form { OLD_KEYS } else { &[] };
-    let section = item.mapping(&[KEYS, &names, &snake_names, WITHOUT_EFFECT, old_keys])?;
+    let known = [
+        KEYS,
+        &names,
+        &snake_names,
+        WITHOUT_EFFECT,
+        TYPE_KEYS,
+        old_keys,
+    ];
+    let section = item.mapping(&known)?;
+    if is_search(&section) {
+        return None;
+    }
     let mut options = Vec::new();
     collect_options(&section, &mut options);
     if is_old_form {
-        check_type(&section);
         let nested = section.field("options");
         if let Some(nested) =
             nested.and_then(|field| field.mapping(&[&names, &snake_names, WITHOUT_EFFECT]))
@@ -237,20 +247,28 @@ fn collect_options(section: &Section<'_>, options: &mut Vec<(String, Value)>) {
     }
 }
 
-/// The old form's `type`. Search indexes are another thing altogether and are not built by this program.
-fn check_type(section: &Section<'_>) {
+/// Reads `type`. Search indexes are passed over with a warning: no stage that searches them is served, so that none would be of
+/// use.
+fn is_search(section: &Section<'_>) -> bool {
     let Some(field) = section.field("type") else {
-        return;
+        if let Some(definition) = section.field("definition") {
+            definition.error("belongs to the types `search` and `vectorSearch`");
+        }
+        return false;
     };
-    let Some(text) = field.text() else { return };
-    if text == "regular" {
-        without_effect(&field);
-    } else {
-        field.error(&format!(
-            "the index type {} is not supported; known: regular",
+    match field.text() {
+        Some("regular") => without_effect(&field),
+        Some("search" | "vectorSearch") => {
+            field.warning("search indexes are not available; this one is not built");
+            return true;
+        }
+        Some(text) => field.error(&format!(
+            "the index type {} is not supported; known: regular, search, vectorSearch",
             quoted(text)
-        ));
+        )),
+        None => {}
     }
+    false
 }
 
 struct IndexOption {
@@ -328,7 +346,10 @@ const OPTIONS: &[IndexOption] = &[
 
 const KEYS: &[&str] = &["keys", "name"];
 
-const OLD_KEYS: &[&str] = &["type", "options"];
+/// Of search indexes; `type` may also be `regular`.
+const TYPE_KEYS: &[&str] = &["type", "definition"];
+
+const OLD_KEYS: &[&str] = &["options"];
 
 /// Since version 4.2 of the server every index is built in one way and `background` is ignored.
 const WITHOUT_EFFECT: &[&str] = &["background"];
