@@ -166,7 +166,8 @@ async fn with_belongings(proxy: &TestProxy, is_balanced: bool, api: &Document) -
 #[tokio::test]
 async fn what_a_balanced_connection_opened_goes_with_it() {
     let deployment = Deployment::replica_set(1).start().await.unwrap();
-    let proxy = TestProxy::start(&deployment, &["alice"]).await;
+    let builder = ProxyBuilder::new(&deployment).limit("abandoned_after: 1h");
+    let proxy = builder.app("alice").start().await;
     let administrator = Client::with_uri_str(deployment.uri()).await.unwrap();
     let db = proxy.database_name();
     let open = doc! {"type": "idleSession", "transaction": {"$exists": true}};

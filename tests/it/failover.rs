@@ -11,7 +11,7 @@ use mongodb::Collection;
 use tokio::task::LocalSet;
 
 /// Writers and readers at work, until they are told to stop.
-struct Load {
+pub(crate) struct Load {
     stop: Rc<Cell<bool>>,
     acknowledged: Rc<RefCell<Vec<i32>>>,
     errors: Rc<RefCell<Vec<String>>>,
@@ -20,7 +20,7 @@ struct Load {
 }
 
 impl Load {
-    fn start(documents: &Collection<Document>) -> Self {
+    pub(crate) fn start(documents: &Collection<Document>) -> Self {
         let mut load = Self {
             stop: Rc::default(),
             acknowledged: Rc::default(),
@@ -71,7 +71,7 @@ impl Load {
     }
 
     /// Waits until the load got on since now.
-    async fn gets_on(&self) {
+    pub(crate) async fn gets_on(&self) {
         let (writes, reads) = (self.acknowledged.borrow().len(), self.reads.get());
         eventually("the load gets on", async || {
             let got_on =
@@ -82,7 +82,7 @@ impl Load {
     }
 
     /// Ends the load. No error was seen, and everything acknowledged is there once, with its one increment.
-    async fn finish(self, upstream: &Collection<Document>) {
+    pub(crate) async fn finish(self, upstream: &Collection<Document>) {
         self.stop.set(true);
         for task in self.tasks {
             task.await.unwrap();
@@ -114,16 +114,16 @@ impl Load {
     }
 }
 
-struct Set {
-    deployment: Deployment,
-    proxy: TestProxy,
+pub(crate) struct Set {
+    pub(crate) deployment: Deployment,
+    pub(crate) proxy: TestProxy,
     /// Logged in before the failure; it must stay.
     witness: RawClient,
-    documents: Collection<Document>,
+    pub(crate) documents: Collection<Document>,
 }
 
 impl Set {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let deployment = Deployment::replica_set(3)
             .with_auth()
             .start()
@@ -143,11 +143,11 @@ impl Set {
         }
     }
 
-    async fn upstream(&self) -> Collection<Document> {
+    pub(crate) async fn upstream(&self) -> Collection<Document> {
         self.proxy.upstream().await.collection("c")
     }
 
-    async fn check_witness(&mut self) {
+    pub(crate) async fn check_witness(&mut self) {
         let db = self.proxy.database_name();
         self.witness
             .ok(&doc! {"find": "c", "limit": 1, "$db": db})

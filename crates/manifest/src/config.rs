@@ -47,7 +47,8 @@ impl Config {
             (
                 "upstream",
                 one.upstream.uri.expose() == two.upstream.uri.expose()
-                    && one.upstream.pool == two.upstream.pool,
+                    && one.upstream.pool == two.upstream.pool
+                    && one.upstream.waiting == two.upstream.waiting,
             ),
             ("manifests", one.manifests == two.manifests),
             (
@@ -149,6 +150,8 @@ pub struct Upstream {
     pub uri: Secret,
     /// Connections kept to each server.
     pub pool: Pool,
+    /// Commands that wait for a server, as during an election.
+    pub waiting: Waiting,
     /// How messages to and from the servers may be compressed, the best first. None by default: on the fast network that
     /// the proxy and its deployment should share, compressing costs more time than it saves.
     pub compressors: Vec<Compressor>,
@@ -165,23 +168,57 @@ pub enum Compressor {
     Zstd,
 }
 
+/// Commands that wait for a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// How long each waits, at most.
+    pub election_wait: Duration,
+    /// How many wait at the same time, at most.
+    pub waiting_max: u32,
+}
+
+impl Default for Waiting {
+    /// An election with default settings takes about eleven seconds after a primary was killed; mongos waits 20. 5000 are
+    /// all that five apps may have under way (`limits.commands_per_app_max`): each holds its message in memory.
+    fn default() -> Self {
+        Self {
+            election_wait: Duration::from_secs(20),
+            waiting_max: 5_000,
+        }
+    }
+}
+
 /// Connections kept to each server of the deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pool {
     /// Connections to one server, at most.
     pub connections_max: u32,
+    /// Of them, what one app may hold at a time; `None`: three quarters.
+    pub connections_per_app_max: Option<u32>,
+    /// Connections that are made before they are needed.
+    pub connections_min: u32,
     /// How long a command waits for a connection.
     pub checkout_timeout: Duration,
     /// How long an unused connection is kept.
     pub idle_timeout: Duration,
 }
 
+impl Pool {
+    /// What one app may hold at a time. A quarter is left to the others, so that one app's long commands do not stop them.
+    pub fn connections_of_app_max(&self) -> u32 {
+        let most = self.connections_max - self.connections_max / 4;
+        self.connections_per_app_max.unwrap_or(most)
+    }
+}
+
 impl Default for Pool {
-    /// 100 connections are the drivers' own default; 5 s is long for a wait and short for a person; 10 min is below the
+    /// 100 connections are the drivers' own default, as is that none is made before it is needed; 5 s is long for a wait and short for a person; 10 min is below the
     /// idle timeouts of the usual firewalls.
     fn default() -> Self {
         Self {
             connections_max: 100,
+            connections_per_app_max: None,
+            connections_min: 0,
             checkout_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(10 * 60),
         }
@@ -230,6 +267,8 @@ pub struct Limits {
     pub cursors_per_app_max: u32,
     /// Sessions that one app has used lately, at most.
     pub sessions_per_app_max: u32,
+    /// How long after the last connection of a client what it left open is ended.
+    pub abandoned_after: Duration,
     /// How long a draining proxy waits for commands to end. Zero: not at all.
     pub shutdown_grace: Duration,
 }
@@ -248,6 +287,8 @@ impl Default for Limits {
     ///
     /// 1000 failed log-ins are more than a fleet of clients with a wrong password makes, and too few to guess one.
     ///
+    /// A driver that lost all connections makes new ones within a second or so, and its monitors try each 10 s at the latest.
+    ///
     /// 15 s is half of the usual grace of those who stop containers.
     fn default() -> Self {
         Self {
@@ -261,6 +302,7 @@ impl Default for Limits {
             failed_logins_per_address_max: 1_000,
             cursors_per_app_max: 100_000,
             sessions_per_app_max: 100_000,
+            abandoned_after: Duration::from_secs(10),
             shutdown_grace: Duration::from_secs(15),
         }
     }

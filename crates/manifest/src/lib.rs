@@ -27,7 +27,7 @@ pub use address::Address;
 pub use app::{AppManifest, Credential, IdPolicy, Isolation, Role};
 pub use config::{
     Admin, ClientCertificates, Compressor, Config, FileReference, IndexMode, Indexes, Limits,
-    Listener, ListenerTls, Log, LogFormat, LogLevel, Pool, Upstream,
+    Listener, ListenerTls, Log, LogFormat, LogLevel, Pool, Upstream, Waiting,
 };
 pub use index::{Direction, IndexKey, ManagedIndex, Value};
 pub use load::{Loaded, LoadedApps, LoadedConfig, load, load_apps, load_config};

@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout};
 use crate::connection::Connection;
 use crate::dispatch::{self, Call};
 use crate::error::Error;
+use crate::identity::Identity;
 use crate::shared::Shared;
 
 /// The belongings of one connection. Cursors are bounded with those of the app.
@@ -85,7 +86,10 @@ pub(crate) async fn reclaim(shared: &Shared, connection: &mut Connection) {
         return;
     };
     let held = belongings.take();
-    let ends = kills(shared, connection, &held.cursors);
+    let ends = connection
+        .identity()
+        .map(|identity| kills(shared, identity, &held.cursors))
+        .unwrap_or_default();
     for (body, database) in held
         .abort
         .map(|body| (body, "admin".to_owned()))
@@ -103,14 +107,11 @@ pub(crate) async fn reclaim(shared: &Shared, connection: &mut Connection) {
 }
 
 /// One `killCursors` for each collection, with its database.
-fn kills(
+pub(crate) fn kills(
     shared: &Shared,
-    connection: &Connection,
+    identity: &Identity,
     cursors: &BTreeSet<i64>,
 ) -> Vec<(Vec<u8>, String)> {
-    let Some(identity) = connection.identity() else {
-        return Vec::new();
-    };
     let mut places: BTreeMap<(Box<str>, Box<str>), Vec<i64>> = BTreeMap::new();
     for &id in cursors {
         let cursor = shared.cursors.look_up(&identity.app.id, id, Instant::now());
@@ -174,7 +175,7 @@ pub(crate) const TRANSACTION_FIELDS: [&str; 6] = [
     "apiDeprecationErrors",
 ];
 /// For each end. A member that is away for longer has probably ended it as well.
-const RECLAIM_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const RECLAIM_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {

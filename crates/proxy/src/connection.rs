@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::authenticate::Authentication;
 use crate::belongings::Belongings;
+use crate::clients::Presence;
 use crate::dispatch::Call;
 use crate::guest::Guest;
 use crate::identity::Identity;
@@ -47,6 +48,8 @@ pub(crate) struct Connection {
     pub(crate) announced: i64,
     /// What goes when it goes, if it came by way of a load balancer.
     pub(crate) belongings: Option<Arc<Belongings>>,
+    /// Of which client it is, once that can be told; not if it came by way of a load balancer.
+    pub(crate) presence: Option<Presence>,
     /// Bytes of the largest message that any of its hellos promised to take.
     message_bytes_max: usize,
     /// Taken while its last command left a transaction open.
@@ -78,6 +81,7 @@ impl Connection {
             compressors: Compressors::default(),
             announced: 0,
             belongings: None,
+            presence: None,
             message_bytes_max: shared.hello.now().face.message_bytes_max(),
             transaction: None,
             operations: None,
@@ -91,14 +95,33 @@ impl Connection {
         call: &Call<'_>,
         shared: &Shared,
     ) -> Running {
+        let client = self.be_present(shared);
+        if let Some(presence) = &self.presence
+            && self.operations.is_none()
+        {
+            presence.acts_as(identity);
+        }
         let slot = match self.operations.take() {
             Some(slot) => slot,
             None => shared.operations.slot(self),
         };
         let owner = self.belongings.clone();
-        let running = slot.begin(identity, call.spec, call.command.body, owner);
+        let running = slot.begin(identity, call.spec, call.command.body, owner, client);
         self.operations = Some(slot);
         running
+    }
+
+    /// Counts it among the connections of its client, and names that. 0: it came by way of a load balancer, where the address
+    /// says nothing and the connection stands for itself.
+    pub(crate) fn be_present(&mut self, shared: &Shared) -> u64 {
+        if self.belongings.is_some() {
+            self.presence = None;
+            return 0;
+        }
+        if self.presence.is_none() {
+            self.presence = Some(shared.clients.enter(self));
+        }
+        self.presence.as_ref().map_or(0, |presence| presence.id)
     }
 
     /// Who it is, once it has proven it.

@@ -42,6 +42,8 @@ pub struct Cursor {
     pub command: &'static str,
     /// Whether the server keeps it however long it is idle.
     pub no_cursor_timeout: bool,
+    /// The client that opened it, by the proxy's own name for it.
+    pub(crate) client: u64,
 }
 
 impl Cursor {
@@ -161,6 +163,19 @@ impl Cursors {
             let is_of_it = entry.cursor.lsid.as_deref() == Some(session.as_slice());
             entry.cursor.app != *app || !is_of_it
         })
+    }
+
+    /// The cursors of an app that a client has opened, by the ids that it knows.
+    pub(crate) fn of_client(&self, app: &AppId, client: u64) -> BTreeSet<i64> {
+        let mut found = BTreeSet::new();
+        for shard in &self.shards {
+            let cursors = lock(shard);
+            let own = cursors
+                .iter()
+                .filter(|(_, entry)| entry.cursor.app == *app && entry.cursor.client == client);
+            found.extend(own.map(|(id, _)| *id));
+        }
+        found
     }
 
     /// Takes out those that the server has closed by now because nobody used them. Gives their number.

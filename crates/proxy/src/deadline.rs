@@ -10,13 +10,14 @@ use tokio::time::{Instant, timeout_at};
 use crate::error::Error;
 use crate::labels::{Labels, when_lost};
 
-/// How long a step of a command waits for a server and a connection together.
-const WAIT_MAX: Duration = Duration::from_secs(25);
-
-/// When a command has to end, if its client says so. What runs upstream for longer than [`WAIT_MAX`] is not ended for that:
-/// a drop of many documents takes as long as it takes, as on a server.
+/// When a command has to end, if its client says so. What runs upstream for longer than a step may wait is not ended for
+/// that: a drop of many documents takes as long as it takes, as on a server.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Deadline(Option<Limit>);
+pub(crate) struct Deadline {
+    limit: Option<Limit>,
+    /// How long a step of a command waits for a server and a connection together.
+    wait_max: Duration,
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Limit {
@@ -26,35 +27,36 @@ struct Limit {
 
 impl Deadline {
     /// Of a command that has just arrived. `maxTimeMS` of a `getMore` is how long it may wait for documents.
-    pub(crate) fn of(command: &Command<'_>) -> Self {
+    pub(crate) fn of(command: &Command<'_>, wait_max: Duration) -> Self {
         let limit = command.body.find("maxTimeMS").and_then(|e| e.as_integer());
         let limit = limit.filter(|millis| *millis > 0 && command.name != b"getMore");
-        Self(limit.map(|millis| {
+        let limit = limit.map(|millis| {
             // A limit of centuries is none that anybody meets.
             let max_time = Duration::from_millis(millis.unsigned_abs()).min(MAX_TIME_MAX);
             Limit {
                 end: Instant::now() + max_time,
                 max_time,
             }
-        }))
+        });
+        Self { limit, wait_max }
     }
 
     /// Until when a step that begins now may wait for a server and a connection.
     pub(crate) fn of_step(self) -> Instant {
-        let step = Instant::now() + WAIT_MAX;
-        self.0.map_or(step, |limit| limit.end.min(step))
+        let step = Instant::now() + self.wait_max;
+        self.limit.map_or(step, |limit| limit.end.min(step))
     }
 
     /// What is left now of the command's `maxTimeMS`, in milliseconds, rounded up; 0: nothing. `None` where it has none.
     pub(crate) fn left_millis(self) -> Option<i32> {
-        let left = self.0?.end.saturating_duration_since(Instant::now());
+        let left = self.limit?.end.saturating_duration_since(Instant::now());
         let millis = left.as_micros().div_ceil(1000);
         Some(i32::try_from(millis).unwrap_or(i32::MAX))
     }
 
     /// The error of a command that can wait no longer: 50 where its own limit has passed.
     pub(crate) fn passed(self, labels: Labels) -> Error {
-        match self.0 {
+        match self.limit {
             Some(Limit { end, max_time }) if Instant::now() >= end => Error::Upstream {
                 error: UpstreamError::Deadline { waited: max_time },
                 labels,
@@ -79,7 +81,7 @@ impl Deadline {
         command: &Command<'_>,
         work: impl Future<Output = Result<T, DriverError>>,
     ) -> Result<T, Error> {
-        let done = match self.0 {
+        let done = match self.limit {
             Some(limit) => timeout_at(limit.end, work).await.ok(),
             None => Some(work.await),
         };
@@ -111,9 +113,12 @@ mod tests {
     use mdb_wire::Document;
     use tokio::time::advance;
 
+    const WAIT_MAX: Duration = Duration::from_secs(25);
+
     fn of(body: &bson::Document) -> Deadline {
         let bytes = bson::serialize_to_vec(body).unwrap();
-        Deadline::of(&Command::inner(Document::parse(&bytes).unwrap(), "db").unwrap())
+        let command = Command::inner(Document::parse(&bytes).unwrap(), "db").unwrap();
+        Deadline::of(&command, WAIT_MAX)
     }
 
     #[tokio::test(start_paused = true)]

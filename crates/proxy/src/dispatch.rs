@@ -62,6 +62,10 @@ pub(crate) async fn answer(
             check_local(call)?;
             let start = out.len();
             local::answer(local, shared, connection, call, out).await?;
+            if local == Local::Hello {
+                // Monitors say that their client lives.
+                connection.be_present(shared);
+            }
             reply::gossip(out, start, &shared.forward.cluster_time);
             Ok(())
         }
@@ -86,7 +90,8 @@ pub(crate) async fn forward(
         .identity()
         .map(Arc::clone)
         .ok_or_else(|| requires_authentication(call))?;
-    let _place = take_place(shared, &identity, call)?;
+    let client = connection.be_present(shared);
+    let _place = take_place(shared, &identity, client, call)?;
     if let Some(belongings) = &connection.belongings {
         belongings.follow(call.spec.name, call.command.body);
     }
@@ -107,6 +112,7 @@ pub(crate) async fn forward(
 fn take_place(
     shared: &Shared,
     identity: &Identity,
+    client: u64,
     call: &Call<'_>,
 ) -> Result<Option<Slot>, Limit> {
     let (app, limits) = (&identity.app, &shared.limits);
@@ -126,7 +132,7 @@ fn take_place(
     if let Some(session) = session_of(call.command.body) {
         let now = Instant::now();
         app.sessions
-            .touch(session, limits.sessions_per_app_max, now)?;
+            .touch(session, client, limits.sessions_per_app_max, now)?;
     }
     Ok(Some(place))
 }

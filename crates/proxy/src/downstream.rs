@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::belongings;
+use crate::clients;
 use crate::connection::Connection;
 use crate::dispatch::{self, Call};
 use crate::error::{Error, LegacyError, Limit};
@@ -49,6 +50,7 @@ pub async fn serve_client<S: AsyncRead + AsyncWrite + Unpin + Send>(
     } = downstream;
     // The client learns of its end before what it leaves behind is cleared away.
     drop(inbox);
+    clients::leave(&shared, &mut connection);
     belongings::reclaim(&shared, &mut connection).await;
     reason
 }

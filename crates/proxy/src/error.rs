@@ -401,7 +401,7 @@ impl Error {
             Self::Legacy(error) => error.to_string().into(),
             Self::Refusal(refusal) => refusal.text.as_str().into(),
             Self::Limit(limit) => limit.to_string().into(),
-            Self::Upstream { error, .. } => error.client_text().into(),
+            Self::Upstream { error, .. } => error.client_text(),
             Self::Exchange { error, .. } => error.client_text().into(),
             Self::Control { .. } => "the deployment did not answer the proxy in time".into(),
             Self::ShuttingDown { .. } => "the proxy is shutting down".into(),

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use mdb_scope::{
     CursorFacts, Glance, Incident, Race, ReplyRule, ReplyView, Scoped, glance, with_refused,
 };
-use mdb_upstream::{Lease, Sent};
+use mdb_telemetry::LeasePurpose;
+use mdb_upstream::{Borrower, Lease, Sent, UpstreamError};
 use mdb_wire::frame::HEADER_BYTES;
 use mdb_wire::{Document, Writer};
 use tokio::time::Instant;
@@ -13,7 +14,7 @@ use crate::attempt::{Attempt, UPSERT_TRIES_MAX};
 use crate::error::Error;
 use crate::forward::Journey;
 use crate::ground::Ground;
-use crate::labels::when_lost;
+use crate::labels::{when_lost, when_shed};
 
 /// Flags and the kind of the one section, in front of a reply's body.
 const REPLY_BODY_AT: usize = HEADER_BYTES + 4 + 1;
@@ -50,10 +51,23 @@ impl Journey<'_> {
         attempt: &mut Attempt,
         deadline: Instant,
     ) -> Result<Option<(Lease, Bytes)>, Error> {
-        let lent = self.shared.upstream.lend(scoped.routing(), deadline);
-        let mut lease = lent.await.map_err(|error| Error::Upstream {
-            error,
-            labels: when_lost(self.command, attempt.is_unbegun()),
+        let borrower = self.borrower();
+        let lent = self
+            .shared
+            .upstream
+            .lend(scoped.routing(), &borrower, deadline);
+        let mut lease = lent.await.map_err(|error| {
+            let is_unbegun = attempt.is_unbegun();
+            let labels = if error.is_overload() && is_unbegun {
+                when_shed(self.command)
+            } else {
+                when_lost(self.command, is_unbegun)
+            };
+            match error {
+                // Whose time is up is told by whose time it was.
+                UpstreamError::Deadline { .. } => self.deadline.passed(labels),
+                error => Error::Upstream { error, labels },
+            }
         })?;
         let local = lease.local_address();
         self.operation
@@ -70,6 +84,20 @@ impl Journey<'_> {
                 let labels = when_lost(self.command, is_unsent);
                 Err(Error::Exchange { error, labels })
             }
+        }
+    }
+
+    fn borrower(&self) -> Borrower {
+        let purpose = if self.spec.name == "getMore" {
+            LeasePurpose::Cursor
+        } else if self.in_transaction() {
+            LeasePurpose::Transaction
+        } else {
+            LeasePurpose::Command
+        };
+        Borrower {
+            app: self.identity.app.id.clone(),
+            purpose,
         }
     }
 

@@ -101,7 +101,7 @@ impl Forward {
         out: &mut Vec<u8>,
     ) -> Result<(), Error> {
         let Call { spec, command, .. } = call;
-        let deadline = Deadline::of(command);
+        let deadline = Deadline::of(command, shared.upstream.wait_max());
         let scope = self.scope(shared, identity, deadline, command).await?;
         let hello = shared.upstream.hello().borrow().clone();
         let journey = Journey {

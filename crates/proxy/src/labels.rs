@@ -19,6 +19,43 @@ pub const RESUMABLE_CHANGE_STREAM: Labels = &["ResumableChangeStreamError"];
 /// Refused before anything was done because there is too much to do (MongoDB 8.2): drivers wait and try again.
 pub const OVERLOADED: Labels = &["SystemOverloadedError", "RetryableError"];
 
+/// The same of a numbered write, which older drivers try again as well.
+const OVERLOADED_WRITE: Labels = &[
+    "SystemOverloadedError",
+    "RetryableError",
+    "RetryableWriteError",
+    "NoWritesPerformed",
+];
+/// The same of the end of a transaction, which may have been tried before.
+const OVERLOADED_END: Labels = &[
+    "SystemOverloadedError",
+    "RetryableError",
+    "RetryableWriteError",
+];
+/// The same of a statement in a transaction, of which older drivers try the whole transaction again.
+const OVERLOADED_TRANSACTION: Labels = &[
+    "SystemOverloadedError",
+    "RetryableError",
+    "TransientTransactionError",
+];
+/// The same of a change stream, which older drivers resume.
+const OVERLOADED_STREAM: Labels = &[
+    "SystemOverloadedError",
+    "RetryableError",
+    "ResumableChangeStreamError",
+];
+
+/// The labels of an error by which a command was refused, before anything was done, because there is too much to do.
+pub fn when_shed(command: &Command<'_>) -> Labels {
+    match when_lost(command, true) {
+        RETRYABLE_UNWRITTEN => OVERLOADED_WRITE,
+        RETRYABLE_WRITE => OVERLOADED_END,
+        TRANSIENT_TRANSACTION => OVERLOADED_TRANSACTION,
+        RESUMABLE_CHANGE_STREAM => OVERLOADED_STREAM,
+        _ => OVERLOADED,
+    }
+}
+
 /// The labels of an error by which a command was lost on its way. `is_unsent`: provably not a byte of it reached the
 /// upstream. A `getMore` does not tell what its cursor is; where it is a change stream's, the caller knows better.
 ///
@@ -84,6 +121,8 @@ mod tests {
             let command = Command::inner(Document::parse(&bytes).unwrap(), "db").unwrap();
             assert_eq!(when_lost(&command, false), sent, "{body}");
             assert_eq!(when_lost(&command, true), unsent, "{body}");
+            // What newer drivers act on, and behind it what older ones know.
+            assert_eq!(when_shed(&command), [OVERLOADED, unsent].concat(), "{body}");
         }
     }
 }

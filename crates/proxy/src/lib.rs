@@ -16,6 +16,7 @@ mod belongings;
 mod bulk;
 mod canary;
 mod catalog;
+mod clients;
 mod cluster_time;
 mod codes;
 mod collection;

@@ -123,6 +123,7 @@ impl Registered {
         spec: &'static CommandSpec,
         body: Document<'_>,
         owner: Option<Arc<Belongings>>,
+        client: u64,
     ) -> Running {
         let id = self.home.next_id.fetch_add(1, Ordering::Relaxed) & 0x7FFF_FFFF;
         *lock(&self.slot.running) = Some(Operation {
@@ -136,6 +137,7 @@ impl Registered {
         Running {
             slot: Some(Arc::clone(&self.slot)),
             owner,
+            client,
         }
     }
 }
@@ -159,6 +161,8 @@ pub(crate) struct Running {
     slot: Option<Arc<Slot>>,
     /// To whom belongs what it opens, if not to the app.
     pub(crate) owner: Option<Arc<Belongings>>,
+    /// The client's name among [`crate::clients::Clients`], or 0.
+    pub(crate) client: u64,
 }
 
 impl Running {
@@ -167,6 +171,7 @@ impl Running {
         Self {
             slot: None,
             owner: None,
+            client: 0,
         }
     }
 

@@ -14,31 +14,53 @@ pub(crate) struct Sessions(Mutex<Table>);
 
 #[derive(Debug, Default)]
 struct Table {
-    last_used: HashMap<[u8; 16], Instant>,
+    used: HashMap<[u8; 16], Use>,
     looked_over_at: Option<Instant>,
 }
 
+/// The last use of a session.
+#[derive(Debug, Clone, Copy)]
+struct Use {
+    at: Instant,
+    /// By which client.
+    client: u64,
+}
+
 impl Sessions {
-    /// A command of this session comes. Fails when it is a new one and the app has `max` others.
-    pub(crate) fn touch(&self, id: [u8; 16], max: usize, now: Instant) -> Result<(), Limit> {
+    /// A command of this session comes from a client. Fails when it is a new one and the app has `max` others.
+    pub(crate) fn touch(
+        &self,
+        id: [u8; 16],
+        client: u64,
+        max: usize,
+        now: Instant,
+    ) -> Result<(), Limit> {
         let mut table = self.lock();
-        if let Some(last_used) = table.last_used.get_mut(&id) {
-            *last_used = now;
+        let by_now = Use { at: now, client };
+        if let Some(last) = table.used.get_mut(&id) {
+            *last = by_now;
             return Ok(());
         }
-        if table.last_used.len() >= max {
+        if table.used.len() >= max {
             table.look_over(now);
         }
-        if table.last_used.len() >= max {
+        if table.used.len() >= max {
             return Err(Limit::SessionsOfApp);
         }
-        table.last_used.insert(id, now);
+        table.used.insert(id, by_now);
         Ok(())
     }
 
     /// The client has no more use for it.
     pub(crate) fn end(&self, id: &[u8; 16]) {
-        self.lock().last_used.remove(id);
+        self.lock().used.remove(id);
+    }
+
+    /// Takes out those that this client was the last to use.
+    pub(crate) fn take_of(&self, client: u64) -> Vec<[u8; 16]> {
+        let mut table = self.lock();
+        let own = table.used.extract_if(|_, last| last.client == client);
+        own.map(|(id, _)| id).collect()
     }
 
     /// The table is whole between any two calls, so a panic elsewhere does not spoil it.
@@ -58,8 +80,7 @@ impl Table {
             return;
         }
         self.looked_over_at = Some(now);
-        self.last_used
-            .retain(|_, last_used| since(*last_used) < IDLE_MAX);
+        self.used.retain(|_, last| since(last.at) < IDLE_MAX);
     }
 }
 
@@ -80,7 +101,7 @@ mod tests {
     fn an_app_has_so_many_sessions_and_gets_room_by_ending_and_by_time() {
         let sessions = Sessions::default();
         let start = Instant::now();
-        let touch = |number, now| sessions.touch(id(number), 2, now);
+        let touch = |number, now| sessions.touch(id(number), 7, 2, now);
         assert_eq!(touch(1, start), Ok(()));
         assert_eq!(touch(2, start), Ok(()));
         assert_eq!(touch(3, start), Err(Limit::SessionsOfApp));
@@ -93,5 +114,19 @@ mod tests {
         assert_eq!(touch(4, after - LOOK_INTERVAL), Err(Limit::SessionsOfApp));
         assert_eq!(touch(4, after), Ok(()), "1 is forgotten");
         assert_eq!(touch(1, after), Err(Limit::SessionsOfApp));
+    }
+
+    #[test]
+    fn a_session_is_of_the_client_that_used_it_last() {
+        let sessions = Sessions::default();
+        let now = Instant::now();
+        for (number, client) in [(1, 7), (2, 7), (3, 8), (2, 8), (3, 7)] {
+            sessions.touch(id(number), client, 9, now).unwrap();
+        }
+        let mut taken = sessions.take_of(7);
+        taken.sort_unstable();
+        assert_eq!(taken, [id(1), id(3)]);
+        assert_eq!(sessions.take_of(7).len(), 0);
+        assert_eq!(sessions.take_of(8), [id(2)]);
     }
 }

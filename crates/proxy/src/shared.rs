@@ -10,6 +10,7 @@ use mdb_upstream::Upstream;
 use tokio::time::Instant;
 
 use crate::announcement::{HelloState, Presentation};
+use crate::clients::Clients;
 use crate::cursors::Cursors;
 use crate::failures::Failures;
 use crate::forward::Forward;
@@ -38,6 +39,8 @@ pub struct ClientLimits {
     pub sessions_per_app_max: usize,
     /// Failed log-ins from one address in a minute.
     pub failed_logins_per_address_max: usize,
+    /// How long after the last connection of a client what it left open is ended.
+    pub abandoned_after: Duration,
     /// How long a connection that has logged in may be idle; `None`: for ever.
     pub idle_timeout: Option<Duration>,
     /// How long a connection may say nothing at all, and how long an authentication may take.
@@ -66,6 +69,8 @@ pub struct Shared {
     pub(crate) addresses: Arc<AddressSlots>,
     /// Those of them that have not logged in.
     pub(crate) unauthenticated: Arc<Slots>,
+    /// Who has a connection.
+    pub(crate) clients: Arc<Clients>,
     /// Log-ins that have failed lately.
     pub(crate) failures: Failures,
     /// Commands that are on their way upstream.
@@ -101,6 +106,7 @@ impl Shared {
             connections: Arc::default(),
             addresses: Arc::default(),
             unauthenticated: Arc::default(),
+            clients: Arc::default(),
             failures: Failures::default(),
             running: Arc::default(),
             transactions: Arc::default(),

@@ -29,6 +29,7 @@ pub(crate) const LIMITS: ClientLimits = ClientLimits {
     sessions_per_app_max: 4,
     failed_logins_per_address_max: 4,
     idle_timeout: None,
+    abandoned_after: Duration::from_secs(10),
     handshake_timeout: Duration::from_secs(10),
 };
 pub(crate) const PEER: SocketAddr =

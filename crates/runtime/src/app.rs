@@ -209,6 +209,10 @@ fn serve_clients(
 pub(crate) fn upstream_options(upstream: &mdb_manifest::Upstream) -> UpstreamOptions {
     UpstreamOptions {
         connections_max: upstream.pool.connections_max,
+        connections_per_app_max: upstream.pool.connections_of_app_max(),
+        connections_min: upstream.pool.connections_min,
+        election_wait: upstream.waiting.election_wait,
+        waiting_max: usize::try_from(upstream.waiting.waiting_max).unwrap_or(usize::MAX),
         checkout_timeout: upstream.pool.checkout_timeout,
         idle_timeout: upstream.pool.idle_timeout,
         compressors: upstream
@@ -243,6 +247,7 @@ fn client_limits(limits: &Limits) -> ClientLimits {
         cursors_per_app_max: count(limits.cursors_per_app_max),
         sessions_per_app_max: count(limits.sessions_per_app_max),
         failed_logins_per_address_max: count(limits.failed_logins_per_address_max),
+        abandoned_after: limits.abandoned_after,
         idle_timeout: limits.idle_timeout,
         handshake_timeout: limits.handshake_timeout,
     }

@@ -120,6 +120,8 @@ label! {
         CursorsPerApp = "cursors_per_app_max",
         /// Sessions of one app.
         SessionsPerApp = "sessions_per_app_max",
+        /// Commands that wait for a member.
+        Waiting = "waiting_max",
     }
 }
 
@@ -138,8 +140,32 @@ label! {
     ConnectionState {
         /// In the pool.
         Idle = "idle",
-        /// Lent to a command, or pinned.
+        /// Lent to a command.
         InUse = "in_use",
+        /// Being made: connecting, greeting, logging in.
+        Connecting = "connecting",
+    }
+}
+
+label! {
+    /// What an upstream connection is held for. Each is held for one command at a time.
+    LeasePurpose {
+        /// A `getMore`, which may wait for documents.
+        Cursor = "cursor",
+        /// A statement or the end of a transaction.
+        Transaction = "transaction",
+        /// Any other command.
+        Command = "command",
+    }
+}
+
+label! {
+    /// What a command waits for in the proxy.
+    WaitsFor {
+        /// A member that suits it, as during an election.
+        Member = "member",
+        /// A connection to come free.
+        Connection = "connection",
     }
 }
 
@@ -170,6 +196,8 @@ label! {
         Connection = "connection",
         /// The pool is closed.
         PoolClosed = "pool_closed",
+        /// Too many commands waited for a server already.
+        Overload = "overload",
     }
 }
 

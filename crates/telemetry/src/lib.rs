@@ -16,9 +16,9 @@ pub mod metrics;
 
 pub use labels::{
     AuthenticationOutcome, CheckoutFailure, CloseReason, CommandOutcome, ConnectionState,
-    ExchangeErrorKind, IndexChange, Label, LimitName, Mechanism, ReloadOutcome,
-    UpstreamCloseReason,
+    ExchangeErrorKind, IndexChange, Label, LeasePurpose, LimitName, Mechanism, ReloadOutcome,
+    UpstreamCloseReason, WaitsFor,
 };
 pub use logging::{LogFormat, LoggingError};
-pub use meter::{AppMeter, CommandMeter, ListenerMeter};
+pub use meter::{AppMeter, CommandMeter, Counted, ListenerMeter};
 pub use metrics::{Kind, MetricSpec, Metrics, OTHER_COMMAND, catalogue};

@@ -113,3 +113,20 @@ fn closed_by_reason(family: &IntCounterVec, listener: &str) -> Box<[IntCounter]>
         .map(|reason| family.with_label_values(&[listener, reason.text()]))
         .collect()
 }
+
+/// Counts one in a gauge until it is dropped.
+#[derive(Debug)]
+pub struct Counted(IntGauge);
+
+impl Counted {
+    pub(crate) fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

@@ -12,9 +12,9 @@ use prometheus::{
 
 use crate::labels::{
     AuthenticationOutcome, CheckoutFailure, ConnectionState, ExchangeErrorKind, IndexChange, Label,
-    LimitName, Mechanism, ReloadOutcome, UpstreamCloseReason,
+    LeasePurpose, LimitName, Mechanism, ReloadOutcome, UpstreamCloseReason, WaitsFor,
 };
-use crate::meter::{AppMeter, CommandMeter, ListenerMeter};
+use crate::meter::{AppMeter, CommandMeter, Counted, ListenerMeter};
 
 /// The value of the label `command` for a command that has no row in the table of commands.
 pub const OTHER_COMMAND: &str = "other";
@@ -122,6 +122,27 @@ impl Metrics {
         self.families.upstream_connections.of(state).dec();
     }
 
+    /// An upstream connection is being made, until what this gives is dropped.
+    pub fn connecting(&self) -> Counted {
+        let state = ConnectionState::Connecting;
+        Counted::new(self.families.upstream_connections.of(state))
+    }
+
+    /// A connection was lent.
+    pub fn lease_begun(&self, purpose: LeasePurpose) {
+        self.families.upstream_leases.of(purpose).inc();
+    }
+
+    /// A lent connection was given back.
+    pub fn lease_ended(&self, purpose: LeasePurpose) {
+        self.families.upstream_leases.of(purpose).dec();
+    }
+
+    /// A command waits, until what this gives is dropped.
+    pub fn waits(&self, waits_for: WaitsFor) -> Counted {
+        Counted::new(self.families.upstream_waiting.of(waits_for))
+    }
+
     /// An upstream connection was opened and greeted.
     pub fn upstream_connection_created(&self) {
         self.families.upstream_connections_created.inc();
@@ -222,6 +243,8 @@ pub(crate) struct Families {
     authentications: IntCounterVec,
     refusals: IntCounterVec,
     upstream_connections: PerLabel<ConnectionState, IntGauge>,
+    upstream_leases: PerLabel<LeasePurpose, IntGauge>,
+    upstream_waiting: PerLabel<WaitsFor, IntGauge>,
     upstream_connections_created: IntCounter,
     upstream_connections_closed: PerLabel<UpstreamCloseReason, IntCounter>,
     checkout_duration_seconds: Histogram,
@@ -263,6 +286,8 @@ impl Families {
             authentications: counter(&AUTHENTICATIONS),
             refusals: counter(&REFUSALS),
             upstream_connections: PerLabel::of_gauge(&gauge(&UPSTREAM_CONNECTIONS)),
+            upstream_leases: PerLabel::of_gauge(&gauge(&UPSTREAM_LEASES)),
+            upstream_waiting: PerLabel::of_gauge(&gauge(&UPSTREAM_WAITING)),
             upstream_connections_created: counter(&UPSTREAM_CONNECTIONS_CREATED)
                 .with_label_values(NONE),
             upstream_connections_closed: PerLabel::of_counter(&counter(
@@ -447,6 +472,20 @@ const UPSTREAM_CONNECTIONS: MetricSpec = MetricSpec {
     kind: Kind::Gauge,
 };
 
+const UPSTREAM_LEASES: MetricSpec = MetricSpec {
+    name: "mdb_runtime_upstream_leases",
+    help: "Upstream connections in use, by what each is held for.",
+    labels: &["purpose"],
+    kind: Kind::Gauge,
+};
+
+const UPSTREAM_WAITING: MetricSpec = MetricSpec {
+    name: "mdb_runtime_upstream_waiting",
+    help: "Commands that wait in the proxy, by what for.",
+    labels: &["for"],
+    kind: Kind::Gauge,
+};
+
 const UPSTREAM_CONNECTIONS_CREATED: MetricSpec = MetricSpec {
     name: "mdb_runtime_upstream_connections_created_total",
     help: "Upstream connections opened.",
@@ -565,6 +604,8 @@ const CATALOGUE: &[&MetricSpec] = &[
     &AUTHENTICATIONS,
     &REFUSALS,
     &UPSTREAM_CONNECTIONS,
+    &UPSTREAM_LEASES,
+    &UPSTREAM_WAITING,
     &UPSTREAM_CONNECTIONS_CREATED,
     &UPSTREAM_CONNECTIONS_CLOSED,
     &CHECKOUT_DURATION,

@@ -1,10 +1,10 @@
 //! What can go wrong between the proxy and the deployment, in two texts: one for logs, one for clients.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{borrow::Cow, io, path::PathBuf, time::Duration};
 
-use mdb_scope::ServerAddress;
+use mdb_scope::{AppId, ServerAddress};
 
-use crate::frame::FrameError;
+use crate::{frame::FrameError, queue::Held};
 
 /// Why no connection could be lent, or why the upstream could not be set up.
 ///
@@ -46,23 +46,15 @@ pub enum UpstreamError {
         /// How long it waited.
         waited: Duration,
     },
-    /// All connections to the chosen server stayed in use for the whole checkout timeout.
-    #[error(
-        "no connection to {server} came free in {waited:?}: {in_use} in use, {connecting} \
-         connecting, {waiting} waiting"
-    )]
-    PoolExhausted {
-        /// The server.
-        server: ServerAddress,
-        /// Connections lent at that moment.
-        in_use: u32,
-        /// Connections being made at that moment.
-        connecting: u32,
-        /// Others that waited at that moment.
-        waiting: u32,
-        /// How long the command waited.
-        waited: Duration,
+    /// More commands than are allowed wait for a server already.
+    #[error("{waiting} commands wait for a member of the upstream already (upstream.waiting_max)")]
+    TooManyWaiting {
+        /// How many wait.
+        waiting: usize,
     },
+    /// No connection to the chosen server came free in the whole checkout timeout.
+    #[error("{0}")]
+    PoolExhausted(Box<Exhaustion>),
     /// The server could not be reached.
     #[error("cannot connect to {server}: {source}")]
     Connect {
@@ -100,6 +92,79 @@ pub enum UpstreamError {
     ShutDown,
 }
 
+/// What a pool looked like when a command had waited in vain. `Display` is for logs.
+#[derive(Debug)]
+pub struct Exhaustion {
+    /// The server.
+    pub server: ServerAddress,
+    /// What all apps held.
+    pub held: Held,
+    /// Connections being made, which are among them.
+    pub connecting: u32,
+    /// Other commands that waited.
+    pub waiting: u32,
+    /// The app whose command it was.
+    pub app: AppId,
+    /// What this app held.
+    pub held_by_app: Held,
+    /// What it may hold.
+    pub per_app_max: u32,
+    /// How long the command waited.
+    pub waited: Duration,
+}
+
+impl Exhaustion {
+    fn is_own_share(&self) -> bool {
+        self.held_by_app.total() >= self.per_app_max
+    }
+
+    fn client_text(&self) -> String {
+        let Self {
+            held_by_app,
+            per_app_max,
+            ..
+        } = self;
+        let why = if self.is_own_share() {
+            "all that this app may have are in use"
+        } else {
+            "all are in use"
+        };
+        format!(
+            "no connection to the deployment came free in {} ms: {why}; this app holds {} of at most {per_app_max}, \
+             {held_by_app}; try again later",
+            self.waited.as_millis(),
+            held_by_app.total(),
+        )
+    }
+}
+
+impl std::fmt::Display for Exhaustion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            server,
+            held,
+            connecting,
+            waiting,
+            app,
+            held_by_app,
+            per_app_max,
+            waited,
+        } = self;
+        let limit = if self.is_own_share() {
+            "upstream.pool.connections_per_app_max"
+        } else {
+            "upstream.pool.connections_max"
+        };
+        write!(
+            f,
+            "no connection to {server} came free in {waited:?} ({limit}): {} in use ({held}; {connecting} of them connecting), \
+             {waiting} waiting; the app {app} holds {} of at most {per_app_max} ({held_by_app})",
+            held.total(),
+            held_by_app.total(),
+        )
+    }
+}
+
 impl UpstreamError {
     /// MongoDB's number for what a client should make of it.
     pub fn code(&self) -> i32 {
@@ -112,12 +177,13 @@ impl UpstreamError {
     }
 
     /// A text that clients may see: no host names, no reasons of the operator's.
-    pub fn client_text(&self) -> &'static str {
-        match self {
+    pub fn client_text(&self) -> Cow<'static, str> {
+        let text = match self {
+            Self::PoolExhausted(exhaustion) => return exhaustion.client_text().into(),
             Self::NoServer { .. } => "no suitable member of the deployment is available",
             Self::Deadline { .. } => "operation exceeded time limit",
-            Self::PoolExhausted { .. } => {
-                "no connection to the deployment came free in time; try again later"
+            Self::TooManyWaiting { .. } => {
+                "too many commands wait for a member of the deployment (upstream.waiting_max); try again later"
             }
             Self::ShutDown => "the proxy is shutting down",
             Self::Uri { .. }
@@ -127,7 +193,16 @@ impl UpstreamError {
             | Self::Tls { .. }
             | Self::Handshake { .. }
             | Self::Authentication { .. } => "the deployment cannot be reached",
-        }
+        };
+        text.into()
+    }
+
+    /// Whether the command was refused for there being too much to do.
+    pub fn is_overload(&self) -> bool {
+        matches!(
+            self,
+            Self::TooManyWaiting { .. } | Self::PoolExhausted { .. }
+        )
     }
 
     /// Whether another attempt, perhaps with another server, can end better.
@@ -139,7 +214,9 @@ impl UpstreamError {
         match self {
             Self::NoServer { .. } => (133, "FailedToSatisfyReadPreference"),
             Self::Deadline { .. } => (50, "MaxTimeMSExpired"),
-            Self::PoolExhausted { .. } => (202, "NetworkInterfaceExceededTimeLimit"),
+            Self::TooManyWaiting { .. } | Self::PoolExhausted { .. } => {
+                (462, "IngressRequestRateLimitExceeded")
+            }
             Self::ShutDown => (91, "ShutdownInProgress"),
             Self::Uri { .. }
             | Self::Unsupported { .. }

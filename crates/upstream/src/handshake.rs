@@ -28,9 +28,18 @@ pub(crate) struct Connector {
     pub(crate) metadata: RawDocumentBuf,
 }
 
+/// How the proxy proves itself, by the connection string.
+#[derive(Debug)]
+pub(crate) enum Login {
+    /// By a password.
+    Scram(ScramLogin),
+    /// By the certificate of its TLS sessions. The server takes its subject for the user's name.
+    Certificate,
+}
+
 /// The credentials of the connection string.
 #[derive(Debug)]
-pub(crate) struct Login {
+pub(crate) struct ScramLogin {
     pub(crate) user: String,
     pub(crate) password: Secret,
     pub(crate) source: String,
@@ -92,10 +101,8 @@ impl Connector {
         let stream = Stream::open(address, self.tls.as_ref()).await?;
         let mut connection = Connection::new(stream);
         let mut command = rawdoc! { "hello": 1, "helloOk": true, "client": self.metadata.clone() };
-        if let Some(login) = self
-            .login
-            .as_ref()
-            .filter(|login| login.mechanism.is_none())
+        if let Some(Login::Scram(login)) = self.login.as_deref()
+            && login.mechanism.is_none()
         {
             let account = format!("{}.{}", login.source, login.user);
             command.append(cstr!("saslSupportedMechs"), account);
@@ -127,8 +134,12 @@ impl Connector {
         address: &ServerAddress,
         greeted: &mut Greeted,
     ) -> Result<(), UpstreamError> {
-        let Some(login) = &self.login else {
-            return Ok(());
+        let login = match self.login.as_deref() {
+            None => return Ok(()),
+            Some(Login::Certificate) => {
+                return show_certificate(address, &mut greeted.connection).await;
+            }
+            Some(Login::Scram(login)) => login,
         };
         let has_sha_256 = |mechanism: &String| mechanism == Mechanism::ScramSha256.name();
         let mechanism = match login.mechanism {
@@ -154,6 +165,19 @@ impl fmt::Debug for Connector {
     }
 }
 
+/// Has the server take the client certificate of the TLS session for the proxy's proof.
+async fn show_certificate(
+    address: &ServerAddress,
+    connection: &mut Connection,
+) -> Result<(), UpstreamError> {
+    let command = rawdoc! { "authenticate": 1, "mechanism": "MONGODB-X509", "$db": "$external" };
+    let reply = run(address, connection, &command).await?;
+    if is_ok(&reply) {
+        return Ok(());
+    }
+    Err(refused_by(address, &reply))
+}
+
 /// One SASL dialogue on one connection.
 struct Dialogue<'a> {
     address: &'a ServerAddress,
@@ -169,7 +193,11 @@ struct SaslReply {
 }
 
 impl Dialogue<'_> {
-    async fn hold(&mut self, mechanism: Mechanism, login: &Login) -> Result<(), UpstreamError> {
+    async fn hold(
+        &mut self,
+        mechanism: Mechanism,
+        login: &ScramLogin,
+    ) -> Result<(), UpstreamError> {
         let (exchange, first) =
             ClientExchange::begin(mechanism, &login.user, &login.password, &self.nonce()?)
                 .map_err(|error| self.refused(&error))?;
@@ -230,15 +258,7 @@ impl Dialogue<'_> {
     async fn send(&mut self, command: &RawDocumentBuf) -> Result<SaslReply, UpstreamError> {
         let reply = run(self.address, self.connection, command).await?;
         if !is_ok(&reply) {
-            // A server that stops or starts refuses everything; that says nothing of the credentials.
-            let is_passing = reply
-                .get_i32("code")
-                .is_ok_and(|code| state_change(code).is_some());
-            return Err(if is_passing {
-                unexpected(self.address, &reply)
-            } else {
-                self.refused(&server_words(&reply))
-            });
+            return Err(refused_by(self.address, &reply));
         }
         let payload = reply.get_binary_generic("payload").cloned();
         Ok(SaslReply {
@@ -305,6 +325,21 @@ async fn run(
 
 fn unexpected(address: &ServerAddress, reply: &Document) -> UpstreamError {
     UpstreamError::Handshake {
+        server: address.clone(),
+        reason: server_words(reply),
+    }
+}
+
+/// The error of a log-in that the server answers with no.
+fn refused_by(address: &ServerAddress, reply: &Document) -> UpstreamError {
+    // A server that stops or starts refuses everything; that says nothing of the credentials.
+    let is_passing = reply
+        .get_i32("code")
+        .is_ok_and(|code| state_change(code).is_some());
+    if is_passing {
+        return unexpected(address, reply);
+    }
+    UpstreamError::Authentication {
         server: address.clone(),
         reason: server_words(reply),
     }

@@ -12,6 +12,7 @@ use crate::{
     error::{ExchangeError, ExchangeErrorKind, Sent},
     member::MemberPool,
     pool::Pooled,
+    queue::Borrower,
 };
 
 /// A connection to a server, lent until it is dropped. It returns to its pool only if every exchange on
@@ -20,16 +21,24 @@ use crate::{
 pub struct Lease {
     home: Arc<MemberPool>,
     generation: u64,
+    borrower: Borrower,
     /// `Some` until the lease ends.
     connection: Option<Connection>,
     has_failed: bool,
 }
 
 impl Lease {
-    pub(crate) fn new(home: Arc<MemberPool>, generation: u64, connection: Connection) -> Self {
+    pub(crate) fn new(
+        home: Arc<MemberPool>,
+        generation: u64,
+        borrower: Borrower,
+        connection: Connection,
+    ) -> Self {
+        home.shared.metrics.lease_begun(borrower.purpose);
         Self {
             home,
             generation,
+            borrower,
             connection: Some(connection),
             has_failed: false,
         }
@@ -96,6 +105,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        self.home.shared.metrics.lease_ended(self.borrower.purpose);
         let Some(mut connection) = self.connection.take() else {
             return;
         };
@@ -103,10 +113,10 @@ impl Drop for Lease {
             connection.enter(ConnectionState::Idle);
             self.home
                 .pool
-                .check_in(connection, self.generation, Instant::now());
+                .check_in(connection, self.generation, &self.borrower, Instant::now());
             return;
         }
-        self.home.pool.discard();
+        self.home.pool.discard(&self.borrower);
         connection.close(if self.has_failed {
             UpstreamCloseReason::Error
         } else {

@@ -7,16 +7,17 @@ use std::{
 };
 
 use mdb_scope::ServerAddress;
-use mdb_telemetry::{ConnectionState, Metrics};
+use mdb_telemetry::{ConnectionState, Metrics, UpstreamCloseReason, WaitsFor};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     conn::Connection,
-    error::UpstreamError,
+    error::{Exhaustion, UpstreamError},
     handshake::Connector,
     lease::Lease,
-    pool::{CheckOut, Grant, Pool, PoolLimits, Turn},
+    pool::{CheckOut, Grant, Pool, PoolLimits, Pooled as _, Turn},
+    queue::Borrower,
     view::News,
     watch::{Board, LostMembers},
 };
@@ -44,6 +45,10 @@ impl Pools {
             members: Mutex::default(),
             shared: Arc::new(shared),
         }
+    }
+
+    pub(crate) fn checkout_timeout(&self) -> Duration {
+        self.shared.checkout_timeout
     }
 
     /// The pool of the member at `address`.
@@ -99,6 +104,17 @@ impl Pools {
         }
     }
 
+    /// Makes the connections that should be ready, in the background, if the member serves.
+    pub(crate) fn warm(&self, address: &ServerAddress) {
+        let topology = self.shared.board.topology();
+        let serves = topology
+            .member(address)
+            .is_some_and(|member| member.kind.bears_data());
+        if serves && self.shared.limits.connections_min > 0 {
+            tokio::spawn(self.member(address).warm());
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<ServerAddress, Arc<MemberPool>>> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -119,26 +135,38 @@ impl MemberPool {
     /// the command waited: another server may suit better now.
     pub(crate) async fn check_out(
         self: &Arc<Self>,
+        borrower: &Borrower,
         start: Instant,
         deadline: Instant,
     ) -> Result<Option<Lease>, UpstreamError> {
-        let grant = match self.pool.check_out(Instant::now()) {
-            CheckOut::Granted(grant) => Some(grant),
-            CheckOut::Wait(turn) => self.wait(turn, start, deadline).await?,
-            CheckOut::Closed => None,
-        };
-        match grant {
-            Some(Grant::Connection {
-                mut connection,
-                generation,
-            }) => {
-                connection.enter(ConnectionState::InUse);
-                Ok(Some(Lease::new(Arc::clone(self), generation, connection)))
+        loop {
+            let grant = match self.pool.check_out(borrower, Instant::now()) {
+                CheckOut::Granted(grant) => Some(grant),
+                CheckOut::Wait(turn) => self.wait(turn, borrower, start, deadline).await?,
+                CheckOut::Closed => None,
+            };
+            match grant {
+                Some(Grant::Connection {
+                    mut connection,
+                    generation,
+                }) => {
+                    // One that was waited for may have been idle, out of the app's reach, while its server went.
+                    if !connection.is_alive() {
+                        self.pool.discard(borrower);
+                        connection.close(UpstreamCloseReason::Error);
+                        continue;
+                    }
+                    connection.enter(ConnectionState::InUse);
+                    let home = Arc::clone(self);
+                    let lease = Lease::new(home, generation, borrower.clone(), connection);
+                    return Ok(Some(lease));
+                }
+                Some(Grant::Connect { generation }) => {
+                    let lease = self.connect(borrower, generation, start, deadline);
+                    return lease.await.map(Some);
+                }
+                None => return Ok(None),
             }
-            Some(Grant::Connect { generation }) => {
-                self.connect(generation, start, deadline).await.map(Some)
-            }
-            None => Ok(None),
         }
     }
 
@@ -163,68 +191,119 @@ impl MemberPool {
     async fn wait(
         &self,
         mut turn: Turn<'_, Connection>,
+        borrower: &Borrower,
         start: Instant,
         deadline: Instant,
     ) -> Result<Option<Grant<Connection>>, UpstreamError> {
         let queued = Instant::now();
         let until = deadline.min(queued + self.shared.checkout_timeout);
+        let _waits = self.shared.metrics.waits(WaitsFor::Connection);
         timeout_at(until, turn.granted()).await.map_err(|_| {
-            let counts = self.pool.counts();
             if until == deadline {
                 return UpstreamError::Deadline {
                     waited: start.elapsed(),
                 };
             }
-            UpstreamError::PoolExhausted {
+            let counts = self.pool.counts();
+            let (held, held_by_app, per_app_max) = self.pool.held(&borrower.app);
+            UpstreamError::PoolExhausted(Box::new(Exhaustion {
                 server: self.address.clone(),
-                in_use: counts.lent,
+                held,
                 connecting: counts.connecting,
                 waiting: counts.waiting,
+                app: borrower.app.clone(),
+                held_by_app,
+                per_app_max,
                 waited: queued.elapsed(),
-            }
+            }))
         })
     }
 
     async fn connect(
         self: &Arc<Self>,
+        borrower: &Borrower,
         generation: u64,
         start: Instant,
         deadline: Instant,
     ) -> Result<Lease, UpstreamError> {
         let mut opening = Opening {
-            pool: &self.pool,
+            member: self,
+            borrower,
             is_open: false,
         };
-        let connected = timeout_at(deadline, self.shared.connector.connect(&self.address)).await;
+        let _connecting = self.shared.metrics.connecting();
+        let connected = timeout_at(deadline, self.open(generation)).await;
         let Ok(connected) = connected else {
             return Err(UpstreamError::Deadline {
                 waited: start.elapsed(),
             });
         };
+        let connection = connected?;
+        opening.is_open = true;
+        let home = Arc::clone(self);
+        Ok(Lease::new(home, generation, borrower.clone(), connection))
+    }
+
+    /// Makes a connection, which counts as in use.
+    async fn open(&self, generation: u64) -> Result<Connection, UpstreamError> {
+        let connected = self.shared.connector.connect(&self.address).await;
         let mut connection = connected.inspect_err(|error| {
             if error.is_passing() {
                 self.suspect(generation);
             }
         })?;
-        opening.is_open = true;
         connection.set_interrupt(self.interrupt().child_token());
         connection.count(self.shared.metrics.clone());
-        Ok(Lease::new(Arc::clone(self), generation, connection))
+        Ok(connection)
+    }
+
+    /// Makes connections until as many are there as should be ready, or one cannot be made.
+    async fn warm(self: Arc<Self>) {
+        while let Some(generation) = self.pool.warm() {
+            let mut warming = Warming {
+                pool: &self.pool,
+                generation,
+                connection: None,
+            };
+            let _connecting = self.shared.metrics.connecting();
+            // Why it failed is told by the look at the member that follows.
+            let Ok(mut connection) = self.open(generation).await else {
+                return;
+            };
+            connection.enter(ConnectionState::Idle);
+            warming.connection = Some(connection);
+        }
     }
 }
 
 /// Leave to make a connection; whatever way it ends, the pool is told.
 struct Opening<'p> {
-    pool: &'p Pool<Connection>,
+    member: &'p MemberPool,
+    borrower: &'p Borrower,
     is_open: bool,
 }
 
 impl Drop for Opening<'_> {
     fn drop(&mut self) {
         if self.is_open {
-            self.pool.connected();
+            self.member.pool.connected();
         } else {
-            self.pool.connect_failed();
+            self.member.pool.connect_failed(self.borrower);
         }
+    }
+}
+
+/// The same for a connection that is for nobody yet.
+struct Warming<'p> {
+    pool: &'p Pool<Connection>,
+    generation: u64,
+    connection: Option<Connection>,
+}
+
+impl Drop for Warming<'_> {
+    fn drop(&mut self) {
+        let connection = self.connection.take();
+        self.pool
+            .warmed(connection, self.generation, Instant::now());
     }
 }

@@ -5,13 +5,15 @@
 //! is held for a moment only and never across an await; connections are closed after it is released.
 
 use std::{
-    collections::VecDeque,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use mdb_scope::AppId;
 use mdb_telemetry::UpstreamCloseReason;
 use tokio::{sync::oneshot, time::Instant};
+
+use crate::queue::{Borrower, Held, Queue};
 
 /// What the pool must know of the things it keeps.
 pub(crate) trait Pooled {
@@ -25,6 +27,10 @@ pub(crate) trait Pooled {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PoolLimits {
     pub(crate) connections_max: u32,
+    /// Of them, for one app.
+    pub(crate) per_app_max: u32,
+    /// As many are kept ready, where that is possible.
+    pub(crate) connections_min: u32,
     pub(crate) idle_timeout: Duration,
 }
 
@@ -43,8 +49,8 @@ struct State<C> {
     idle: Vec<Idle<C>>,
     lent: u32,
     connecting: u32,
-    /// First come, first served. Not empty only while nothing is idle.
-    waiters: VecDeque<oneshot::Sender<Grant<C>>>,
+    /// Whoever waits there and may hold one more waits only while nothing is idle and none can be made.
+    queue: Queue<Grant<C>>,
 }
 
 #[derive(Debug)]
@@ -90,23 +96,27 @@ impl<C: Pooled> Pool<C> {
                 idle: Vec::new(),
                 lent: 0,
                 connecting: 0,
-                waiters: VecDeque::new(),
+                queue: Queue::new(limits.per_app_max),
             }),
         }
     }
 
     /// Takes the connection that was used last, or leave to make one, or a place in the queue.
-    pub(crate) fn check_out(&self, now: Instant) -> CheckOut<'_, C> {
+    pub(crate) fn check_out(&self, borrower: &Borrower, now: Instant) -> CheckOut<'_, C> {
         loop {
             let mut state = self.lock();
             if state.is_closed {
                 return CheckOut::Closed;
             }
+            if !state.queue.may_hold(&borrower.app) {
+                return self.wait(state, borrower);
+            }
             let generation = state.generation;
             let Some(Idle { connection, since }) = state.idle.pop() else {
-                return self.check_out_new(state);
+                return self.check_out_new(state, borrower);
             };
             state.lent += 1;
+            state.queue.take(borrower);
             drop(state);
             let reason = if now.saturating_duration_since(since) >= self.limits.idle_timeout {
                 UpstreamCloseReason::Idle
@@ -118,32 +128,45 @@ impl<C: Pooled> Pool<C> {
             } else {
                 UpstreamCloseReason::Error
             };
-            self.discard();
+            self.discard(borrower);
             connection.close(reason);
         }
     }
 
-    /// Takes back a connection whose last exchange is complete. The first in the queue gets it.
-    pub(crate) fn check_in(&self, connection: C, generation: u64, now: Instant) {
+    /// Takes back a connection whose last exchange is complete. The next in the queue gets it.
+    pub(crate) fn check_in(
+        &self,
+        connection: C,
+        generation: u64,
+        borrower: &Borrower,
+        now: Instant,
+    ) {
         let mut state = self.lock();
         let reason = if state.is_closed {
             UpstreamCloseReason::PoolClosed
         } else if generation != state.generation {
             UpstreamCloseReason::Stale
         } else {
-            state.give_to_next(connection, now);
+            state.lent -= 1;
+            state.queue.give_back(borrower);
+            state.idle.push(Idle {
+                connection,
+                since: now,
+            });
+            self.serve(&mut state);
             return;
         };
         drop(state);
-        self.discard();
+        self.discard(borrower);
         connection.close(reason);
     }
 
     /// A lent connection is gone.
-    pub(crate) fn discard(&self) {
+    pub(crate) fn discard(&self, borrower: &Borrower) {
         let mut state = self.lock();
         state.lent -= 1;
-        self.offer_places(&mut state);
+        state.queue.give_back(borrower);
+        self.serve(&mut state);
     }
 
     /// The connection that was to be made is made, and lent.
@@ -151,14 +174,49 @@ impl<C: Pooled> Pool<C> {
         let mut state = self.lock();
         state.connecting -= 1;
         state.lent += 1;
-        self.offer_places(&mut state);
+        self.serve(&mut state);
     }
 
     /// The connection that was to be made will not be.
-    pub(crate) fn connect_failed(&self) {
+    pub(crate) fn connect_failed(&self, borrower: &Borrower) {
         let mut state = self.lock();
         state.connecting -= 1;
-        self.offer_places(&mut state);
+        state.queue.give_back(borrower);
+        self.serve(&mut state);
+    }
+
+    /// Leave to make a connection for nobody yet, while there are fewer than should be ready: end with [`Pool::warmed`].
+    /// Gives its generation.
+    pub(crate) fn warm(&self) -> Option<u64> {
+        let mut state = self.lock();
+        let is_cold = state.total() < self.limits.connections_min;
+        if state.is_closed || !is_cold || !self.has_place(&state) {
+            return None;
+        }
+        state.connecting += 1;
+        Some(state.generation)
+    }
+
+    /// The connection that was to be ready is, or could not be made.
+    pub(crate) fn warmed(&self, connection: Option<C>, generation: u64, now: Instant) {
+        let mut state = self.lock();
+        state.connecting -= 1;
+        let is_current = generation == state.generation && !state.is_closed;
+        let unwanted = match connection {
+            Some(connection) if is_current => {
+                state.idle.push(Idle {
+                    connection,
+                    since: now,
+                });
+                None
+            }
+            other => other,
+        };
+        self.serve(&mut state);
+        drop(state);
+        if let Some(connection) = unwanted {
+            connection.close(UpstreamCloseReason::Stale);
+        }
     }
 
     /// Makes all present connections stale, and sends those who wait to choose a server anew. Does
@@ -204,53 +262,78 @@ impl<C: Pooled> Pool<C> {
     pub(crate) fn counts(&self) -> Counts {
         let state = self.lock();
         let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
-        let waiting = state
-            .waiters
-            .iter()
-            .filter(|waiter| !waiter.is_closed())
-            .count();
         Counts {
             idle: count(state.idle.len()),
             lent: state.lent,
             connecting: state.connecting,
-            waiting: count(waiting),
+            waiting: count(state.queue.waiting()),
         }
     }
 
-    fn check_out_new(&self, mut state: MutexGuard<'_, State<C>>) -> CheckOut<'_, C> {
-        if self.has_place(&state) {
-            state.connecting += 1;
-            return CheckOut::Granted(Grant::Connect {
-                generation: state.generation,
-            });
+    /// What is held of the pool, by all and by one app, those that are being made included; and how many that app may hold.
+    pub(crate) fn held(&self, app: &AppId) -> (Held, Held, u32) {
+        let state = self.lock();
+        let queue = &state.queue;
+        (queue.held(), queue.held_by(app), queue.per_app_max())
+    }
+
+    fn check_out_new<'p>(
+        &'p self,
+        mut state: MutexGuard<'_, State<C>>,
+        borrower: &Borrower,
+    ) -> CheckOut<'p, C> {
+        if !self.has_place(&state) {
+            return self.wait(state, borrower);
         }
+        state.connecting += 1;
+        state.queue.take(borrower);
+        CheckOut::Granted(Grant::Connect {
+            generation: state.generation,
+        })
+    }
+
+    fn wait<'p>(
+        &'p self,
+        mut state: MutexGuard<'_, State<C>>,
+        borrower: &Borrower,
+    ) -> CheckOut<'p, C> {
         let (sender, receiver) = oneshot::channel();
-        state.waiters.push_back(sender);
+        state.queue.wait(borrower, sender);
         CheckOut::Wait(Turn {
             pool: self,
+            borrower: borrower.clone(),
             receiver,
         })
     }
 
     fn has_place(&self, state: &State<C>) -> bool {
-        let used = u32::try_from(state.idle.len())
-            .unwrap_or(u32::MAX)
-            .saturating_add(state.lent)
-            .saturating_add(state.connecting);
-        used < self.limits.connections_max && state.connecting < CONNECTING_MAX
+        state.total() < self.limits.connections_max && state.connecting < CONNECTING_MAX
     }
 
-    /// Lets those who wait make connections, as far as there are places.
-    fn offer_places(&self, state: &mut State<C>) {
-        while !state.is_closed && self.has_place(state) {
-            let Some(waiter) = state.waiters.pop_front() else {
+    /// Gives what is free to those who wait: idle connections, then leave to make others.
+    fn serve(&self, state: &mut State<C>) {
+        while !state.is_closed && (!state.idle.is_empty() || self.has_place(state)) {
+            let Some((borrower, waiter)) = state.queue.next() else {
                 return;
             };
-            let grant = Grant::Connect {
-                generation: state.generation,
+            let generation = state.generation;
+            let Some(Idle { connection, since }) = state.idle.pop() else {
+                match waiter.send(Grant::Connect { generation }) {
+                    Ok(()) => state.connecting += 1,
+                    Err(_) => state.queue.give_back(&borrower),
+                }
+                continue;
             };
-            if waiter.send(grant).is_ok() {
-                state.connecting += 1;
+            let grant = Grant::Connection {
+                connection,
+                generation,
+            };
+            match waiter.send(grant) {
+                Err(Grant::Connection { connection, .. }) => {
+                    state.queue.give_back(&borrower);
+                    state.idle.push(Idle { connection, since });
+                }
+                Ok(()) | Err(Grant::Connect { .. }) => state.lent += 1,
             }
         }
     }
@@ -262,26 +345,12 @@ impl<C: Pooled> Pool<C> {
 }
 
 impl<C> State<C> {
-    /// Hands a lent connection to the first that still waits, else makes it idle.
-    fn give_to_next(&mut self, mut connection: C, now: Instant) {
-        while let Some(waiter) = self.waiters.pop_front() {
-            let grant = Grant::Connection {
-                connection,
-                generation: self.generation,
-            };
-            match waiter.send(grant) {
-                Err(Grant::Connection {
-                    connection: returned,
-                    ..
-                }) => connection = returned,
-                Ok(()) | Err(Grant::Connect { .. }) => return,
-            }
-        }
-        self.lent -= 1;
-        self.idle.push(Idle {
-            connection,
-            since: now,
-        });
+    /// Idle, lent and being made.
+    fn total(&self) -> u32 {
+        u32::try_from(self.idle.len())
+            .unwrap_or(u32::MAX)
+            .saturating_add(self.lent)
+            .saturating_add(self.connecting)
     }
 }
 
@@ -289,6 +358,7 @@ impl<C> State<C> {
 #[derive(Debug)]
 pub(crate) struct Turn<'p, C: Pooled> {
     pool: &'p Pool<C>,
+    borrower: Borrower,
     receiver: oneshot::Receiver<Grant<C>>,
 }
 
@@ -306,26 +376,21 @@ impl<C: Pooled> Drop for Turn<'_, C> {
             Ok(Grant::Connection {
                 connection,
                 generation,
-            }) => self.pool.check_in(connection, generation, Instant::now()),
-            Ok(Grant::Connect { .. }) => self.pool.connect_failed(),
-            // Not granted, or taken: leave no dead places at the head of a queue that does not move.
-            Err(_) => {
-                let mut state = self.pool.lock();
-                while state
-                    .waiters
-                    .front()
-                    .is_some_and(oneshot::Sender::is_closed)
-                {
-                    state.waiters.pop_front();
-                }
+            }) => {
+                let now = Instant::now();
+                self.pool
+                    .check_in(connection, generation, &self.borrower, now);
             }
+            Ok(Grant::Connect { .. }) => self.pool.connect_failed(&self.borrower),
+            // Not granted, or taken: leave no dead places at the head of a queue that does not move.
+            Err(_) => self.pool.lock().queue.forget_closed(&self.borrower.app),
         }
     }
 }
 
 fn drop_all<C: Pooled>(mut state: MutexGuard<'_, State<C>>, reason: UpstreamCloseReason) {
     let idle = std::mem::take(&mut state.idle);
-    let waiters = std::mem::take(&mut state.waiters);
+    let waiters = state.queue.take_waiters();
     drop(state);
     drop(waiters);
     for idle in idle {

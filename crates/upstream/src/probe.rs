@@ -110,6 +110,9 @@ impl Prober {
             return;
         };
         self.under_way.remove(&address);
+        if failure.is_none() {
+            self.pools.warm(&address);
+        }
         let complaint = failure.map(|failure| failure.to_string());
         if self.complaints.get(&address) == complaint.as_ref() {
             return;

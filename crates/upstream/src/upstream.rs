@@ -28,6 +28,7 @@ use crate::{
     member::{Pools, Shared},
     pool::PoolLimits,
     probe::Prober,
+    queue::Borrower,
     select,
     topology::{MemberKind, Topology, TopologyKind},
     uri,
@@ -43,6 +44,14 @@ pub struct UpstreamOptions {
     pub uri: Secret,
     /// Connections to one member, whatever they do. At least 1.
     pub connections_max: u32,
+    /// Of them, how many one app may hold at a time. At least 1.
+    pub connections_per_app_max: u32,
+    /// Connections to each member that serves, kept ready.
+    pub connections_min: u32,
+    /// How long a command waits for a server that suits it.
+    pub election_wait: Duration,
+    /// How many commands wait for a server at the same time.
+    pub waiting_max: usize,
     /// How long a command waits for a connection to come free.
     pub checkout_timeout: Duration,
     /// How long a connection may be idle before it is closed.
@@ -57,11 +66,16 @@ pub struct UpstreamOptions {
 }
 
 impl UpstreamOptions {
-    /// The defaults: 100 connections as in the drivers, 5 seconds for one to come free, 5 minutes idle.
+    /// The defaults: 100 connections as in the drivers, three quarters of them for one app, 5 seconds for one to come free,
+    /// 5 minutes idle; 20 seconds for a server, as mongos waits, for 5000 commands.
     pub fn new(uri: Secret) -> Self {
         Self {
             uri,
             connections_max: 100,
+            connections_per_app_max: 75,
+            connections_min: 0,
+            election_wait: Duration::from_secs(20),
+            waiting_max: 5_000,
             checkout_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(300),
             compressors: Compressors::default(),
@@ -122,15 +136,25 @@ impl Upstream {
 
     /// Lends a connection to a server that suits `routing`.
     ///
-    /// Waits for such a server until `deadline`, at most 20 seconds (5 for [`Routing::Member`]), and then
-    /// for a free connection until `deadline`, at most the checkout timeout. Awaits nothing when a server
-    /// is known and one of its connections is idle.
+    /// Waits for such a server until `deadline`, at most [`UpstreamOptions::election_wait`] (5 seconds for
+    /// [`Routing::Member`]), and then for a free connection until `deadline`, at most the checkout timeout. Awaits
+    /// nothing when a server is known and one of its connections is idle.
     ///
     /// Fails with [`UpstreamError::NoServer`], [`UpstreamError::Deadline`],
-    /// [`UpstreamError::PoolExhausted`], [`UpstreamError::Tls`], [`UpstreamError::Authentication`] or
+    /// [`UpstreamError::TooManyWaiting`], [`UpstreamError::PoolExhausted`], [`UpstreamError::Tls`], [`UpstreamError::Authentication`] or
     /// [`UpstreamError::ShutDown`].
-    pub async fn lend(&self, routing: &Routing, deadline: Instant) -> Result<Lease, UpstreamError> {
-        self.core.lend(routing, deadline).await
+    pub async fn lend(
+        &self,
+        routing: &Routing,
+        borrower: &Borrower,
+        deadline: Instant,
+    ) -> Result<Lease, UpstreamError> {
+        self.core.lend(routing, borrower, deadline).await
+    }
+
+    /// How long a command waits for a server and a connection together, at most.
+    pub fn wait_max(&self) -> Duration {
+        self.core.election_wait + self.core.pools.checkout_timeout()
     }
 
     /// Tells that a reply from `server`, over a connection of this `generation`, carried this error code.
@@ -174,6 +198,7 @@ pub(crate) struct Core {
     pub(crate) board: Arc<Board>,
     pub(crate) pools: Arc<Pools>,
     metrics: Metrics,
+    pub(crate) election_wait: Duration,
     turn: AtomicUsize,
     has_authentication: bool,
     stop: CancellationToken,
@@ -183,7 +208,7 @@ pub(crate) struct Core {
 
 impl Core {
     pub(crate) fn start(options: &UpstreamOptions, connector: Connector, metrics: Metrics) -> Self {
-        let board = Arc::new(Board::new(metrics.clone()));
+        let board = Arc::new(Board::new(metrics.clone(), options.waiting_max));
         let has_authentication = connector.login.is_some();
         let connector = Arc::new(connector);
         let pools = Arc::new(Pools::new(Shared {
@@ -191,6 +216,8 @@ impl Core {
             board: Arc::clone(&board),
             limits: PoolLimits {
                 connections_max: options.connections_max.max(1),
+                per_app_max: options.connections_per_app_max.max(1),
+                connections_min: options.connections_min,
                 idle_timeout: options.idle_timeout,
             },
             checkout_timeout: options.checkout_timeout,
@@ -203,6 +230,7 @@ impl Core {
             board,
             pools,
             metrics,
+            election_wait: options.election_wait,
             turn: AtomicUsize::new(0),
             has_authentication,
             _stop_at_end: stop.clone().drop_guard(),
@@ -213,10 +241,11 @@ impl Core {
     pub(crate) async fn lend(
         &self,
         routing: &Routing,
+        borrower: &Borrower,
         deadline: Instant,
     ) -> Result<Lease, UpstreamError> {
         let start = Instant::now();
-        let outcome = self.find_lease(routing, start, deadline).await;
+        let outcome = self.find_lease(routing, borrower, start, deadline).await;
         match &outcome {
             Ok(_) => self.metrics.checkout(start.elapsed()),
             Err(error) => self.metrics.checkout_failure(failure_label(error)),
@@ -255,6 +284,7 @@ impl Core {
     async fn find_lease(
         &self,
         routing: &Routing,
+        borrower: &Borrower,
         start: Instant,
         deadline: Instant,
     ) -> Result<Lease, UpstreamError> {
@@ -266,7 +296,8 @@ impl Core {
                 self.await_server(routing, start, deadline).await?;
                 continue;
             };
-            match self.pools.member(&server).check_out(start, deadline).await {
+            let member = self.pools.member(&server);
+            match member.check_out(borrower, start, deadline).await {
                 Ok(Some(lease)) => return Ok(lease),
                 Ok(None) => {}
                 Err(error) if error.is_passing() => {
@@ -290,12 +321,15 @@ impl Core {
         deadline: Instant,
     ) -> Result<(), UpstreamError> {
         let (wanted, wait_max) = match routing {
-            Routing::Primary => ("primary", SERVER_WAIT_MAX),
-            Routing::Preference(_) => ("member within the read preference", SERVER_WAIT_MAX),
-            Routing::Member(_) => ("member that holds the cursor", MEMBER_WAIT_MAX),
+            Routing::Primary => ("primary", self.election_wait),
+            Routing::Preference(_) => ("member within the read preference", self.election_wait),
+            Routing::Member(_) => {
+                let wait = self.election_wait.min(MEMBER_WAIT_MAX);
+                ("member that holds the cursor", wait)
+            }
         };
         let until = deadline.min(start + wait_max);
-        let _waiting = self.board.wait();
+        let _waiting = self.board.wait()?;
         let mut topology = self.board.watch_topology();
         let is_gone = |topology: &Topology| match routing {
             Routing::Member(address) => {
@@ -338,13 +372,12 @@ fn failure_label(error: &UpstreamError) -> CheckoutFailure {
         UpstreamError::Deadline { .. } | UpstreamError::PoolExhausted { .. } => {
             CheckoutFailure::Timeout
         }
+        UpstreamError::TooManyWaiting { .. } => CheckoutFailure::Overload,
         UpstreamError::ShutDown => CheckoutFailure::PoolClosed,
         _ => CheckoutFailure::Connection,
     }
 }
 
-/// An election with default settings takes about eleven seconds; mongos waits 20.
-const SERVER_WAIT_MAX: Duration = Duration::from_secs(20);
 /// A cursor outlives a short loss of the network, but not its server: long waiting helps nobody.
 const MEMBER_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Background work and control collections need few connections; clients' commands never use them.

@@ -10,7 +10,7 @@ use mongodb::{
 
 use crate::{
     error::UpstreamError,
-    handshake::{Connector, Login, metadata},
+    handshake::{Connector, Login, ScramLogin, metadata},
     tls,
     upstream::UpstreamOptions,
 };
@@ -30,10 +30,15 @@ pub(crate) async fn read(
         Some(Tls::Enabled(options)) => Some(tls::connector(options)?),
         _ => None,
     };
+    let has_certificate = matches!(
+        &driver.tls,
+        Some(Tls::Enabled(options)) if options.cert_key_file_path.is_some()
+    );
     let login = match &driver.credential {
         Some(credential) => Some(Arc::new(login(
             credential,
             driver.default_database.as_deref(),
+            has_certificate,
         )?)),
         None => None,
     };
@@ -61,24 +66,32 @@ fn check_supported(driver: &ClientOptions) -> Result<(), UpstreamError> {
     Ok(())
 }
 
-fn login(credential: &Credential, database: Option<&str>) -> Result<Login, UpstreamError> {
+fn login(
+    credential: &Credential,
+    database: Option<&str>,
+    has_certificate: bool,
+) -> Result<Login, UpstreamError> {
     let unsupported = |what| Err(UpstreamError::Unsupported { what });
     let mechanism = match &credential.mechanism {
         None => None,
+        Some(AuthMechanism::MongoDbX509) if !has_certificate => {
+            return unsupported("MONGODB-X509 without tls=true and tlsCertificateKeyFile");
+        }
+        Some(AuthMechanism::MongoDbX509) => return Ok(Login::Certificate),
         Some(AuthMechanism::ScramSha1) => Some(Mechanism::ScramSha1),
         Some(AuthMechanism::ScramSha256) => Some(Mechanism::ScramSha256),
-        Some(_) => return unsupported("an authMechanism other than SCRAM"),
+        Some(_) => return unsupported("an authMechanism other than SCRAM and MONGODB-X509"),
     };
     let (Some(user), Some(password)) = (&credential.username, &credential.password) else {
         return unsupported("a user without a password");
     };
     let source = credential.source.as_deref().or(database).unwrap_or("admin");
-    Ok(Login {
+    Ok(Login::Scram(ScramLogin {
         user: user.clone(),
         password: Secret::new(password.clone()),
         source: source.to_owned(),
         mechanism,
-    })
+    }))
 }
 
 /// The driver's words, unless they might quote a part of the credentials: with a character in them that
@@ -120,6 +133,9 @@ mod tests {
             let (_, connector) = read_uri(uri).await.unwrap();
             let login = connector.login.as_deref();
             let found = login.map(|login| {
+                let Login::Scram(login) = login else {
+                    panic!("no password: {login:?}");
+                };
                 assert_eq!(login.password.expose(), "p@");
                 (login.user.as_str(), login.source.as_str(), login.mechanism)
             });
@@ -134,6 +150,10 @@ mod tests {
             ("mongodb://%2Ftmp%2Fx.sock", "Unix"),
             ("mongodb://u:p@h:1/?authMechanism=PLAIN", "SCRAM"),
             ("mongodb://u@h:1", "password"),
+            (
+                "mongodb://h:1/?authMechanism=MONGODB-X509",
+                "tlsCertificateKeyFile",
+            ),
             (
                 "mongodb://h:1/?tls=true&tlsAllowInvalidCertificates=true",
                 "tlsCAFile",

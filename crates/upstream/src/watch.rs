@@ -12,7 +12,7 @@ use std::{
 };
 
 use mdb_scope::ServerAddress;
-use mdb_telemetry::Metrics;
+use mdb_telemetry::{Counted, LimitName, Metrics, WaitsFor};
 use mongodb::{
     ServerType, TopologyType,
     error::ErrorKind,
@@ -21,6 +21,7 @@ use mongodb::{
 use tokio::sync::{Notify, watch};
 
 use crate::{
+    error::UpstreamError,
     hello::{Hello, ServerHello},
     topology::{MemberKind, Topology, TopologyKind},
     view::{News, View},
@@ -33,6 +34,7 @@ pub(crate) struct Board {
     topology: watch::Sender<Arc<Topology>>,
     hello: watch::Sender<Option<Arc<ServerHello>>>,
     waiting: AtomicUsize,
+    waiting_max: usize,
     pub(crate) signals: Signals,
     metrics: Metrics,
 }
@@ -58,13 +60,15 @@ struct State {
 }
 
 impl Board {
-    pub(crate) fn new(metrics: Metrics) -> Self {
+    /// `waiting_max` commands may wait for a server at the same time.
+    pub(crate) fn new(metrics: Metrics, waiting_max: usize) -> Self {
         metrics.set_upstream_up(false);
         Self {
             state: Mutex::default(),
             topology: watch::Sender::default(),
             hello: watch::Sender::default(),
             waiting: AtomicUsize::new(0),
+            waiting_max,
             signals: Signals::default(),
             metrics,
         }
@@ -120,12 +124,23 @@ impl Board {
         std::mem::take(&mut self.lock().lost)
     }
 
-    /// Counts as waiting for a server until it is dropped.
-    pub(crate) fn wait(&self) -> Waiting<'_> {
-        if self.waiting.fetch_add(1, Ordering::Relaxed) == 0 {
+    /// Counts as waiting for a server until it is dropped. Fails when as many wait as may.
+    pub(crate) fn wait(&self) -> Result<Waiting<'_>, UpstreamError> {
+        let one_more = |waiting: usize| (waiting < self.waiting_max).then_some(waiting + 1);
+        let before = self
+            .waiting
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+            .map_err(|waiting| {
+                self.metrics.limit_reached(LimitName::Waiting);
+                UpstreamError::TooManyWaiting { waiting }
+            })?;
+        if before == 0 {
             self.signals.all.notify_one();
         }
-        Waiting { board: self }
+        Ok(Waiting {
+            board: self,
+            _counted: self.metrics.waits(WaitsFor::Member),
+        })
     }
 
     pub(crate) fn has_waiting(&self) -> bool {
@@ -167,6 +182,7 @@ impl Board {
 #[derive(Debug)]
 pub(crate) struct Waiting<'b> {
     board: &'b Board,
+    _counted: Counted,
 }
 
 impl Drop for Waiting<'_> {
@@ -300,7 +316,7 @@ mod tests {
     #[test]
     fn only_real_changes_are_told() {
         let metrics = Metrics::new();
-        let board = Board::new(metrics.clone());
+        let board = Board::new(metrics.clone(), 2);
         let mut topology = board.watch_topology();
         let members = || News::Members {
             kind: TopologyKind::Single,
@@ -328,10 +344,17 @@ mod tests {
 
     #[test]
     fn who_waits_is_counted() {
-        let board = Board::new(Metrics::new());
+        let board = Board::new(Metrics::new(), 2);
         let first = board.wait();
         let second = board.wait();
+        let error = board.wait().unwrap_err();
+        assert!(error.is_overload(), "{error}");
+        assert_eq!(
+            (error.code(), error.to_string().contains("2 commands")),
+            (462, true)
+        );
         drop(first);
+        drop(board.wait().unwrap());
         assert!(board.has_waiting());
         drop(second);
         assert!(!board.has_waiting());

@@ -9,7 +9,7 @@ use mdb_auth::Secret;
 use super::listening::listeners;
 use super::{
     Admin, Compressor, Config, IndexMode, Indexes, Limits, Listener, Log, LogFormat, LogLevel,
-    Pool, Upstream,
+    Pool, Upstream, Waiting,
 };
 use crate::address::Address;
 use crate::names::{AppSlug, NameError};
@@ -72,24 +72,18 @@ pub(crate) fn read(root: &Node, sheet: &Sheet, secrets: &Secrets<'_>) -> ConfigR
     let indexes = part(&section, "indexes", &["mode"], indexes);
     let log = part(&section, "log", &["format", "level"], log);
     let config = match (upstream, &manifests) {
-        (Some((Some(uri), pool, compressors)), Some(manifests)) if !sheet.has_errors() => {
-            Some(Config {
-                listeners,
-                upstream: Upstream {
-                    uri,
-                    pool,
-                    compressors,
-                },
-                manifests: manifests.clone(),
-                control_database,
-                scope_field,
-                canary,
-                admin,
-                limits,
-                indexes,
-                log,
-            })
-        }
+        (Some(Some(upstream)), Some(manifests)) if !sheet.has_errors() => Some(Config {
+            listeners,
+            upstream,
+            manifests: manifests.clone(),
+            control_database,
+            scope_field,
+            canary,
+            admin,
+            limits,
+            indexes,
+            log,
+        }),
         _ => None,
     };
     ConfigReading { config, manifests }
@@ -118,17 +112,31 @@ fn is_known_version(section: &Section<'_>) -> bool {
     }
 }
 
-fn upstream(
-    section: &Section<'_>,
-    secrets: &Secrets<'_>,
-) -> (Option<Secret>, Pool, Vec<Compressor>) {
+/// `None` without a usable connection string.
+fn upstream(section: &Section<'_>, secrets: &Secrets<'_>) -> Option<Upstream> {
     let uri = section
         .required("uri")
         .and_then(|field| uri(&field, secrets));
     let compressors = section
         .field("compressors")
         .map_or_else(Vec::new, |field| compressors(&field));
-    (uri, part(section, "pool", POOL_KEYS, pool), compressors)
+    let pool = part(section, "pool", POOL_KEYS, pool);
+    let default = Waiting::default();
+    let waiting = Waiting {
+        election_wait: duration(section, "election_wait", TIMEOUTS, default.election_wait),
+        waiting_max: count(
+            section,
+            "waiting_max",
+            CLIENT_COUNTS_MAX,
+            default.waiting_max,
+        ),
+    };
+    Some(Upstream {
+        uri: uri?,
+        pool,
+        waiting,
+        compressors,
+    })
 }
 
 fn compressors(field: &Field<'_>) -> Vec<Compressor> {
@@ -164,13 +172,21 @@ fn uri(field: &Field<'_>, secrets: &Secrets<'_>) -> Option<Secret> {
 
 fn pool(section: &Section<'_>) -> Pool {
     let default = Pool::default();
+    let connections_max = count(
+        section,
+        "connections_max",
+        POOL_CONNECTIONS_MAX,
+        default.connections_max,
+    );
+    // Neither can be more than there are in all.
+    let of_them = |key: &str, least: u32| {
+        let field = section.field(key)?;
+        field.count(least..=connections_max)
+    };
     Pool {
-        connections_max: count(
-            section,
-            "connections_max",
-            POOL_CONNECTIONS_MAX,
-            default.connections_max,
-        ),
+        connections_max,
+        connections_per_app_max: of_them("connections_per_app_max", 1),
+        connections_min: of_them("connections_min", 0).unwrap_or(default.connections_min),
         checkout_timeout: duration(
             section,
             "checkout_timeout",
@@ -217,6 +233,12 @@ fn limits(section: &Section<'_>) -> Limits {
         ),
         cursors_per_app_max: of("cursors_per_app_max", default.cursors_per_app_max),
         sessions_per_app_max: of("sessions_per_app_max", default.sessions_per_app_max),
+        abandoned_after: duration(
+            section,
+            "abandoned_after",
+            TIMEOUTS,
+            default.abandoned_after,
+        ),
         shutdown_grace: duration(section, "shutdown_grace", GRACES, grace),
     }
 }
@@ -365,9 +387,15 @@ const KEYS: &[&str] = &[
     "log",
 ];
 
-const UPSTREAM_KEYS: &[&str] = &["uri", "compressors", "pool"];
+const UPSTREAM_KEYS: &[&str] = &["uri", "compressors", "pool", "election_wait", "waiting_max"];
 
-const POOL_KEYS: &[&str] = &["connections_max", "checkout_timeout", "idle_timeout"];
+const POOL_KEYS: &[&str] = &[
+    "connections_max",
+    "connections_per_app_max",
+    "connections_min",
+    "checkout_timeout",
+    "idle_timeout",
+];
 
 const LIMITS_KEYS: &[&str] = &[
     "connections_max",
@@ -380,6 +408,7 @@ const LIMITS_KEYS: &[&str] = &[
     "failed_logins_per_address_max",
     "cursors_per_app_max",
     "sessions_per_app_max",
+    "abandoned_after",
     "shutdown_grace",
 ];
 

@@ -58,6 +58,7 @@ impl Journey<'_> {
             foreign: ground.foreign.into(),
             command: self.spec.name,
             no_cursor_timeout: is_endless,
+            client: self.operation.client,
         }
     }
 }

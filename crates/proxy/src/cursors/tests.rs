@@ -24,6 +24,7 @@ fn cursor(app: &App, server: &str) -> Cursor {
         foreign: Box::default(),
         command: "find",
         no_cursor_timeout: false,
+        client: 0,
     }
 }
 
@@ -55,6 +56,7 @@ async fn idle_ones_are_reaped_when_the_server_closes_them() {
     };
     let lasting = Cursor {
         no_cursor_timeout: true,
+        client: 0,
         ..in_session.clone()
     };
     let minutes = |n: u64| Duration::from_secs(60 * n);

@@ -10,8 +10,9 @@ use mdb_proxy::{
     ApiError, AwaitingFlaw, Error, HelloError, LegacyError, Limit, SaslError, TopologyVersion,
     code_name,
 };
-use mdb_scope::{REFUSAL_CODES, STATE_CHANGE_CODES};
-use mdb_upstream::{ExchangeError, Sent, UpstreamError};
+use mdb_scope::{AppId, REFUSAL_CODES, STATE_CHANGE_CODES};
+use mdb_telemetry::LeasePurpose;
+use mdb_upstream::{ExchangeError, Exhaustion, Held, Sent, UpstreamError};
 
 use crate::{begin, check_page};
 
@@ -251,13 +252,17 @@ fn upstream_errors() -> Vec<Error> {
     let labels: Labels = labels::NONE;
     let waited = Duration::ZERO;
     let upstream = |error| Error::Upstream { error, labels };
-    let exhausted = UpstreamError::PoolExhausted {
+    let exhausted = Exhaustion {
         server: "host:27017".into(),
-        in_use: 0,
+        held: Held::default(),
         connecting: 0,
         waiting: 0,
-        waited,
+        app: AppId::parse("shop").unwrap(),
+        held_by_app: Held::default().with(LeasePurpose::Command, 75),
+        per_app_max: 75,
+        waited: Duration::from_secs(5),
     };
+    let exhausted = UpstreamError::PoolExhausted(Box::new(exhausted));
     let unreachable = UpstreamError::Connect {
         server: "host:27017".into(),
         source: io::ErrorKind::ConnectionRefused.into(),
@@ -276,6 +281,7 @@ fn upstream_errors() -> Vec<Error> {
             waited,
         }),
         upstream(UpstreamError::Deadline { waited }),
+        upstream(UpstreamError::TooManyWaiting { waiting: 0 }),
         upstream(exhausted),
         upstream(unreachable),
         Error::Exchange {

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use mdb_telemetry::{
     AuthenticationOutcome, CheckoutFailure, CloseReason, CommandOutcome, ConnectionState,
-    ExchangeErrorKind, IndexChange, Kind, Label, LimitName, Mechanism, MetricSpec, ReloadOutcome,
-    UpstreamCloseReason, catalogue,
+    ExchangeErrorKind, IndexChange, Kind, Label, LeasePurpose, LimitName, Mechanism, MetricSpec,
+    ReloadOutcome, UpstreamCloseReason, WaitsFor, catalogue,
 };
 
 use crate::{begin, check_page, coded};
@@ -54,6 +54,8 @@ fn values(metric: &MetricSpec, label: &str) -> String {
         ("authentications_total", "outcome") => all::<AuthenticationOutcome>(),
         ("authentications_total", "mechanism") => all::<Mechanism>(),
         ("upstream_connections", "state") => all::<ConnectionState>(),
+        ("upstream_leases", "purpose") => all::<LeasePurpose>(),
+        ("upstream_waiting", "for") => all::<WaitsFor>(),
         ("upstream_connections_closed_total", "reason") => all::<UpstreamCloseReason>(),
         ("upstream_checkout_failures_total", "reason") => all::<CheckoutFailure>(),
         ("upstream_exchange_errors_total", "kind") => all::<ExchangeErrorKind>(),

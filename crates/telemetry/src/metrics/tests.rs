@@ -32,7 +32,9 @@ const NAMES: &[&str] = &[
     "mdb_runtime_upstream_connections_closed_total",
     "mdb_runtime_upstream_connections_created_total",
     "mdb_runtime_upstream_exchange_errors_total",
+    "mdb_runtime_upstream_leases",
     "mdb_runtime_upstream_up",
+    "mdb_runtime_upstream_waiting",
 ];
 
 /// A registry in which every family has a sample.

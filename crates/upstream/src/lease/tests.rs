@@ -8,6 +8,7 @@ use super::*;
 use crate::{
     fake::{self, FakeServer},
     pool::Counts,
+    queue::borrower,
     topology::TopologyKind,
     upstream::{Core, UpstreamOptions},
     uri,
@@ -40,7 +41,10 @@ impl Bench {
 
     async fn lease(&self) -> Lease {
         let deadline = Instant::now() + Duration::from_secs(60);
-        self.core.lend(&Routing::Primary, deadline).await.unwrap()
+        self.core
+            .lend(&Routing::Primary, &borrower(), deadline)
+            .await
+            .unwrap()
     }
 
     fn counts(&self) -> Counts {

@@ -2,10 +2,13 @@ use super::*;
 use crate::{
     fake::{self, FakeServer},
     pool::Counts,
+    queue::borrower,
 };
 
 /// Tests against real servers.
 mod deployment;
+/// Tests against real servers with TLS.
+mod encrypted;
 
 struct Bench {
     core: Arc<Core>,
@@ -58,7 +61,8 @@ fn soon() -> Instant {
 async fn a_waiting_command_goes_on_when_a_primary_appears() {
     let bench = Bench::new(fake::secondary(), |_| {}).await;
     let core = Arc::clone(&bench.core);
-    let waiting = tokio::spawn(async move { core.lend(&Routing::Primary, soon()).await });
+    let waiting =
+        tokio::spawn(async move { core.lend(&Routing::Primary, &borrower(), soon()).await });
     bench.until(MemberKind::Secondary).await;
     assert!(!waiting.is_finished());
     bench.server.say(fake::primary());
@@ -77,11 +81,56 @@ async fn waiting_for_a_server_ends() {
         (Routing::Member("a:1".into()), 60, "NoServer"),
     ] {
         let deadline = Instant::now() + Duration::from_secs(seconds);
-        let error = core.lend(&routing, deadline).await.unwrap_err();
+        let error = core
+            .lend(&routing, &borrower(), deadline)
+            .await
+            .unwrap_err();
         assert!(format!("{error:?}").starts_with(expected), "{error:?}");
     }
     // 3 of the first, 20 of the second, 5 of the third.
     assert_eq!(now.elapsed().as_secs(), 28);
+}
+
+#[tokio::test(start_paused = true)]
+async fn so_many_wait_for_a_server_and_no_more() {
+    let core = start(|options| {
+        options.waiting_max = 1;
+        options.election_wait = Duration::from_secs(3);
+    })
+    .await;
+    let now = Instant::now();
+    let borrower = borrower();
+    let waits = core.lend(&Routing::Primary, &borrower, soon());
+    let shed = core.lend(&Routing::Primary, &borrower, soon());
+    let (waits, shed) = tokio::join!(waits, shed);
+    assert!(matches!(waits, Err(UpstreamError::NoServer { .. })));
+    assert!(matches!(
+        shed,
+        Err(UpstreamError::TooManyWaiting { waiting: 1 })
+    ));
+    assert_eq!(now.elapsed().as_secs(), 3);
+    assert!(!core.board.has_waiting());
+    let metrics = core.metrics.render();
+    for line in [
+        "mdb_runtime_limits_reached_total{limit=\"waiting_max\"} 1",
+        "mdb_runtime_upstream_waiting{for=\"member\"} 0",
+    ] {
+        assert!(metrics.contains(line), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn connections_are_ready_before_they_are_needed() {
+    let bench = Bench::new(fake::primary(), |options| options.connections_min = 3).await;
+    bench.until(MemberKind::Primary).await;
+    let ready = async {
+        while bench.counts().idle < 3 {
+            tokio::task::yield_now().await;
+        }
+    };
+    ready.await;
+    assert_eq!(bench.server.used(), 0);
+    assert_eq!((bench.counts().lent, bench.counts().connecting), (0, 0));
 }
 
 #[tokio::test]
@@ -89,7 +138,7 @@ async fn nobody_waits_for_a_member_that_left() {
     let bench = Bench::new(fake::primary(), |_| {}).await;
     let error = bench
         .core
-        .lend(&Routing::Member("left:1".into()), soon())
+        .lend(&Routing::Member("left:1".into()), &borrower(), soon())
         .await
         .unwrap_err();
     assert!(matches!(error, UpstreamError::NoServer { .. }));
@@ -106,32 +155,54 @@ async fn an_exhausted_pool_says_so() {
         options.checkout_timeout = Duration::from_millis(1);
     })
     .await;
-    let lease = bench.core.lend(&Routing::Primary, soon()).await.unwrap();
+    let lease = bench
+        .core
+        .lend(&Routing::Primary, &borrower(), soon())
+        .await
+        .unwrap();
     let error = bench
         .core
-        .lend(&Routing::Primary, soon())
+        .lend(&Routing::Primary, &borrower(), soon())
         .await
         .unwrap_err();
     let text = error.to_string();
     assert!(
-        text.contains("1 in use") && text.contains(&*bench.server.address),
+        text.contains(
+            "1 in use (0 by getMore, 0 in transactions, 1 by other commands; 0 of them connecting)"
+        ) && text.contains(&*bench.server.address),
         "{text}"
     );
-    assert!(!error.client_text().contains("127.0.0.1"));
+    let text = error.client_text();
+    assert!(
+        text.contains("this app holds 1 of at most 75, 0 by getMore")
+            && !text.contains("127.0.0.1"),
+        "{text}"
+    );
+    assert_eq!((error.code(), error.is_overload()), (462, true));
     let error = bench
         .core
-        .lend(&Routing::Primary, Instant::now())
+        .lend(&Routing::Primary, &borrower(), Instant::now())
         .await
         .unwrap_err();
     assert!(matches!(error, UpstreamError::Deadline { .. }), "{error}");
     drop(lease);
-    assert!(bench.core.lend(&Routing::Primary, soon()).await.is_ok());
+    assert!(
+        bench
+            .core
+            .lend(&Routing::Primary, &borrower(), soon())
+            .await
+            .is_ok()
+    );
 }
 
 #[tokio::test]
 async fn a_report_of_a_step_down_stops_commands_until_the_member_answers() {
     let bench = Bench::new(fake::primary(), |_| {}).await;
-    let lease = bench.core.lend(&Routing::Primary, soon()).await.unwrap();
+    let lease = bench
+        .core
+        .lend(&Routing::Primary, &borrower(), soon())
+        .await
+        .unwrap();
     let generation = lease.generation();
     drop(lease);
     let server = &bench.server.address;
@@ -179,14 +250,15 @@ async fn what_is_promised_to_clients_outlives_the_connection() {
 async fn a_stopped_upstream_lends_nothing() {
     let bench = Bench::new(fake::secondary(), |_| {}).await;
     let core = Arc::clone(&bench.core);
-    let waiting = tokio::spawn(async move { core.lend(&Routing::Primary, soon()).await });
+    let waiting =
+        tokio::spawn(async move { core.lend(&Routing::Primary, &borrower(), soon()).await });
     bench.until(MemberKind::Secondary).await;
     bench.core.stop.cancel();
     for error in [
         waiting.await.unwrap().unwrap_err(),
         bench
             .core
-            .lend(&Routing::Primary, soon())
+            .lend(&Routing::Primary, &borrower(), soon())
             .await
             .unwrap_err(),
     ] {

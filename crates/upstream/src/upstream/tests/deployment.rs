@@ -10,7 +10,7 @@ async fn upstream(uri: String) -> Upstream {
 }
 
 async fn lease(upstream: &Upstream, routing: &Routing) -> Lease {
-    upstream.lend(routing, soon()).await.unwrap()
+    upstream.lend(routing, &borrower(), soon()).await.unwrap()
 }
 
 async fn run(lease: &mut Lease, body: &bson::RawDocument) -> bson::Document {
@@ -84,11 +84,11 @@ async fn commands_follow_the_primary() {
         .unwrap_err();
     assert!(error.is_network(), "{error}");
     let member = Routing::Member(server.clone());
-    assert!(upstream.lend(&member, soon()).await.is_err());
+    assert!(upstream.lend(&member, &borrower(), soon()).await.is_err());
     // The one that stepped down may not stand for election yet: this can outlast the wait.
-    let mut next = upstream.lend(&Routing::Primary, soon()).await;
+    let mut next = upstream.lend(&Routing::Primary, &borrower(), soon()).await;
     while matches!(next, Err(UpstreamError::NoServer { .. })) {
-        next = upstream.lend(&Routing::Primary, soon()).await;
+        next = upstream.lend(&Routing::Primary, &borrower(), soon()).await;
     }
     let mut next = next.unwrap();
     assert_ne!(next.server(), &server);
@@ -96,7 +96,7 @@ async fn commands_follow_the_primary() {
     upstream.shut_down().await;
     assert_eq!(
         upstream
-            .lend(&Routing::Primary, soon())
+            .lend(&Routing::Primary, &borrower(), soon())
             .await
             .unwrap_err()
             .code(),
@@ -125,7 +125,10 @@ async fn wrong_credentials_are_told_apart() {
         .proxy_uri()
         .replace(&format!(":{PROXY_PASSWORD}@"), ":mistaken@");
     let wrong = upstream(wrong).await;
-    let error = wrong.lend(&Routing::Primary, soon()).await.unwrap_err();
+    let error = wrong
+        .lend(&Routing::Primary, &borrower(), soon())
+        .await
+        .unwrap_err();
     assert!(
         matches!(error, UpstreamError::Authentication { .. }),
         "{error}"

@@ -1,0 +1,234 @@
+//! Clients that fail.
+
+use super::*;
+
+async fn administrator(deployment: &Deployment) -> Client {
+    Client::with_uri_str(deployment.uri()).await.unwrap()
+}
+
+/// Operations, idle cursors and idle sessions of a server that match.
+async fn operations(administrator: &Client, filter: Document) -> usize {
+    let pipeline = [
+        doc! {"$currentOp": {"allUsers": true, "idleCursors": true, "idleSessions": true, "localOps": true}},
+        doc! {"$match": filter},
+    ];
+    let found = administrator.database("admin").aggregate(pipeline).await;
+    let found: Vec<Document> = futures_util::TryStreamExt::try_collect(found.unwrap())
+        .await
+        .unwrap();
+    found.len()
+}
+
+/// A join of every document with every other, twice: longer than any test.
+fn endless(db: &str, comment: &str) -> Document {
+    let inner = doc! {"$lookup": {"from": "many", "pipeline": [{"$count": "n"}], "as": "x"}};
+    let outer = doc! {"$lookup": {"from": "many", "pipeline": [inner, {"$count": "n"}], "as": "x"}};
+    doc! {
+        "aggregate": "many", "pipeline": [outer, {"$match": {"x": 0}}], "cursor": {}, "comment": comment, "$db": db,
+    }
+}
+
+#[tokio::test]
+async fn who_vanishes_in_the_middle_of_a_command_leaves_no_work_behind() {
+    let proxy = TestProxy::start(shared().await, &["alice"]).await;
+    let server = administrator(shared().await).await;
+    let db = proxy.database_name();
+    let mut alice = proxy.raw("alice").await;
+    let documents: Vec<Document> = (0..3_000).map(|n| doc! {"_id": n}).collect();
+    alice
+        .ok(&doc! {"insert": "many", "documents": documents, "$db": db})
+        .await;
+    let comment = unique_name("vanishing");
+    alice
+        .send(0, &[Section::Body(&raw(&endless(db, &comment)))])
+        .await;
+    let running = doc! {"command.comment": &comment, "active": true};
+    eventually("the command runs upstream", async || {
+        (operations(&server, running.clone()).await > 0).then_some(())
+    })
+    .await;
+    drop(alice);
+    eventually("the command has ended upstream", async || {
+        (operations(&server, running.clone()).await == 0).then_some(())
+    })
+    .await;
+    eventually("no connection is held for it", async || {
+        let metrics = proxy.proxy().metrics().render();
+        let line = "mdb_runtime_upstream_leases{purpose=\"command\"} 0\n";
+        metrics.contains(line).then_some(())
+    })
+    .await;
+}
+
+/// What is open on the server: cursors of a database, transactions, and the sessions in question.
+#[derive(Debug, PartialEq, Eq)]
+struct Open {
+    cursors: usize,
+    transactions: usize,
+    sessions: usize,
+}
+
+/// The sessions that have a cursor or a transaction open.
+async fn sessions_in_use(server: &Client, db: &str) -> Vec<Document> {
+    let of_db = doc! {"type": "idleCursor", "ns": {"$regex": format!("^{db}\\.")}};
+    let in_transaction = doc! {"type": "idleSession", "transaction": {"$exists": true}};
+    let pipeline = [
+        doc! {"$currentOp": {"allUsers": true, "idleCursors": true, "idleSessions": true, "localOps": true}},
+        doc! {"$match": {"lsid": {"$exists": true}, "$or": [of_db, in_transaction]}},
+        doc! {"$group": {"_id": "$lsid.id"}},
+    ];
+    let found = server.database("admin").aggregate(pipeline).await;
+    futures_util::TryStreamExt::try_collect(found.unwrap())
+        .await
+        .unwrap()
+}
+
+async fn open(server: &Client, db: &str, sessions: &[Document]) -> Open {
+    let transactions = doc! {"type": "idleSession", "transaction": {"$exists": true}};
+    let cursors = doc! {"type": "idleCursor", "ns": {"$regex": format!("^{db}\\.")}};
+    let ids: Vec<_> = sessions.iter().map(|s| s.get("_id").unwrap()).collect();
+    let pipeline = [
+        doc! {"$listSessions": {"allUsers": true}},
+        doc! {"$match": {"_id.id": {"$in": ids}}},
+    ];
+    let stored = server
+        .database("config")
+        .collection::<Document>("system.sessions");
+    let found = stored.aggregate(pipeline).await;
+    let found: Vec<Document> = futures_util::TryStreamExt::try_collect(found.unwrap())
+        .await
+        .unwrap();
+    Open {
+        cursors: operations(server, cursors).await,
+        transactions: operations(server, transactions).await,
+        sessions: found.len(),
+    }
+}
+
+/// Leaves a cursor with a session, one without, and a transaction.
+async fn open_some(client: &mut RawClient, db: &str) {
+    let documents: Vec<Document> = (0..10).map(|_| doc! {}).collect();
+    client
+        .ok(&doc! {"insert": "c", "documents": documents, "$db": db})
+        .await;
+    let find = doc! {"find": "c", "batchSize": 1, "$db": db};
+    client.ok(&find).await;
+    client
+        .ok(&doc! {"find": "c", "batchSize": 1, "lsid": session(), "$db": db})
+        .await;
+    client
+        .ok(&doc! {
+            "insert": "c", "documents": [{}], "lsid": session(), "txnNumber": 1_i64,
+            "autocommit": false, "startTransaction": true, "$db": db,
+        })
+        .await;
+}
+
+/// On a server of the test's own, whose sessions are all the proxy's.
+#[tokio::test]
+async fn what_a_client_that_died_left_open_is_ended() {
+    // The server writes down sessions in use and takes off ended ones at each refresh, as a rule after five minutes.
+    let deployment = Deployment::replica_set(1)
+        .with_auth()
+        .mongod_args(&["--setParameter", "logicalSessionRefreshMillis=500"])
+        .start()
+        .await
+        .unwrap();
+    let server = administrator(&deployment).await;
+    let builder = ProxyBuilder::new(&deployment).limit("abandoned_after: 10ms");
+    let proxy = builder.app("alice").start().await;
+    let db = proxy.database_name();
+    let hello = |name: &str| {
+        let driver = doc! {"name": name, "version": "1"};
+        let client = doc! {"driver": driver, "os": {"type": "x"}};
+        doc! {"hello": 1, "client": client, "$db": "admin"}
+    };
+    let connect = async |name: &str| {
+        let mut client = proxy.raw_stranger().await;
+        client.ok(&hello(name)).await;
+        let user = proxy.user_name("alice");
+        let mechanism = mdb_auth::Mechanism::ScramSha256;
+        client.log_in(mechanism, &user, mdb_tests::PASSWORD).await;
+        client
+    };
+    let mut warm = connect("warm").await;
+    warm.ok(&doc! {"insert": "c", "documents": [{}], "$db": db})
+        .await;
+    let nothing = Open {
+        cursors: 0,
+        transactions: 0,
+        sessions: 0,
+    };
+    assert_eq!(open(&server, db, &[]).await, nothing);
+
+    // It lives as long as its monitor does, whatever becomes of its other connections.
+    let mut monitor = proxy.raw_stranger().await;
+    monitor.ok(&hello("living")).await;
+    let mut living = connect("living").await;
+    open_some(&mut living, db).await;
+    drop(living);
+    let mut dead = connect("dead").await;
+    let other = connect("dead").await;
+    open_some(&mut dead, db).await;
+    let sessions = sessions_in_use(&server, db).await;
+    let of_both = Open {
+        cursors: 4,
+        transactions: 2,
+        sessions: 4,
+    };
+    eventually("the sessions are written down", async || {
+        (open(&server, db, &sessions).await == of_both).then_some(())
+    })
+    .await;
+    drop((dead, other));
+    let becomes = async |expected: Open| {
+        eventually("what a dead client left is ended", async || {
+            let now = open(&server, db, &sessions).await;
+            let is_more = now.cursors > expected.cursors
+                || now.transactions > expected.transactions
+                || now.sessions > expected.sessions;
+            (!is_more).then(|| assert_eq!(now, expected))
+        })
+        .await;
+    };
+    let of_the_living = Open {
+        cursors: 2,
+        transactions: 1,
+        sessions: 2,
+    };
+    becomes(of_the_living).await;
+    drop(monitor);
+    becomes(nothing).await;
+    let metrics = proxy.proxy().metrics().render();
+    let idle = "mdb_runtime_upstream_connections{state=\"in_use\"} 0\n";
+    assert!(metrics.contains(idle), "no upstream connection is held");
+}
+
+/// Its replies wait in the proxy, one at a time, and hold no connection to the server: the only one is free for others.
+#[tokio::test]
+async fn who_stops_reading_holds_nothing_that_others_need() {
+    let builder = ProxyBuilder::new(shared().await)
+        .upstream("pool: { connections_max: 1, checkout_timeout: 1h }");
+    let proxy = builder.app("alice").app("bob").start().await;
+    let db = proxy.database_name();
+    let mut alice = proxy.raw("alice").await;
+    let long = "x".repeat(1_000_000);
+    let documents: Vec<Document> = (0..8).map(|n| doc! {"_id": n, "long": &long}).collect();
+    alice
+        .ok(&doc! {"insert": "c", "documents": documents, "$db": db})
+        .await;
+    let find = raw(&doc! {"find": "c", "$db": db});
+    for _ in 0..8 {
+        alice.send(0, &[Section::Body(&find)]).await;
+    }
+    let mut bob = proxy.raw("bob").await;
+    for n in 0..20 {
+        // Other ids than alice's, as they share a collection.
+        bob.ok(&doc! {"insert": "c", "documents": [{"_id": 100 + n}], "$db": db})
+            .await;
+    }
+    // It gets all of them when it reads again.
+    for _ in 0..8 {
+        assert!(is_ok(&alice.receive().await.unwrap().document()));
+    }
+}
