@@ -28,6 +28,7 @@ mod failures;
 mod figures;
 mod hello;
 mod id_policy;
+mod indexer;
 mod indexes;
 mod limits;
 mod modify;

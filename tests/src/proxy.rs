@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mdb_auth::Mechanism;
 use mdb_manifest::{Loaded, Report};
-use mdb_runtime::Proxy;
+use mdb_runtime::{Ending, IndexOrder, IndexesArgs, Proxy, index_orders};
 use mdb_testbed::Deployment;
 use mongodb::Client;
 use mongodb::options::ClientOptions;
@@ -41,6 +41,7 @@ pub struct ProxyBuilder {
     listener: String,
     upstream: String,
     canary: String,
+    indexes: String,
     control: String,
     waits_for_upstream: bool,
 }
@@ -75,6 +76,7 @@ impl ProxyBuilder {
             upstream: String::new(),
             canary: String::new(),
             control: String::new(),
+            indexes: "  mode: off\n".to_owned(),
             waits_for_upstream: true,
         }
     }
@@ -149,6 +151,16 @@ impl ProxyBuilder {
         self
     }
 
+    /// Lines of the section `indexes` instead of `mode: off`.
+    #[must_use]
+    pub fn indexes(mut self, lines: &[&str]) -> Self {
+        self.indexes.clear();
+        for line in lines {
+            writeln!(self.indexes, "  {line}").unwrap();
+        }
+        self
+    }
+
     /// A line about the listener, as in `proxy_protocol: true`.
     #[must_use]
     pub fn listener(mut self, line: &str) -> Self {
@@ -182,8 +194,8 @@ impl ProxyBuilder {
         let config = files.path().join("mdb-runtime.yaml");
         let text = format!(
             "version: 1\nlisten:\n  - address: 127.0.0.1:0\n{}upstream:\n  uri: {{ env: UPSTREAM }}\n\
-             {}admin:\n  address: 127.0.0.1:0\nindexes:\n  mode: off\n{}{}{limits}",
-            self.listener, self.upstream, self.canary, self.control
+             {}admin:\n  address: 127.0.0.1:0\nindexes:\n{}{}{}{limits}",
+            self.listener, self.upstream, self.indexes, self.control, self.canary
         );
         std::fs::write(&config, text).unwrap();
         for app in &self.apps {
@@ -272,6 +284,28 @@ impl TestProxy {
     /// The proxy itself.
     pub fn proxy(&self) -> &Proxy {
         self.proxy.as_ref().expect("it was not shut down")
+    }
+
+    /// What `mdb-runtime indexes` prints with the proxy's own configuration. Fails the test if the order fails.
+    pub async fn order(&self, order: IndexOrder) -> String {
+        let args = IndexesArgs {
+            config: Some(self.files.path().join("mdb-runtime.yaml")),
+            order,
+        };
+        let uri = self.upstream_uri.clone();
+        let carry_out = move || {
+            let environment = |name: &str| match name {
+                "UPSTREAM" => Some(uri.clone()),
+                "PASSWORD" => Some(PASSWORD.to_owned()),
+                _ => None,
+            };
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            let ending = index_orders::run(&args, &environment, &mut out, &mut err);
+            let err = String::from_utf8_lossy(&err).into_owned();
+            assert_eq!(ending, Ending::Success, "{err}");
+            String::from_utf8_lossy(&out).into_owned()
+        };
+        tokio::task::spawn_blocking(carry_out).await.unwrap()
     }
 
     /// Drains and ends the proxy, as SIGTERM does.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use mdb_auth::Secret;
 
+use crate::config::IndexMode;
 use crate::index::ManagedIndex;
 use crate::names::AppSlug;
 
@@ -35,6 +36,8 @@ pub struct AppManifest {
     pub id_policy: IdPolicy,
     /// Whether replies show the scope field.
     pub expose_scope_field: bool,
+    /// How far the proxy may go with indexes for this app; as the configuration says if not given.
+    pub index_mode: Option<IndexMode>,
     /// Indexes the app asks for, in the order of the file.
     pub managed_indexes: Vec<ManagedIndex>,
     /// Whether indexes that were built from `managed_indexes`, and stand there no more, are dropped.

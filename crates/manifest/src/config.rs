@@ -11,7 +11,7 @@ use crate::names::{AppSlug, DatabaseName, FieldName};
 mod listening;
 mod reading;
 
-pub(crate) use reading::{ConfigReading, read};
+pub(crate) use reading::{ConfigReading, INDEX_MODES, read};
 
 /// Everything in the configuration file, checked, with defaults filled in.
 #[derive(Debug, Clone)]
@@ -309,10 +309,54 @@ impl Default for Limits {
 }
 
 /// What becomes of observed query shapes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Indexes {
     /// How far the proxy may go.
     pub mode: IndexMode,
+    /// Between two rounds of work.
+    pub interval: Duration,
+    /// Automatic indexes of one collection, at most.
+    pub automatic_max: u32,
+    /// Indexes of one collection from which none is added automatically.
+    pub indexes_max: u32,
+    /// When indexes may be built, in minutes since midnight UTC: the first minute, and the first one behind. Always if
+    /// not given.
+    pub build_window: Option<(u16, u16)>,
+    /// How often a shape must be seen before it counts.
+    pub seen_min: u32,
+    /// Over how long.
+    pub seen_over: Duration,
+    /// Documents that a collection must have.
+    pub documents_min: u32,
+    /// Documents that a command must examine in vain.
+    pub excess_min: u32,
+    /// Writes for each read, above which there is advice only.
+    pub writes_per_read_max: u32,
+    /// How long an index may be without use before it is hidden.
+    pub unused_for: Duration,
+    /// How long it stays hidden before it is dropped.
+    pub soak_for: Duration,
+}
+
+impl Default for Indexes {
+    /// Collections have up to 64 indexes; 48 leave room for what apps define. 20 commands over a minute are a habit. Below
+    /// 1000 documents a scan is quick. A week holds every habit that follows the days of the week.
+    fn default() -> Self {
+        Self {
+            mode: IndexMode::default(),
+            interval: Duration::from_secs(60),
+            automatic_max: 8,
+            indexes_max: 48,
+            build_window: None,
+            seen_min: 20,
+            seen_over: Duration::from_secs(60),
+            documents_min: 1000,
+            excess_min: 500,
+            writes_per_read_max: 20,
+            unused_for: Duration::from_secs(7 * 24 * 60 * 60),
+            soak_for: Duration::from_secs(7 * 24 * 60 * 60),
+        }
+    }
 }
 
 /// How far the proxy may go with indexes.

@@ -11,6 +11,7 @@ use mongodb::Client;
 use mongodb::error::Error as DriverError;
 use tokio::time::Instant;
 
+use crate::automatic::TAKEN;
 use crate::control::{Control, Entry};
 use crate::error::Error;
 use crate::forward::Journey;
@@ -280,7 +281,7 @@ impl<'a> Journey<'a> {
         let namespaces = &self.forward.namespaces;
         let known = self.namespace(namespaces.look_up(place)).await?;
         if known.facts.is_dedicated() {
-            if self.dedicated(&known, out).await? && known.is_own_to_be() {
+            if self.create_own_indexes(place, &known, out).await? && known.is_own_to_be() {
                 self.made_own(place);
             }
             return Ok(());
@@ -313,7 +314,12 @@ impl<'a> Journey<'a> {
         };
         let start = out.len();
         let ground = Ground::of(&before.facts);
-        let seen = self.exchange(&mut scoped, ground, out).await?;
+        let mut seen = self.exchange(&mut scoped, ground, out).await?;
+        let is_taken = seen.code.is_some_and(|code| TAKEN.contains(&code));
+        if is_taken && self.make_room(place, &before).await? {
+            out.truncate(start);
+            seen = self.exchange(&mut scoped, ground, out).await?;
+        }
         self.tell_changed(place).await?;
         let after = self.namespace(namespaces.refresh(place)).await?;
         let has_grown = index_count(&after) > index_count(&before);
@@ -345,7 +351,7 @@ impl<'a> Journey<'a> {
             .namespace(self.forward.namespaces.refresh(place))
             .await?;
         if known.facts.is_dedicated() {
-            return self.dedicated(&known, out).await.map(|_| ());
+            return self.list_own_indexes(place, &known, out).await;
         }
         let database = self.command.database;
         if !self.has(place, &known).await? {
@@ -392,7 +398,7 @@ impl<'a> Journey<'a> {
         let namespaces = &self.forward.namespaces;
         let known = self.namespace(namespaces.refresh(place)).await?;
         if known.facts.is_dedicated() {
-            return self.dedicated(&known, out).await.map(|_| ());
+            return self.drop_own_indexes(place, &known, out).await;
         }
         if !self.has(place, &known).await? {
             let text = format!("ns not found {}.{collection}", self.command.database);

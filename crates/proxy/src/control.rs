@@ -211,6 +211,29 @@ impl<'a> Control<'a> {
         updated.map(|_| ())
     }
 
+    /// Writes down that an automatic index was dropped in favour of what an app wanted.
+    pub(crate) async fn decide_drop(
+        &self,
+        database: &str,
+        collection: &str,
+        index: &str,
+        reason: &str,
+    ) -> Result<(), DriverError> {
+        let now = bson::DateTime::now();
+        let id = format!("{database}.{collection}/{index}/drop/{reason}");
+        let entry = doc! {
+            "$setOnInsert": {
+                "database": database, "collection": collection, "index": index,
+                "verdict": "drop", "reason": "in_the_way", "first_at": now, "figures": {},
+            },
+            "$set": {"last_at": now, "text": reason},
+            "$inc": {"times": 1_i64},
+        };
+        let decisions = self.collection("decisions");
+        let done = decisions.update_one(doc! {"_id": id}, entry).upsert(true);
+        done.await.map(|_| ())
+    }
+
     /// What changes in the catalog from now on.
     pub(crate) async fn changes(
         &self,

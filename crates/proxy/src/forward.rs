@@ -303,9 +303,17 @@ impl<'a> Journey<'a> {
             .await;
         let is_done = seen.as_ref().is_ok_and(|seen| seen.is_ok);
         self.finish_written(writing, is_done).await?;
-        let seen = seen?;
+        let mut seen = seen?;
         if is_done && known.is_own_to_be() && may_create(self.spec, self.command) {
             self.made_own(place);
+        }
+        // Refused for an index that the app did not ask for. What was stored in part cannot be sent again.
+        let is_refused = seen.parallel_arrays > 0 && seen.n == 0 && !self.in_transaction();
+        if is_refused && Box::pin(self.give_way_to_arrays(place, &known)).await? {
+            out.truncate(start);
+            let mut again = self.rewrite(known.ground(&foreign))?;
+            let ground = known.ground(&foreign);
+            seen = self.exchange(&mut again, ground, out).await?;
         }
         if scoped.hints_base() && seen.is_hint_unknown {
             // Someone has dropped the collection behind the proxy: what is known of it is wrong.

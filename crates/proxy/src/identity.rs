@@ -48,6 +48,8 @@ pub struct App {
     pub isolation: IsolationPolicy,
     /// Which `_id` values it may bring into shared collections.
     pub id_policy: IdPolicy,
+    /// Whether its commands are told to whoever works on indexes.
+    pub is_observed: bool,
     /// Authenticated connections of the app.
     pub connections: Arc<Slots>,
     /// Open cursors of the app.
@@ -80,6 +82,7 @@ impl App {
             expose_scope_field,
             isolation,
             id_policy: IdPolicy::default(),
+            is_observed: true,
             connections: Arc::default(),
             cursors: Arc::default(),
             commands: Arc::default(),
@@ -102,6 +105,7 @@ impl App {
             expose_scope_field,
             isolation,
             id_policy: IdPolicy::default(),
+            is_observed: true,
             connections: Arc::clone(&self.connections),
             cursors: Arc::clone(&self.cursors),
             commands: Arc::clone(&self.commands),
@@ -115,7 +119,7 @@ impl App {
 
     /// Whether two manifests gave the same.
     pub fn is_same(&self, other: &Self) -> bool {
-        let facts = |app: &Self| (app.expose_scope_field, app.id_policy);
+        let facts = |app: &Self| (app.expose_scope_field, app.id_policy, app.is_observed);
         self.id == other.id && facts(self) == facts(other) && self.isolation == other.isolation
     }
 

@@ -208,6 +208,31 @@ impl Namespaces {
         Ok(known)
     }
 
+    /// Where a collection is that commands have been about; `None` for views and for what is not known.
+    pub(crate) fn place_of(
+        &self,
+        scope: &Scope,
+        database: &str,
+        collection: &str,
+    ) -> Option<mdb_shape::Place> {
+        let known = self.known.get(&Name {
+            app: scope.app(),
+            database,
+            collection,
+        })?;
+        let isolation = known.facts.isolation;
+        // The app's own collections are made by the server; whether they are is not followed.
+        let exists = known.exists || known.facts.is_dedicated();
+        (exists && !known.facts.is_view).then(|| mdb_shape::Place {
+            database: database.to_owned(),
+            collection: collection.to_owned(),
+            physical: scope
+                .physical_collection(collection, isolation)
+                .into_owned(),
+            isolation,
+        })
+    }
+
     /// Whether what is known is old enough to be read anew, and nobody does so yet.
     pub(crate) fn wants_refresh(known: &Known) -> bool {
         known.loaded_at.elapsed() > FRESH_FOR && !known.is_refreshing.swap(true, Ordering::Relaxed)

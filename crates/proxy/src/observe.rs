@@ -1,5 +1,7 @@
 //! What is said of a command after it was answered: one line and the app's counters.
 
+use std::time::Duration;
+
 use mdb_telemetry::{CommandOutcome, Label, OTHER_COMMAND};
 use tokio::time::Instant;
 use tracing::Level;
@@ -36,6 +38,9 @@ pub(crate) fn observe(shared: &Shared, connection: &Connection, observed: &Obser
             .command_meter(spec)
             .record(outcome, duration, received, sent);
     }
+    if outcome == CommandOutcome::Ok {
+        tell(shared, connection, observed, duration);
+    }
     match observed.error {
         Some(Error::Refusal(refusal)) => shared.metrics.refusal(refusal.name),
         Some(Error::Limit(limit)) => shared.metrics.limit_reached(limit.name()),
@@ -67,6 +72,25 @@ pub(crate) fn observe(shared: &Shared, connection: &Connection, observed: &Obser
             "command"
         );
     }
+}
+
+/// Tells whoever works on indexes.
+fn tell(shared: &Shared, connection: &Connection, seen: &Observed<'_>, latency: Duration) {
+    let (Some(observer), Some(call)) = (&shared.observer, seen.call) else {
+        return;
+    };
+    let Some(app) = connection.identity().map(|identity| &identity.app) else {
+        return;
+    };
+    if !app.is_observed {
+        return;
+    }
+    let command = &call.command;
+    observer.tell(&app.id, command, latency, seen.body, &|collection| {
+        let scope = app.scope.get()?;
+        let known = &shared.forward.namespaces;
+        known.place_of(scope, command.database, collection)
+    });
 }
 
 impl Observed<'_> {

@@ -16,6 +16,7 @@ use crate::failures::Failures;
 use crate::forward::Forward;
 use crate::identity::Identity;
 use crate::local::now_millis;
+use crate::observer::Observer;
 use crate::operations::Operations;
 use crate::slots::{AddressSlots, Slots};
 use crate::users::UsersInForce;
@@ -79,6 +80,8 @@ pub struct Shared {
     pub(crate) transactions: Arc<Slots>,
     /// What the clients of each app are doing.
     pub(crate) operations: Arc<Operations>,
+    /// Where commands are told to whoever works on indexes; `None` when nobody does.
+    pub(crate) observer: Option<Observer>,
     pub(crate) started_at: Instant,
     /// The same by the wall clock, in milliseconds since 1970.
     pub(crate) started_millis: i64,
@@ -111,10 +114,18 @@ impl Shared {
             running: Arc::default(),
             transactions: Arc::default(),
             operations: Arc::default(),
+            observer: None,
             started_at: Instant::now(),
             started_millis: now_millis(),
             connections_made: AtomicU32::new(0),
         }
+    }
+
+    /// The same with somebody to tell of commands.
+    #[must_use]
+    pub fn with_observer(self, observer: Observer) -> Self {
+        let observer = Some(observer);
+        Self { observer, ..self }
     }
 
     /// Puts other users in force. Connections of users whose [`crate::Validity`] is not among the new ones are told so with

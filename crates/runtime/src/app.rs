@@ -23,12 +23,13 @@ use crate::declared::DeclaredIndexes;
 use crate::listeners::Listeners;
 use crate::readiness::Readiness;
 use crate::reload::{ListenerTls, Reloading};
-use crate::{admin, certificates, credentials, privileges};
+use crate::{admin, certificates, credentials, indexing, privileges};
 
 /// A proxy that serves. [`Proxy::shut_down`] ends it in order; dropping it does not end it.
 #[derive(Debug)]
 pub struct Proxy {
     upstream: Upstream,
+    indexer: Option<mdb_indexer::Handle>,
     readiness: Readiness,
     reloading: Reloading,
     metrics: Metrics,
@@ -62,6 +63,7 @@ impl Proxy {
         let forward = forward(&config)?.with_news(move |app, database, collection| {
             told.made(app.as_str(), database, collection);
         });
+        let index_settings = indexing::settings(&config.indexes, &apps);
         let listeners = Listeners::bind(&config).await?;
         let addresses = listeners.client_addresses()?;
         let admin_address = listeners.admin.local_addr()?;
@@ -72,15 +74,24 @@ impl Proxy {
             let derive = move || credentials::build(&apps, &salts, &metrics, None);
             tokio::task::spawn_blocking(derive).await??
         };
-        let shared = Arc::new(Shared::new(
+        let shared = Shared::new(
             upstream.clone(),
             credentials,
             forward,
             client_limits(&config.limits),
             metrics.clone(),
             presentation_of(&config.upstream.uri),
-        ));
+        );
         let shutdown = Shutdown::default();
+        let started = index_settings.map(|settings| {
+            let (observer, worker) = indexing::worker(&config, settings, &upstream, &metrics);
+            (observer, worker.start(shutdown.stop.clone()))
+        });
+        let (shared, indexer) = match started {
+            Some((observer, handle)) => (shared.with_observer(observer), Some(handle)),
+            None => (shared, None),
+        };
+        let shared = Arc::new(shared);
         let readiness =
             Readiness::new(upstream.hello(), upstream.topology(), shutdown.stop.clone());
         let control_database = config.control_database.as_str().to_owned();
@@ -115,6 +126,7 @@ impl Proxy {
         };
         Ok(Self {
             upstream,
+            indexer,
             readiness,
             reloading,
             metrics,
@@ -159,6 +171,11 @@ impl Proxy {
     /// The proxy's counters.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// The worker on indexes; `None` where the mode is `off`.
+    pub fn indexer(&self) -> Option<&mdb_indexer::Handle> {
+        self.indexer.as_ref()
     }
 
     /// Drains: not ready, no new clients, and those who are there are served until all is quiet, at most for the

@@ -24,6 +24,46 @@ pub enum Command {
     Check(CheckArgs),
     /// Ask a running proxy whether it lives (for container health checks; needs no shell).
     Health(HealthArgs),
+    /// See what was decided on automatic indexes and why, and decide on single ones.
+    Indexes(IndexesArgs),
+}
+
+/// Arguments of `indexes`.
+#[derive(Debug, clap::Args)]
+pub struct IndexesArgs {
+    /// The configuration file, which names the upstream and the control database.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub order: IndexOrder,
+}
+
+/// What can be done with automatic indexes.
+#[derive(Debug, Subcommand)]
+pub enum IndexOrder {
+    /// The indexes that proxies have made or tried to make, with their states.
+    List,
+    /// The indexes that are advised and not made.
+    Advise,
+    /// Every decision on the indexes of a collection, with its reason and figures.
+    Why {
+        /// `database.collection`, as it is upstream.
+        #[arg(value_name = "COLLECTION")]
+        collection: String,
+    },
+    /// Have advised indexes built: all, or one by its name. A running proxy does it in its next round.
+    Apply {
+        /// `database.collection/name`, as `advise` prints it.
+        #[arg(value_name = "NAME")]
+        name: Option<String>,
+    },
+    /// Drop an automatic index at once, for good.
+    Drop {
+        /// `database.collection/name`, as `list` prints it.
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
 }
 
 /// Arguments of `serve`.
@@ -81,7 +121,7 @@ impl From<LogForm> for LogFormat {
 const EXIT_CODES: &str = "\
 Exit codes:
   0    ended by a signal, after draining; for check and health: all is well
-  1    the configuration cannot be used; for health: no answer, or not a good one
+  1    the configuration cannot be used; for health and indexes: no answer, or not a good one
   2    the arguments cannot be understood
   3    the upstream was not reachable within --wait-for-upstream
   130, 143  a second SIGINT or SIGTERM ended the drain";

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 
 use mdb_auth::{CredentialError, Credentials, Salts, Secret, Verifier};
-use mdb_manifest::{AppManifest, Credential, Problem, Report, Role, Severity};
+use mdb_manifest::{AppManifest, Credential, IndexMode, Problem, Report, Role, Severity};
 use mdb_proxy::{App, Grants, Identity, IsolationPolicy, Validity};
 use mdb_scope::{AppId, IdPolicy, Isolation};
 use mdb_telemetry::Metrics;
@@ -131,6 +131,7 @@ fn app(
         Some(before) => before.renewed(exposes, policy),
         None => App::new(id, exposes, policy, metrics),
     };
+    app.is_observed = manifest.index_mode != Some(IndexMode::Off);
     app.id_policy = match manifest.id_policy {
         mdb_manifest::IdPolicy::Any => IdPolicy::Any,
         mdb_manifest::IdPolicy::RandomOnly => IdPolicy::RandomOnly,

@@ -3,7 +3,7 @@
 //! - [`run`] does what the arguments say and tells with which [`Ending`] the process ends.
 //! - [`Proxy`] is a whole proxy in one value: started from loaded manifests, ended by a drain. Tests and the
 //!   demonstration run it inside their own process.
-//! - [`check`] and [`health`] are the two other commands.
+//! - [`check`], [`health`] and [`index_orders`] are the other commands.
 //!
 //! ```text
 //!  args ─► serve ─► load, log, signals
@@ -19,6 +19,8 @@ mod credentials;
 mod declared;
 mod ending;
 pub mod health;
+pub mod index_orders;
+mod indexing;
 mod listeners;
 mod open_files;
 mod privileges;
@@ -29,7 +31,7 @@ mod signals;
 mod watch;
 
 pub use app::Proxy;
-pub use args::{Args, CheckArgs, Command, HealthArgs, ServeArgs};
+pub use args::{Args, CheckArgs, Command, HealthArgs, IndexOrder, IndexesArgs, ServeArgs};
 pub use ending::Ending;
 pub use readiness::{Readiness, Unready};
 pub use signals::EndSignal;
@@ -48,5 +50,9 @@ pub fn run(args: &Args) -> Ending {
             &mut io::stderr().lock(),
         ),
         Command::Health(args) => health::health(args, &mut io::stderr().lock()),
+        Command::Indexes(args) => {
+            let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
+            index_orders::run(args, &environment, &mut out, &mut err)
+        }
     }
 }

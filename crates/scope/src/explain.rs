@@ -4,6 +4,7 @@ use mdb_wire::writer::IndexKey;
 use mdb_wire::{Document, Element, Kind, Writer};
 
 use crate::facts::{CollectionFacts, base_id_index_name, base_index_name};
+use crate::index::automatic_index_shown;
 use crate::reply::{Incident, ReplyView};
 use crate::scope::Scope;
 
@@ -244,6 +245,9 @@ impl Plan<'_> {
 
     fn index_name<'e>(&'e self, element: &Element<'e>) -> &'e str {
         let name = element.as_str().unwrap_or_default();
+        if let Some(shown) = automatic_index_shown(name) {
+            return shown;
+        }
         let field = self.scope.field().as_str();
         if self.collection.is_stored_apart() {
             return name;

@@ -138,7 +138,7 @@ pub struct CollectionFacts {
     pub has_base_indexes: bool,
     /// The app's own indexes in the order of their creation, `_id_` not among them.
     pub indexes: Vec<OwnIndex>,
-    /// First fields of the app's key patterns.
+    /// First fields of the app's key patterns, and of automatic indexes that hold its documents.
     pub leading_fields: Vec<Vec<u8>>,
     /// What a `$geoNear` means that names no field.
     pub near: NearKey,

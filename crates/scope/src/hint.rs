@@ -5,6 +5,7 @@ use mdb_wire::{Document, Element, Kind, Writer};
 use crate::arguments::Take;
 use crate::body::Body;
 use crate::facts::{OwnIndex, base_id_index_name, base_index_name};
+use crate::index::automatic_index_shown;
 use crate::projection::{self, Natural};
 use crate::refusal::Refusal;
 use crate::scope::no_repeats;
@@ -110,6 +111,10 @@ impl<'a> Plan<'a> {
             }
             (Some(sort), _) => w.element(sort),
             (None, _) => {}
+        }
+        let named = self.hint.as_ref().and_then(Element::as_str);
+        if named.and_then(automatic_index_shown).is_some() {
+            return Err(unknown_hint());
         }
         for element in [&self.hint, &self.min, &self.max].into_iter().flatten() {
             if let Some(document) = element.as_document() {
@@ -313,9 +318,13 @@ fn find_index<'f>(body: &Body<'_, 'f>, hint: &Element<'_>) -> Result<&'f OwnInde
             ));
         }
     };
-    found.ok_or_else(|| {
-        Refusal::bad_value("error processing query: planner returned error :: caused by :: hint provided does not correspond to an existing index")
-    })
+    found.ok_or_else(unknown_hint)
+}
+
+fn unknown_hint() -> Refusal {
+    Refusal::bad_value(
+        "error processing query: planner returned error :: caused by :: hint provided does not correspond to an existing index",
+    )
 }
 
 /// Whether two key patterns are one: the same fields in order, numbers compared by value.

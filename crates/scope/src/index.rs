@@ -17,8 +17,10 @@ use crate::scope::{Scope, no_repeats};
 use crate::scoped::{ReplyRule, Retry, Routing, Scoped};
 use crate::{filter, generic};
 
+mod automatic;
 mod dropping;
 
+pub use automatic::{automatic_index_name, automatic_index_shown};
 pub use dropping::dropped_indexes;
 
 /// Fields of one key pattern: the server's 32 less the scope field.
@@ -471,10 +473,13 @@ impl Scope {
                 .any(|d| d.find("name").and_then(|n| n.as_str()) == Some(name.as_str()))
         };
         let has_base_indexes = has(base_index_name(field)) && has(base_id_index_name(field));
-        CollectionFacts::new(
-            has_base_indexes,
-            physical.clone().filter_map(|d| self.own_index(d)).collect(),
-        )
+        let own = physical.clone().filter_map(|d| self.own_index(d));
+        let mut facts = CollectionFacts::new(has_base_indexes, own.collect());
+        // They serve as the app's own would, so they must not be kept from it for the sake of an order.
+        let automatic = physical.clone();
+        let automatic = automatic.filter_map(|d| self.automatic_leading_field(d));
+        facts.leading_fields.extend(automatic);
+        facts
     }
 }
 

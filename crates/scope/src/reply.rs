@@ -41,6 +41,10 @@ pub struct Glance {
     pub is_duplicate_id: bool,
     /// The index named by `hint` is not there; the command, or its statement, was not begun.
     pub is_hint_unknown: bool,
+    /// Documents that could not be stored because they have arrays in two fields of one index.
+    pub parallel_arrays: u32,
+    /// Documents that a write reached, as its reply says.
+    pub n: i64,
 }
 
 /// Codes by which a member says that it is not, or no longer, the one to ask.
@@ -57,7 +61,9 @@ pub fn glance(reply: Document<'_>) -> Glance {
     for element in reply.elements() {
         match element.key {
             b"ok" => glance.is_ok = element.as_flag() == Some(true),
+            b"n" => glance.n = element.as_integer().unwrap_or(0),
             b"code" => {
+                glance.see_arrays(&element);
                 glance.code = element.as_integer().and_then(|c| i32::try_from(c).ok());
                 glance.state_change = glance.state_change.or(state_change(element.as_integer()));
             }
@@ -76,6 +82,12 @@ pub fn glance(reply: Document<'_>) -> Glance {
 }
 
 impl Glance {
+    fn see_arrays(&mut self, code: &Element<'_>) {
+        if code.as_integer() == Some(PARALLEL_ARRAYS) {
+            self.parallel_arrays = self.parallel_arrays.saturating_add(1);
+        }
+    }
+
     fn see_error(&mut self, element: &Element<'_>) {
         for member in element
             .as_document()
@@ -84,6 +96,7 @@ impl Glance {
         {
             match member.key {
                 b"code" => {
+                    self.see_arrays(&member);
                     self.state_change = self.state_change.or(state_change(member.as_integer()));
                 }
                 b"keyPattern" => self.is_duplicate_id |= is_id_key(&member),
@@ -96,6 +109,8 @@ impl Glance {
 
 /// `NoQueryExecutionPlans`.
 const NO_PLAN: i64 = 291;
+/// `CannotIndexParallelArrays`.
+const PARALLEL_ARRAYS: i64 = 171;
 /// `IndexNotFound`.
 const INDEX_NOT_FOUND: i32 = 27;
 

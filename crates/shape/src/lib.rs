@@ -18,3 +18,20 @@
         clippy::panic
     )
 )]
+
+mod candidate;
+mod fields;
+mod observation;
+mod read;
+mod shape;
+mod sketch;
+
+pub use candidate::{Candidate, ExistingIndex, IndexKey, KEY_FIELDS_MAX, candidates};
+pub use fields::IN_VALUES_MAX;
+pub use observation::{Observation, Place, Sample};
+pub use read::{Probe, Seen, collections_of, shapes_of};
+pub use shape::{Direction, Fingerprint, Shape, ShapeKind};
+pub use sketch::{Sketch, sketch_of};
+
+#[cfg(test)]
+mod tests;

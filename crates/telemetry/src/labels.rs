@@ -218,6 +218,26 @@ label! {
 }
 
 label! {
+    /// What became of an automatic index.
+    IndexEvent {
+        /// Shapes asked for an index that is not there.
+        Candidate = "candidate",
+        /// It was built.
+        Build = "build",
+        /// Building it failed.
+        Failure = "failure",
+        /// It did not prove itself, and was hidden.
+        Revert = "revert",
+        /// It was no longer used, and was hidden.
+        Hide = "hide",
+        /// It was missed while it was hidden, and is shown again.
+        Readopt = "readopt",
+        /// It was dropped.
+        Drop = "drop",
+    }
+}
+
+label! {
     /// What went wrong while a command was exchanged for its reply.
     ExchangeErrorKind {
         /// Writing or reading failed.

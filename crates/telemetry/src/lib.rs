@@ -16,8 +16,8 @@ pub mod metrics;
 
 pub use labels::{
     AuthenticationOutcome, CheckoutFailure, CloseReason, CommandOutcome, ConnectionState,
-    ExchangeErrorKind, IndexChange, Label, LeasePurpose, LimitName, Mechanism, ReloadOutcome,
-    UpstreamCloseReason, WaitsFor,
+    ExchangeErrorKind, IndexChange, IndexEvent, Label, LeasePurpose, LimitName, Mechanism,
+    ReloadOutcome, UpstreamCloseReason, WaitsFor,
 };
 pub use logging::{LogFormat, LoggingError};
 pub use meter::{AppMeter, CommandMeter, Counted, ListenerMeter};

@@ -11,8 +11,9 @@ use prometheus::{
 };
 
 use crate::labels::{
-    AuthenticationOutcome, CheckoutFailure, ConnectionState, ExchangeErrorKind, IndexChange, Label,
-    LeasePurpose, LimitName, Mechanism, ReloadOutcome, UpstreamCloseReason, WaitsFor,
+    AuthenticationOutcome, CheckoutFailure, ConnectionState, ExchangeErrorKind, IndexChange,
+    IndexEvent, Label, LeasePurpose, LimitName, Mechanism, ReloadOutcome, UpstreamCloseReason,
+    WaitsFor,
 };
 use crate::meter::{AppMeter, CommandMeter, Counted, ListenerMeter};
 
@@ -180,6 +181,16 @@ impl Metrics {
         self.families.isolation_incidents.inc();
     }
 
+    /// A command was not looked at for indexes, because the worker had no room for it.
+    pub fn observation_dropped(&self) {
+        self.families.observations_dropped.inc();
+    }
+
+    /// Something became of an automatic index.
+    pub fn index_event(&self, event: IndexEvent) {
+        self.families.index_events.of(event).inc();
+    }
+
     /// A task panicked. Anything above zero is an alarm.
     pub fn panic(&self) {
         self.families.panics.inc();
@@ -252,6 +263,8 @@ pub(crate) struct Families {
     exchange_errors: PerLabel<ExchangeErrorKind, IntCounter>,
     retries: IntCounter,
     isolation_incidents: IntCounter,
+    observations_dropped: IntCounter,
+    index_events: PerLabel<IndexEvent, IntCounter>,
     panics: IntCounter,
     limits_reached: PerLabel<LimitName, IntCounter>,
     reloads: PerLabel<ReloadOutcome, IntCounter>,
@@ -298,6 +311,8 @@ impl Families {
             exchange_errors: PerLabel::of_counter(&counter(&EXCHANGE_ERRORS)),
             retries: counter(&RETRIES).with_label_values(NONE),
             isolation_incidents: counter(&ISOLATION_INCIDENTS).with_label_values(NONE),
+            observations_dropped: counter(&OBSERVATIONS_DROPPED).with_label_values(NONE),
+            index_events: PerLabel::of_counter(&counter(&INDEX_EVENTS)),
             panics: counter(&PANICS).with_label_values(NONE),
             limits_reached: PerLabel::of_counter(&counter(&LIMITS_REACHED)),
             reloads: PerLabel::of_counter(&counter(&RELOADS)),
@@ -535,6 +550,20 @@ const ISOLATION_INCIDENTS: MetricSpec = MetricSpec {
     kind: Kind::Counter,
 };
 
+const OBSERVATIONS_DROPPED: MetricSpec = MetricSpec {
+    name: "mdb_runtime_index_observations_dropped_total",
+    help: "Commands that were not looked at for indexes, because the worker had no room for them.",
+    labels: &[],
+    kind: Kind::Counter,
+};
+
+const INDEX_EVENTS: MetricSpec = MetricSpec {
+    name: "mdb_runtime_index_events_total",
+    help: "What became of automatic indexes, as far as this proxy did it.",
+    labels: &["event"],
+    kind: Kind::Counter,
+};
+
 const PANICS: MetricSpec = MetricSpec {
     name: "mdb_runtime_panics_total",
     help: "Tasks that panicked. Above zero is an alarm.",
@@ -613,6 +642,8 @@ const CATALOGUE: &[&MetricSpec] = &[
     &EXCHANGE_ERRORS,
     &RETRIES,
     &ISOLATION_INCIDENTS,
+    &OBSERVATIONS_DROPPED,
+    &INDEX_EVENTS,
     &PANICS,
     &LIMITS_REACHED,
     &RELOADS,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::migration::{self, KEYS_WITHOUT_EFFECT, OLD_KEYS, Policy};
 use super::{AppManifest, Credential, IdPolicy, Isolation, Role};
+use crate::config::INDEX_MODES;
 use crate::index;
 use crate::names::AppSlug;
 use crate::reader::{Field, Section, quoted};
@@ -68,6 +69,10 @@ pub(crate) fn read(root: &Node, sheet: &Sheet, secrets: &Secrets<'_>) -> AppRead
         .field("expose_scope_field")
         .and_then(|field| field.boolean())
         .unwrap_or(false);
+    let index_mode = section.field("indexes").and_then(|field| {
+        let section = field.mapping(&[&["mode"]])?;
+        section.field("mode")?.choice(INDEX_MODES)
+    });
     let managed_indexes = index::read(&section, form == Form::Old);
     let prune = section
         .field("prune")
@@ -86,6 +91,7 @@ pub(crate) fn read(root: &Node, sheet: &Sheet, secrets: &Secrets<'_>) -> AppRead
             collection_isolation,
             id_policy: id_policy.unwrap_or_default(),
             expose_scope_field,
+            index_mode,
             managed_indexes,
             prune,
             app_roles: policy.app_roles,
@@ -277,6 +283,7 @@ const KEYS: &[&str] = &[
     "isolation",
     "id_policy",
     "expose_scope_field",
+    "indexes",
     "managed_indexes",
     "prune",
 ];

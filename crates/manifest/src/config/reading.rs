@@ -69,7 +69,7 @@ pub(crate) fn read(root: &Node, sheet: &Sheet, secrets: &Secrets<'_>) -> ConfigR
             .ok()
     });
     let limits = part(&section, "limits", LIMITS_KEYS, limits);
-    let indexes = part(&section, "indexes", &["mode"], indexes);
+    let indexes = part(&section, "indexes", INDEXES_KEYS, indexes);
     let log = part(&section, "log", &["format", "level"], log);
     let config = match (upstream, &manifests) {
         (Some(Some(upstream)), Some(manifests)) if !sheet.has_errors() => Some(Config {
@@ -244,17 +244,48 @@ fn limits(section: &Section<'_>) -> Limits {
 }
 
 fn indexes(section: &Section<'_>) -> Indexes {
-    let modes = [
-        ("off", IndexMode::Off),
-        ("advise", IndexMode::Advise),
-        ("auto", IndexMode::Auto),
-    ];
+    let default = Indexes::default();
     Indexes {
         mode: section
             .field("mode")
-            .and_then(|field| field.choice(&modes))
+            .and_then(|field| field.choice(INDEX_MODES))
             .unwrap_or_default(),
+        interval: duration(section, "interval", TIMEOUTS, default.interval),
+        automatic_max: count(section, "automatic_max", INDEXES_MAX, default.automatic_max),
+        indexes_max: count(section, "indexes_max", INDEXES_MAX, default.indexes_max),
+        build_window: section
+            .field("build_window")
+            .and_then(|field| window(&field)),
+        seen_min: count(section, "seen_min", COUNTS_MAX, default.seen_min),
+        seen_over: duration(section, "seen_over", GRACES, default.seen_over),
+        documents_min: count(section, "documents_min", COUNTS_MAX, default.documents_min),
+        excess_min: count(section, "excess_min", COUNTS_MAX, default.excess_min),
+        writes_per_read_max: count(
+            section,
+            "writes_per_read_max",
+            COUNTS_MAX,
+            default.writes_per_read_max,
+        ),
+        unused_for: duration(section, "unused_for", SOAKS, default.unused_for),
+        soak_for: duration(section, "soak_for", SOAKS, default.soak_for),
     }
+}
+
+/// `HH:MM-HH:MM`, in UTC; it may go over midnight.
+fn window(field: &Field<'_>) -> Option<(u16, u16)> {
+    let text = field.text()?;
+    let minute = |time: &str| {
+        let (hours, minutes) = time.split_once(':')?;
+        let is_plain = |part: &str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit());
+        let number = |part: &str| part.parse::<u16>().ok().filter(|_| is_plain(part));
+        let (hours, minutes) = (number(hours)?, number(minutes)?);
+        (hours < 24 && minutes < 60).then_some(hours * 60 + minutes)
+    };
+    let ends = text
+        .split_once('-')
+        .and_then(|(from, to)| Some((minute(from)?, minute(to)?)));
+    let ends = ends.filter(|(from, to)| from != to);
+    ends.or_else(|| field.unexpected("hours of the day in UTC, such as `02:00-05:30`"))
 }
 
 fn log(section: &Section<'_>) -> Log {
@@ -396,6 +427,38 @@ const POOL_KEYS: &[&str] = &[
     "checkout_timeout",
     "idle_timeout",
 ];
+
+const INDEXES_KEYS: &[&str] = &[
+    "mode",
+    "interval",
+    "automatic_max",
+    "indexes_max",
+    "build_window",
+    "seen_min",
+    "seen_over",
+    "documents_min",
+    "excess_min",
+    "writes_per_read_max",
+    "unused_for",
+    "soak_for",
+];
+
+/// Words for how far the proxy may go.
+pub(crate) const INDEX_MODES: &[(&str, IndexMode)] = &[
+    ("off", IndexMode::Off),
+    ("advise", IndexMode::Advise),
+    ("auto", IndexMode::Auto),
+];
+
+/// A collection has up to 64 indexes.
+const INDEXES_MAX: u32 = 64;
+
+/// Where a limit is only for the sake of having one.
+const COUNTS_MAX: u32 = 1_000_000_000;
+
+/// An hour shows nothing of an index that a nightly report needs; more than a year is for ever.
+const SOAKS: RangeInclusive<Duration> =
+    Duration::from_secs(60 * 60)..=Duration::from_secs(366 * 24 * 60 * 60);
 
 const LIMITS_KEYS: &[&str] = &[
     "connections_max",

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use mdb_telemetry::{
     AuthenticationOutcome, CheckoutFailure, CloseReason, CommandOutcome, ConnectionState,
-    ExchangeErrorKind, IndexChange, Kind, Label, LeasePurpose, LimitName, Mechanism, MetricSpec,
-    ReloadOutcome, UpstreamCloseReason, WaitsFor, catalogue,
+    ExchangeErrorKind, IndexChange, IndexEvent, Kind, Label, LeasePurpose, LimitName, Mechanism,
+    MetricSpec, ReloadOutcome, UpstreamCloseReason, WaitsFor, catalogue,
 };
 
 use crate::{begin, check_page, coded};
@@ -58,6 +58,7 @@ fn values(metric: &MetricSpec, label: &str) -> String {
         ("upstream_waiting", "for") => all::<WaitsFor>(),
         ("upstream_connections_closed_total", "reason") => all::<UpstreamCloseReason>(),
         ("upstream_checkout_failures_total", "reason") => all::<CheckoutFailure>(),
+        ("index_events_total", "event") => all::<IndexEvent>(),
         ("upstream_exchange_errors_total", "kind") => all::<ExchangeErrorKind>(),
         other => panic!("{other:?} is not described"),
     }

@@ -17,6 +17,8 @@ const NAMES: &[&str] = &[
     "mdb_runtime_commands_total",
     "mdb_runtime_declared_index_changes_total",
     "mdb_runtime_declared_indexes_degraded",
+    "mdb_runtime_index_events_total",
+    "mdb_runtime_index_observations_dropped_total",
     "mdb_runtime_isolation_incidents_total",
     "mdb_runtime_limits_reached_total",
     "mdb_runtime_open_cursors",

@@ -1,0 +1,438 @@
+//! What becomes of automatic indexes: compared, hidden, shown again, dropped.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bson::{Bson, DateTime, Document, doc};
+use futures_util::TryStreamExt;
+use mdb_scope::automatic_index_shown;
+use mdb_telemetry::IndexEvent;
+use mongodb::ServerInfo;
+use mongodb::error::Error as DriverError;
+use mongodb::options::SelectionCriteria;
+
+use crate::physical::{Existing, code_of};
+use crate::settings::millis;
+use crate::store::{Decision, IndexRow, count_of, stored};
+use crate::table::Namespace;
+use crate::worker::Worker;
+
+/// Between two looks at the usage of a collection's indexes.
+const USAGE_EVERY_MILLIS: i64 = 60 * 60 * 1000;
+
+/// Calls of a shape while its index is hidden, before a rise of its latency counts.
+const MISSED_CALLS_MIN: u64 = 20;
+
+/// States of an index that stands.
+const STANDING: [&str; 2] = ["watched", "kept"];
+
+impl Worker {
+    /// Goes on with what was begun: by this process, or by one that is gone.
+    pub(crate) async fn go_on(&mut self, now: i64) -> Result<(), DriverError> {
+        for found in self
+            .store
+            .indexes(&["building", "ordered", "watched", "hidden"])
+            .await?
+        {
+            let Some(row) = IndexRow::read(&found) else {
+                continue;
+            };
+            // Nothing else is ever touched, whatever is written in the control database.
+            if automatic_index_shown(&row.name).is_none() {
+                continue;
+            }
+            match found.get_str("state").unwrap_or_default() {
+                "building" => self.recover(&row, now).await?,
+                "ordered" => self.build_ordered(&row, &found, now).await?,
+                "watched" => self.compare(&row, &found, now).await?,
+                _ => self.soak(&row, &found, now).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A build that nobody has finished: it is either there, or not.
+    async fn recover(&mut self, row: &IndexRow, now: i64) -> Result<(), DriverError> {
+        self.may_ask();
+        let existing = Existing::read(self.store.client(), &row.namespace).await?;
+        let is_there = existing.is_some_and(|existing| existing.find(&row.name).is_some());
+        let at = DateTime::from_millis(now);
+        let (state, text) = if is_there {
+            self.store.tell(&row.namespace).await?;
+            ("watched", "whoever built it has gone; it stands")
+        } else {
+            (
+                "failed",
+                "whoever built it has gone, and it is not there; it may be tried again",
+            )
+        };
+        let fields = doc! {"state": state, "state_at": at, "retry_at": at};
+        self.store.set_index(row, fields).await?;
+        let decision = Decision {
+            verdict: if is_there { "keep" } else { "wait" },
+            reason: "recovered",
+            text: text.to_owned(),
+            figures: doc! {},
+        };
+        self.decide(row, decision, now).await
+    }
+
+    /// What an operator has asked for, without evidence.
+    async fn build_ordered(
+        &mut self,
+        row: &IndexRow,
+        found: &Document,
+        now: i64,
+    ) -> Result<(), DriverError> {
+        let Ok(definition) = found.get_document("definition") else {
+            return Ok(());
+        };
+        let command = doc! {"createIndexes": &row.namespace.collection, "indexes": [definition]};
+        let at = DateTime::from_millis(now);
+        let built = self.while_building(&row.namespace, command).await;
+        let (state, text) = match &built {
+            Ok(_) => (
+                "watched",
+                "built because an operator asked for it".to_owned(),
+            ),
+            Err(error) => {
+                let code = code_of(error).unwrap_or(0);
+                (
+                    "failed",
+                    format!("the server did not build it (code {code})"),
+                )
+            }
+        };
+        let fields = doc! {"state": state, "state_at": at, "created_at": at, "used_at": at, "retry_at": at, "ops": 0_i64};
+        self.store.set_index(row, fields).await?;
+        self.store.tell(&row.namespace).await?;
+        self.metrics.index_event(if built.is_ok() {
+            IndexEvent::Build
+        } else {
+            IndexEvent::Failure
+        });
+        let decision = Decision {
+            verdict: if built.is_ok() { "build" } else { "fail" },
+            reason: "ordered",
+            text,
+            figures: doc! {},
+        };
+        self.decide(row, decision, now).await
+    }
+
+    /// Calls and their mean latency since counters stood at these, of the shape that an index serves first.
+    pub(crate) fn latency_since(
+        &self,
+        found: &Document,
+        reads: &str,
+        micros: &str,
+    ) -> Option<(u64, u64)> {
+        let first = found.get_array("serves").ok()?.first()?.as_str()?;
+        let shape = self.fleet.shapes.get(first)?;
+        let calls = shape.reads.saturating_sub(count_of(found, reads));
+        let micros = shape.micros.saturating_sub(count_of(found, micros));
+        Some((calls, micros.checked_div(calls).unwrap_or(0)))
+    }
+
+    /// Reads and microseconds until now of the shape that an index serves first.
+    fn counters(&self, found: &Document) -> (u64, u64) {
+        let first = found.get_array("serves").ok().and_then(|ids| ids.first());
+        let first = first.and_then(Bson::as_str);
+        let shape = first.and_then(|id| self.fleet.shapes.get(id));
+        shape.map_or((0, 0), |shape| (shape.reads, shape.micros))
+    }
+
+    /// The live latency before and after.
+    async fn compare(
+        &mut self,
+        row: &IndexRow,
+        found: &Document,
+        now: i64,
+    ) -> Result<(), DriverError> {
+        let Some((calls, after)) = self.latency_since(found, "reads_before", "micros_before")
+        else {
+            return Ok(());
+        };
+        if calls < self.settings.calls_min {
+            return Ok(());
+        }
+        let before = count_of(found, "micros_before");
+        let before = before
+            .checked_div(count_of(found, "reads_before"))
+            .unwrap_or(after);
+        let figures = doc! {"micros_before": stored(before), "micros_after": stored(after), "calls": stored(calls)};
+        let text = format!(
+            "{before} µs a call before it was built, {after} µs over {calls} calls afterwards"
+        );
+        if after.saturating_mul(100) > before.saturating_mul(self.settings.slower_percent) {
+            return self.hide(row, "slower", text, figures, now).await;
+        }
+        let state = doc! {"state": "kept", "state_at": DateTime::from_millis(now)};
+        self.store.set_index(row, state).await?;
+        let decision = Decision {
+            verdict: "keep",
+            reason: "latency",
+            text,
+            figures,
+        };
+        self.decide(row, decision, now).await
+    }
+
+    /// A hidden index: missed, or dropped in the end.
+    async fn soak(
+        &mut self,
+        row: &IndexRow,
+        found: &Document,
+        now: i64,
+    ) -> Result<(), DriverError> {
+        if found.get_str("why").is_ok_and(|why| why == "unused")
+            && let Some((calls, after)) = self.latency_since(found, "reads_hidden", "micros_hidden")
+        {
+            let before = count_of(found, "micros_per_call_hidden");
+            let is_missed = calls >= MISSED_CALLS_MIN
+                && before > 0
+                && after.saturating_mul(100) > before.saturating_mul(self.settings.slower_percent);
+            if is_missed {
+                return self.show(row, "missed", now).await;
+            }
+        }
+        let hidden_at = found.get_datetime("state_at");
+        let hidden_at = hidden_at.map_or(now, |at| at.timestamp_millis());
+        if now - hidden_at < millis(self.settings.soak_for) {
+            return Ok(());
+        }
+        self.may_ask();
+        let command = doc! {"dropIndexes": &row.namespace.collection, "index": &row.name};
+        match self.run_on(&row.namespace, command).await {
+            Ok(_) => {}
+            // Gone already, with its collection perhaps.
+            Err(error) if matches!(code_of(&error), Some(26 | 27)) => {}
+            Err(error) => return Err(error),
+        }
+        self.metrics.index_event(IndexEvent::Drop);
+        tracing::info!(namespace = %row.namespace, index = row.name, "an index is dropped that was not missed");
+        self.mark_dropped(
+            row,
+            "soaked",
+            "it was hidden for long and nothing missed it",
+            now,
+        )
+        .await
+    }
+
+    async fn mark_dropped(
+        &mut self,
+        row: &IndexRow,
+        reason: &'static str,
+        text: &str,
+        now: i64,
+    ) -> Result<(), DriverError> {
+        let known = self.store.index(&row.id).await?.unwrap_or_default();
+        let (reads, micros) = self.counters(&known);
+        let state = doc! {
+            "state": "dropped", "state_at": DateTime::from_millis(now),
+            "reads_hidden": stored(reads), "micros_hidden": stored(micros),
+        };
+        self.store.set_index(row, state).await?;
+        self.store.tell(&row.namespace).await?;
+        let decision = Decision {
+            verdict: "drop",
+            reason,
+            text: text.to_owned(),
+            figures: doc! {},
+        };
+        self.decide(row, decision, now).await
+    }
+
+    /// Hides an index: the planner does not see it, and showing it again takes no build.
+    pub(crate) async fn hide(
+        &mut self,
+        row: &IndexRow,
+        why: &'static str,
+        text: String,
+        figures: Document,
+        now: i64,
+    ) -> Result<(), DriverError> {
+        self.set_hidden(row, true).await?;
+        let known = self.store.index(&row.id).await?.unwrap_or_default();
+        let (reads, micros) = self.counters(&known);
+        let per_call = self
+            .latency_since(&known, "reads_before", "micros_before")
+            .map_or(0, |(_, mean)| mean);
+        let state = doc! {
+            "state": "hidden", "state_at": DateTime::from_millis(now), "why": why,
+            "reads_hidden": stored(reads), "micros_hidden": stored(micros), "micros_per_call_hidden": stored(per_call),
+        };
+        self.store.set_index(row, state).await?;
+        self.metrics.index_event(if why == "unused" {
+            IndexEvent::Hide
+        } else {
+            IndexEvent::Revert
+        });
+        tracing::info!(namespace = %row.namespace, index = row.name, why, "an index is hidden");
+        let decision = Decision {
+            verdict: "hide",
+            reason: why,
+            text,
+            figures,
+        };
+        self.decide(row, decision, now).await
+    }
+
+    /// Shows a hidden index again.
+    pub(crate) async fn show(
+        &mut self,
+        row: &IndexRow,
+        reason: &'static str,
+        now: i64,
+    ) -> Result<(), DriverError> {
+        self.set_hidden(row, false).await?;
+        let at = DateTime::from_millis(now);
+        let state = doc! {"state": "kept", "state_at": at, "used_at": at};
+        self.store.set_index(row, state).await?;
+        self.metrics.index_event(IndexEvent::Readopt);
+        tracing::info!(namespace = %row.namespace, index = row.name, reason, "a hidden index is shown again");
+        let decision = Decision {
+            verdict: "show",
+            reason,
+            text: "a shape that it serves needs it".to_owned(),
+            figures: doc! {},
+        };
+        self.decide(row, decision, now).await
+    }
+
+    async fn set_hidden(&mut self, row: &IndexRow, is_hidden: bool) -> Result<(), DriverError> {
+        self.may_ask();
+        let command = doc! {
+            "collMod": &row.namespace.collection, "index": {"name": &row.name, "hidden": is_hidden},
+        };
+        match self.run_on(&row.namespace, command).await {
+            Ok(_) => {}
+            // Gone: whoever dropped it has done more than hide it.
+            Err(error) if matches!(code_of(&error), Some(26 | 27)) => {}
+            Err(error) => return Err(error),
+        }
+        self.store.tell(&row.namespace).await
+    }
+
+    /// Which automatic indexes are used, by what every data-bearing member counts.
+    pub(crate) async fn look_at_usage(&mut self, now: i64) -> Result<(), DriverError> {
+        let mut by_namespace: BTreeMap<Namespace, Vec<(IndexRow, Document)>> = BTreeMap::new();
+        for found in self.store.indexes(&STANDING).await? {
+            if let Some(row) = IndexRow::read(&found)
+                && automatic_index_shown(&row.name).is_some()
+            {
+                let rows = by_namespace.entry(row.namespace.clone()).or_default();
+                rows.push((row, found));
+            }
+        }
+        for (namespace, rows) in by_namespace {
+            let quiet = format!("usage of {namespace}");
+            if self.quiet.contains_key(&quiet) || !self.may_ask() {
+                continue;
+            }
+            self.quiet.insert(quiet, now + USAGE_EVERY_MILLIS);
+            let Some(usage) = self.usage(&namespace).await? else {
+                continue;
+            };
+            for (row, found) in rows {
+                self.judge_usage(&row, &found, usage.get(&row.name).copied(), now)
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn judge_usage(
+        &mut self,
+        row: &IndexRow,
+        found: &Document,
+        ops: Option<u64>,
+        now: i64,
+    ) -> Result<(), DriverError> {
+        let Some(ops) = ops else {
+            return self
+                .mark_dropped(row, "gone", "somebody else has dropped it", now)
+                .await;
+        };
+        let known = count_of(found, "ops");
+        // A member that was started anew counts from zero.
+        if ops > known || (ops < known && ops > 0) {
+            let used = doc! {"ops": stored(ops), "used_at": DateTime::from_millis(now)};
+            return self.store.set_index(row, used).await;
+        }
+        let used_at = found.get_datetime("used_at");
+        let used_at = used_at.map_or(now, |at| at.timestamp_millis());
+        if now - used_at < millis(self.settings.unused_for) {
+            return Ok(());
+        }
+        let text = format!(
+            "no command has used it for {} hours",
+            (now - used_at) / 3_600_000
+        );
+        self.hide(row, "unused", text, doc! {"ops": stored(ops)}, now)
+            .await
+    }
+
+    /// Uses by name, of all members together; `None` if a member does not answer.
+    async fn usage(
+        &mut self,
+        namespace: &Namespace,
+    ) -> Result<Option<BTreeMap<String, u64>>, DriverError> {
+        let mut uses = BTreeMap::new();
+        for member in self.members().await? {
+            self.may_ask();
+            let counted = self.usage_at(namespace, member).await;
+            let counted = match counted {
+                Ok(counted) => counted,
+                Err(error) => {
+                    tracing::debug!(%error, %namespace, "a member did not tell how indexes are used");
+                    return Ok(None);
+                }
+            };
+            for (name, ops) in counted {
+                *uses.entry(name).or_default() += ops;
+            }
+        }
+        Ok(Some(uses))
+    }
+
+    /// The data-bearing members of a replica set; one without a name for anything else.
+    async fn members(&mut self) -> Result<Vec<Option<String>>, DriverError> {
+        let admin = self.store.client().database("admin");
+        let hello = admin.run_command(doc! {"hello": 1}).await?;
+        let mut members = Vec::new();
+        for list in ["hosts", "passives"] {
+            let names = hello.get_array(list).into_iter().flatten();
+            members.extend(names.filter_map(|name| Some(Some(name.as_str()?.to_owned()))));
+        }
+        Ok(if members.is_empty() {
+            vec![None]
+        } else {
+            members
+        })
+    }
+
+    async fn usage_at(
+        &self,
+        namespace: &Namespace,
+        member: Option<String>,
+    ) -> Result<Vec<(String, u64)>, DriverError> {
+        let database = self.store.client().database(&namespace.database);
+        let collection = database.collection::<Document>(&namespace.collection);
+        let mut aggregate = collection.aggregate([doc! {"$indexStats": {}}]);
+        if let Some(member) = member {
+            let is_it = move |server: &ServerInfo<'_>| server.address().to_string() == member;
+            aggregate = aggregate.selection_criteria(SelectionCriteria::Predicate(Arc::new(is_it)));
+        }
+        let found: Vec<Document> = aggregate.await?.try_collect().await?;
+        let one = |index: &Document| {
+            let accesses = index.get_document("accesses").ok()?;
+            Some((
+                index.get_str("name").ok()?.to_owned(),
+                count_of(accesses, "ops"),
+            ))
+        };
+        Ok(found.iter().filter_map(one).collect())
+    }
+}

@@ -1,0 +1,443 @@
+//! The worker's part of the control database: what all proxies have seen, decided and built.
+//!
+//! | collection | documents |
+//! |---|---|
+//! | `shapes` | one for each shape on a physical collection, with counters; and one for each collection, with its writes |
+//! | `indexes` | one for each index that a proxy has made or tried to make |
+//! | `decisions` | one for each different decision on an index, with its reason and figures |
+//! | `lease` | who may work |
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bson::{Bson, DateTime, Document, doc};
+use futures_util::TryStreamExt;
+use mdb_scope::Isolation;
+use mdb_shape::{Direction, Shape, ShapeKind};
+use mongodb::error::Error as DriverError;
+use mongodb::options::{CollectionOptions, WriteConcern};
+use mongodb::{Client, Collection};
+
+use crate::physical::code_of;
+use crate::table::{Delta, Namespace, Placed, SHAPES_MAX, Table};
+
+/// Statements of one `update`: far below the server's limit of 100,000, and a message of a megabyte at most.
+const STATEMENTS_MAX: usize = 1000;
+
+/// Shapes, decisions and dropped indexes that nobody has seen for so long are deleted.
+const KEPT_MILLIS: i64 = 30 * 24 * 60 * 60 * 1000;
+
+/// Apps of one shape that are counted by name. The others count for the shape only.
+const APPS_MAX: usize = 64;
+
+/// What all proxies know of one shape.
+#[derive(Debug, Clone)]
+pub(crate) struct FleetShape {
+    pub(crate) placed: Placed,
+    pub(crate) reads: u64,
+    pub(crate) micros: u64,
+    pub(crate) apps: BTreeMap<String, u64>,
+    pub(crate) first_seen: i64,
+    pub(crate) last_seen: i64,
+    /// Writes to its collection before it was first seen: they say nothing about it.
+    pub(crate) writes_before: u64,
+}
+
+/// What all proxies know.
+#[derive(Debug, Default)]
+pub(crate) struct Fleet {
+    pub(crate) shapes: BTreeMap<String, FleetShape>,
+    pub(crate) writes: BTreeMap<String, u64>,
+    loaded_at: Option<i64>,
+}
+
+/// The control database of one deployment.
+#[derive(Debug, Clone)]
+pub struct Store {
+    client: Client,
+    database: String,
+}
+
+fn millis_of(document: &Document, name: &str) -> i64 {
+    document
+        .get_datetime(name)
+        .map_or(0, |at| at.timestamp_millis())
+}
+
+/// A count; 0 if it is not there.
+pub(crate) fn count_of(document: &Document, name: &str) -> u64 {
+    match document.get(name) {
+        Some(Bson::Int32(n)) => u64::try_from(*n).unwrap_or(0),
+        Some(Bson::Int64(n)) => u64::try_from(*n).unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// As a count is stored.
+pub(crate) fn stored(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+impl Store {
+    /// In this database.
+    pub fn new(client: Client, database: String) -> Self {
+        Self { client, database }
+    }
+
+    /// The deployment.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(crate) fn collection(&self, name: &str) -> Collection<Document> {
+        let options = CollectionOptions::builder()
+            .write_concern(WriteConcern::majority())
+            .build();
+        self.client
+            .database(&self.database)
+            .collection_with_options(name, options)
+    }
+
+    /// Adds what is new to what all proxies know.
+    pub(crate) async fn merge(
+        &self,
+        table: &mut Table,
+        fleet: &Fleet,
+        now: i64,
+    ) -> Result<(), DriverError> {
+        let shapes = table.changed().map(|(id, delta)| {
+            let namespace = delta.placed.namespace.to_string();
+            let before = fleet.writes.get(&namespace).copied().unwrap_or(0);
+            shape_statement(id, delta, before.saturating_add(delta.writes_before), now)
+        });
+        let writes = table.writes().map(|(namespace, n)| {
+            doc! {
+                "q": {"_id": namespace.to_string()}, "upsert": true,
+                "u": {"$inc": {"writes": stored(n)}, "$max": {"merged_at": DateTime::from_millis(now)}},
+            }
+        });
+        let statements: Vec<Document> = shapes.chain(writes).collect();
+        for part in statements.chunks(STATEMENTS_MAX) {
+            let command = doc! {
+                "update": "shapes", "updates": part, "ordered": false, "writeConcern": {"w": "majority"},
+            };
+            let database = self.client.database(&self.database);
+            database.run_command(command).await?;
+        }
+        table.merged();
+        Ok(())
+    }
+
+    /// Reads what has changed since the last time.
+    pub(crate) async fn load(&self, fleet: &mut Fleet, now: i64) -> Result<(), DriverError> {
+        // Clocks of proxies differ; what was read twice is the same.
+        const OVERLAP_MILLIS: i64 = 5 * 60 * 1000;
+        let filter = match fleet.loaded_at {
+            None => doc! {},
+            Some(at) => doc! {"merged_at": {"$gte": DateTime::from_millis(at - OVERLAP_MILLIS)}},
+        };
+        let mut cursor = self
+            .collection("shapes")
+            .find(filter)
+            .sort(doc! {"merged_at": -1})
+            .limit(i64::try_from(SHAPES_MAX).unwrap_or(i64::MAX))
+            .await?;
+        while let Some(found) = cursor.try_next().await? {
+            let Ok(id) = found.get_str("_id").map(str::to_owned) else {
+                continue;
+            };
+            if let Some(shape) = FleetShape::read(&found) {
+                fleet.shapes.insert(id, shape);
+            } else {
+                fleet.writes.insert(id, count_of(&found, "writes"));
+            }
+        }
+        fleet.loaded_at = Some(now);
+        while fleet.shapes.len() > SHAPES_MAX {
+            let oldest = fleet.shapes.iter().min_by_key(|(_, shape)| shape.last_seen);
+            let Some(oldest) = oldest.map(|(id, _)| id.clone()) else {
+                break;
+            };
+            fleet.shapes.remove(&oldest);
+        }
+        Ok(())
+    }
+
+    /// Takes or keeps the right to work. One holder at a time in the whole fleet.
+    pub(crate) async fn take_lease(
+        &self,
+        holder: &str,
+        now: i64,
+        lasts_millis: i64,
+    ) -> Result<bool, DriverError> {
+        let free = doc! {
+            "_id": "indexes",
+            "$or": [{"holder": holder}, {"until": {"$lt": DateTime::from_millis(now)}}],
+        };
+        let taken = doc! {"$set": {"holder": holder, "until": DateTime::from_millis(now.saturating_add(lasts_millis))}};
+        let lease = self.collection("lease");
+        match lease.update_one(free, taken).upsert(true).await {
+            Ok(_) => Ok(true),
+            // Another one holds it: there is a document of this `_id` that the filter does not take.
+            Err(error) if is_duplicate(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives the right to work back.
+    pub(crate) async fn leave_lease(&self, holder: &str) -> Result<(), DriverError> {
+        let lease = self.collection("lease");
+        let gone = lease.delete_one(doc! {"_id": "indexes", "holder": holder});
+        gone.await.map(|_| ())
+    }
+
+    /// Writes a decision down: once for each reason, with how often and when it was taken.
+    pub(crate) async fn decide(
+        &self,
+        index: &IndexRow,
+        decision: &Decision,
+        now: i64,
+    ) -> Result<(), DriverError> {
+        let id = format!("{}/{}/{}", index.id, decision.verdict, decision.reason);
+        let at = DateTime::from_millis(now);
+        let update = doc! {
+            "$setOnInsert": {
+                "database": &index.namespace.database, "collection": &index.namespace.collection,
+                "index": &index.name, "verdict": decision.verdict, "reason": decision.reason, "first_at": at,
+            },
+            "$set": {"last_at": at, "text": &decision.text, "figures": &decision.figures},
+            "$inc": {"times": 1_i64},
+        };
+        let decisions = self.collection("decisions");
+        let done = decisions.update_one(doc! {"_id": id}, update).upsert(true);
+        done.await.map(|_| ())
+    }
+
+    /// Deletes what nobody has seen for a long time.
+    pub(crate) async fn forget_old(&self, now: i64) -> Result<(), DriverError> {
+        let old = DateTime::from_millis(now.saturating_sub(KEPT_MILLIS));
+        let shapes = self.collection("shapes");
+        shapes.delete_many(doc! {"merged_at": {"$lt": old}}).await?;
+        let decisions = self.collection("decisions");
+        let gone = decisions.delete_many(doc! {"last_at": {"$lt": old}});
+        gone.await?;
+        let dropped = doc! {"state": "dropped", "state_at": {"$lt": old}};
+        self.collection("indexes").delete_many(dropped).await?;
+        Ok(())
+    }
+
+    /// The indexes in these states; all if none is given.
+    pub(crate) async fn indexes(&self, states: &[&str]) -> Result<Vec<Document>, DriverError> {
+        let filter = if states.is_empty() {
+            doc! {}
+        } else {
+            doc! {"state": {"$in": states}}
+        };
+        let indexes = self.collection("indexes");
+        let found = indexes.find(filter).sort(doc! {"_id": 1});
+        found.await?.try_collect().await
+    }
+
+    /// What is known of one index.
+    pub(crate) async fn index(&self, id: &str) -> Result<Option<Document>, DriverError> {
+        self.collection("indexes").find_one(doc! {"_id": id}).await
+    }
+
+    /// Sets fields of an index; enters it if it is new.
+    pub(crate) async fn set_index(
+        &self,
+        index: &IndexRow,
+        mut fields: Document,
+    ) -> Result<(), DriverError> {
+        fields.insert("database", &index.namespace.database);
+        fields.insert("collection", &index.namespace.collection);
+        fields.insert("name", &index.name);
+        let indexes = self.collection("indexes");
+        let set = indexes.update_one(doc! {"_id": &index.id}, doc! {"$set": fields});
+        set.upsert(true).await.map(|_| ())
+    }
+
+    /// Tells the proxies that the indexes of a shared collection have changed.
+    pub(crate) async fn tell(&self, namespace: &Namespace) -> Result<(), DriverError> {
+        let entries = doc! {"database": &namespace.database, "collection": &namespace.collection};
+        let collections = self.collection("collections");
+        let told = collections.update_many(entries, doc! {"$inc": {"changes": 1_i64}});
+        told.await.map(|_| ())
+    }
+}
+
+/// Names an index in the control database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct IndexRow {
+    pub(crate) id: String,
+    pub(crate) namespace: Namespace,
+    pub(crate) name: String,
+}
+
+impl IndexRow {
+    /// Of a document of `indexes`.
+    pub(crate) fn read(found: &Document) -> Option<Self> {
+        let text = |name: &str| found.get_str(name).ok().map(str::to_owned);
+        Some(Self {
+            id: text("_id")?,
+            namespace: Namespace {
+                database: text("database")?,
+                collection: text("collection")?,
+            },
+            name: text("name")?,
+        })
+    }
+}
+
+/// What was decided of an index, and why.
+#[derive(Debug, Clone)]
+pub(crate) struct Decision {
+    /// One of a few words: `build`, `advise`, `wait`, `no`, `keep`, `hide`, `show`, `drop`, `fail`.
+    pub(crate) verdict: &'static str,
+    /// One of a few words, for programs.
+    pub(crate) reason: &'static str,
+    /// The same for people.
+    pub(crate) text: String,
+    pub(crate) figures: Document,
+}
+
+fn is_duplicate(error: &DriverError) -> bool {
+    use mongodb::error::{ErrorKind, WriteFailure};
+    let is_write = matches!(
+        error.kind.as_ref(),
+        ErrorKind::Write(WriteFailure::WriteError(error)) if error.code == 11000
+    );
+    is_write || code_of(error) == Some(11000)
+}
+
+fn shape_statement(id: &str, delta: &Delta, writes_before: u64, now: i64) -> Document {
+    let shape = &delta.placed.shape;
+    let fields = |set: &BTreeSet<String>| set.iter().cloned().collect::<Vec<_>>();
+    let sort: Vec<Bson> = shape
+        .sort
+        .iter()
+        .map(|(field, direction)| bson::bson!([field, direction.as_i32()]))
+        .collect();
+    let mut fixed = doc! {
+        "database": &delta.placed.namespace.database, "collection": &delta.placed.namespace.collection,
+        "is_dedicated": delta.placed.isolation == Isolation::Dedicated,
+        "named": &shape.collection, "kind": shape.kind.as_str(),
+        "equality": fields(&shape.equality), "membership": fields(&shape.membership), "sort": sort,
+        "range": fields(&shape.range), "arrays": fields(&shape.arrays),
+        "unindexable": i64::from(shape.unindexable), "is_special": shape.is_special,
+        "writes_before": stored(writes_before),
+    };
+    if let Some(collation) = &shape.collation
+        && let Ok(collation) = bson::deserialize_from_slice::<Document>(collation)
+    {
+        fixed.insert("collation", collation);
+    }
+    let mut added = doc! {"reads": stored(delta.reads), "micros": stored(delta.micros)};
+    for (app, n) in delta.apps.iter().take(APPS_MAX) {
+        added.insert(format!("apps.{app}"), stored(*n));
+    }
+    let at = DateTime::from_millis;
+    doc! {
+        "q": {"_id": id}, "upsert": true,
+        "u": {
+            "$setOnInsert": fixed, "$inc": added,
+            "$min": {"first_seen": at(delta.first_seen)},
+            "$max": {"last_seen": at(delta.last_seen), "merged_at": at(now)},
+        },
+    }
+}
+
+impl FleetShape {
+    fn read(found: &Document) -> Option<Self> {
+        let texts = |name: &str| -> BTreeSet<String> {
+            let array = found.get_array(name).into_iter().flatten();
+            array
+                .filter_map(|text| text.as_str().map(str::to_owned))
+                .collect()
+        };
+        let database = found.get_str("database").ok()?;
+        let kind = ShapeKind::parse(found.get_str("kind").ok()?)?;
+        let mut shape = Shape::new(database, found.get_str("named").ok()?, kind);
+        shape.equality = texts("equality");
+        shape.membership = texts("membership");
+        shape.range = texts("range");
+        shape.arrays = texts("arrays");
+        shape.sort = found
+            .get_array("sort")
+            .into_iter()
+            .flatten()
+            .filter_map(sorted_field)
+            .collect();
+        shape.unindexable = u32::try_from(count_of(found, "unindexable")).unwrap_or(u32::MAX);
+        shape.is_special = found.get_bool("is_special").unwrap_or(false);
+        let collation = found.get_document("collation").ok();
+        shape.collation = collation.and_then(|c| bson::serialize_to_vec(c).ok());
+        let apps = found.get_document("apps").ok();
+        Some(Self {
+            placed: Placed {
+                namespace: Namespace {
+                    database: database.to_owned(),
+                    collection: found.get_str("collection").ok()?.to_owned(),
+                },
+                isolation: if found.get_bool("is_dedicated").unwrap_or(false) {
+                    Isolation::Dedicated
+                } else {
+                    Isolation::Shared
+                },
+                shape,
+            },
+            reads: count_of(found, "reads"),
+            micros: count_of(found, "micros"),
+            apps: apps.map_or_else(BTreeMap::new, |apps| {
+                apps.keys()
+                    .map(|app| (app.clone(), count_of(apps, app)))
+                    .collect()
+            }),
+            first_seen: millis_of(found, "first_seen"),
+            last_seen: millis_of(found, "last_seen"),
+            writes_before: count_of(found, "writes_before"),
+        })
+    }
+}
+
+fn sorted_field(pair: &Bson) -> Option<(String, Direction)> {
+    let pair = pair.as_array()?;
+    let (field, direction) = (pair.first()?.as_str()?, pair.get(1)?.as_i32()?);
+    Some((field.to_owned(), Direction::of(i64::from(direction))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shape_comes_back_as_it_was_stored() {
+        let mut shape = Shape::new("shop", "products", ShapeKind::Find);
+        shape.equality.insert("a.b".to_owned());
+        shape.membership.insert("m".to_owned());
+        shape.range.insert("r".to_owned());
+        shape.arrays.insert("a".to_owned());
+        shape.sort = vec![("s".to_owned(), Direction::Descending)];
+        shape.unindexable = 2;
+        shape.collation = bson::serialize_to_vec(&doc! {"locale": "de"}).ok();
+        let placed = Placed {
+            namespace: Namespace {
+                database: "shop".to_owned(),
+                collection: "products@a".to_owned(),
+            },
+            isolation: Isolation::Dedicated,
+            shape,
+        };
+        let id = placed.id();
+        let mut table = Table::default();
+        table.enter_for_test(placed.clone());
+        let (_, delta) = table.changed().next().unwrap();
+        let statement = shape_statement(&id, delta, 7, 1);
+        let update = statement.get_document("u").unwrap();
+        let mut stored = update.get_document("$setOnInsert").unwrap().clone();
+        stored.extend(update.get_document("$inc").unwrap().clone());
+        let read = FleetShape::read(&stored).unwrap();
+        assert_eq!(read.placed, placed);
+        assert_eq!(read.placed.id(), id);
+        assert_eq!((read.reads, read.writes_before), (1, 7));
+    }
+}

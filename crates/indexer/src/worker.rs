@@ -1,0 +1,274 @@
+//! The worker: merges, takes the lease, and does one round of work at a time.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bson::oid::ObjectId;
+use bson::{DateTime, Document, doc};
+use mdb_shape::Observation;
+use mdb_telemetry::Metrics;
+use mongodb::Client;
+use mongodb::error::Error as DriverError;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::settings::{Settings, millis};
+use crate::store::{Decision, Fleet, IndexRow, Store};
+use crate::table::{Namespace, Table};
+
+/// How long a lease holds without being renewed: longer than a round without a build takes.
+const LEASE: Duration = Duration::from_secs(120);
+
+/// How often observations are taken out: they wait in bounded room.
+const COLLECT_EVERY: Duration = Duration::from_millis(100);
+
+/// How often old entries are deleted.
+const FORGET_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Works on indexes.
+#[derive(Debug)]
+pub struct Worker {
+    pub(crate) store: Store,
+    pub(crate) field: String,
+    pub(crate) settings: Settings,
+    pub(crate) metrics: Metrics,
+    pub(crate) table: Table,
+    pub(crate) fleet: Fleet,
+    /// Until when a wanted index, or a collection's usage, is not looked at again.
+    pub(crate) quiet: BTreeMap<String, i64>,
+    /// Whether a shape could be judged only by a proxy that has seen it.
+    pub(crate) lacks_probe: bool,
+    holder: String,
+    observations: mpsc::Receiver<Observation>,
+    commands_left: u32,
+    wire_version: Option<i32>,
+    forgot_at: i64,
+    /// Milliseconds that the last round was ahead of the clock: rounds can be asked for as if it were later.
+    ahead: i64,
+}
+
+/// What a worker needs.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The deployment.
+    pub client: Client,
+    /// The control database.
+    pub control_database: String,
+    /// The scope field.
+    pub scope_field: String,
+}
+
+/// Asks a running worker for a round of work.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    rounds: mpsc::Sender<Round>,
+}
+
+#[derive(Debug)]
+struct Round {
+    now: DateTime,
+    done: oneshot::Sender<Result<(), DriverError>>,
+}
+
+impl Handle {
+    /// One round of work, as if it were this time.
+    ///
+    /// # Errors
+    /// Those of the upstream; and one if the worker has ended.
+    pub async fn tick(&self, now: DateTime) -> Result<(), DriverError> {
+        let (done, told) = oneshot::channel();
+        let ended = || DriverError::custom("the worker on indexes has ended");
+        let sent = self.rounds.send(Round { now, done }).await;
+        sent.map_err(|_| ended())?;
+        told.await.map_err(|_| ended())?
+    }
+}
+
+impl Worker {
+    /// A worker that gets these observations.
+    pub fn new(
+        place: Place,
+        settings: Settings,
+        metrics: Metrics,
+        observations: mpsc::Receiver<Observation>,
+    ) -> Self {
+        Self {
+            store: Store::new(place.client, place.control_database),
+            field: place.scope_field,
+            settings,
+            metrics,
+            table: Table::default(),
+            fleet: Fleet::default(),
+            quiet: BTreeMap::new(),
+            lacks_probe: false,
+            holder: ObjectId::new().to_hex(),
+            observations,
+            commands_left: 0,
+            wire_version: None,
+            forgot_at: 0,
+            ahead: 0,
+        }
+    }
+
+    /// Starts to work, until `stop`.
+    pub fn start(self, stop: CancellationToken) -> Handle {
+        let (rounds, asked) = mpsc::channel(1);
+        tokio::spawn(self.run(asked, stop));
+        Handle { rounds }
+    }
+
+    async fn run(mut self, mut asked: mpsc::Receiver<Round>, stop: CancellationToken) {
+        let mut collect = interval(COLLECT_EVERY);
+        collect.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut work = interval_at(
+            Instant::now() + self.settings.interval,
+            self.settings.interval,
+        );
+        work.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                _ = collect.tick() => self.collect(),
+                _ = work.tick() => {
+                    let round = stop.run_until_cancelled(self.tick(DateTime::now())).await;
+                    if let Some(Err(error)) = round {
+                        tracing::debug!(%error, "a round of work on indexes was not finished");
+                    }
+                }
+                Some(Round { now, done }) = asked.recv() => {
+                    // Whoever asked may have gone.
+                    let _ = done.send(self.tick(now).await);
+                }
+            }
+        }
+        // What was seen last is not lost. The upstream may be gone already, so it is not waited for long.
+        let farewell = async {
+            self.collect();
+            let now = self.now();
+            self.store.merge(&mut self.table, &self.fleet, now).await?;
+            self.store.leave_lease(&self.holder).await
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(1), farewell).await;
+    }
+
+    fn now(&self) -> i64 {
+        let now = DateTime::now().timestamp_millis();
+        now.saturating_add(self.ahead)
+    }
+
+    /// Takes out what has been observed.
+    pub(crate) fn collect(&mut self) {
+        let now = self.now();
+        while let Ok(observation) = self.observations.try_recv() {
+            self.table.take(observation, now);
+        }
+    }
+
+    /// One round: merges with the other proxies and, if no other proxy works, does what is due: at most one build.
+    ///
+    /// # Errors
+    /// Those of the upstream. The next round goes on from there.
+    pub async fn tick(&mut self, now: DateTime) -> Result<(), DriverError> {
+        let now = now.timestamp_millis();
+        self.collect();
+        self.ahead = now.saturating_sub(DateTime::now().timestamp_millis());
+        self.store.load(&mut self.fleet, now).await?;
+        self.store.merge(&mut self.table, &self.fleet, now).await?;
+        if !self.renew_lease(now).await? {
+            return Ok(());
+        }
+        self.store.load(&mut self.fleet, now).await?;
+        self.commands_left = self.settings.commands_max;
+        self.quiet.retain(|_, until| *until > now);
+        self.lacks_probe = false;
+        self.go_on(now).await?;
+        self.consider(now).await?;
+        self.look_at_usage(now).await?;
+        if now - self.forgot_at > millis(FORGET_EVERY) {
+            self.store.forget_old(now).await?;
+            self.forgot_at = now;
+        }
+        if self.lacks_probe {
+            // Another proxy may have what this one lacks.
+            self.store.leave_lease(&self.holder).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn renew_lease(&self, now: i64) -> Result<bool, DriverError> {
+        self.store
+            .take_lease(&self.holder, now, millis(LEASE))
+            .await
+    }
+
+    /// Whether another command may go to the upstream in this round.
+    pub(crate) fn may_ask(&mut self) -> bool {
+        let may = self.commands_left > 0;
+        self.commands_left = self.commands_left.saturating_sub(1);
+        may
+    }
+
+    /// Not again for a while.
+    pub(crate) fn hush(&mut self, what: String, now: i64) {
+        let until = now.saturating_add(millis(self.settings.retry_after));
+        self.quiet.insert(what, until);
+    }
+
+    pub(crate) async fn decide(
+        &self,
+        row: &IndexRow,
+        decision: Decision,
+        now: i64,
+    ) -> Result<(), DriverError> {
+        self.store.decide(row, &decision, now).await
+    }
+
+    pub(crate) async fn run_on(
+        &self,
+        namespace: &Namespace,
+        command: Document,
+    ) -> Result<Document, DriverError> {
+        let database = self.store.client().database(&namespace.database);
+        database.run_command(command).await
+    }
+
+    /// The newest wire version of the upstream.
+    pub(crate) async fn wire_version(&mut self) -> Result<i32, DriverError> {
+        if let Some(version) = self.wire_version {
+            return Ok(version);
+        }
+        let admin = self.store.client().database("admin");
+        let hello = admin.run_command(doc! {"hello": 1}).await?;
+        let version = hello.get_i32("maxWireVersion").unwrap_or(0);
+        self.wire_version = Some(version);
+        Ok(version)
+    }
+
+    /// Runs a build, keeping the lease and taking out observations meanwhile.
+    pub(crate) async fn while_building(
+        &mut self,
+        namespace: &Namespace,
+        command: Document,
+    ) -> Result<Document, DriverError> {
+        let database = self.store.client().database(&namespace.database);
+        let build = async move { database.run_command(command).await };
+        tokio::pin!(build);
+        let mut collect = interval(COLLECT_EVERY);
+        let mut renew = interval_at(Instant::now() + LEASE / 4, LEASE / 4);
+        let begun = Instant::now();
+        loop {
+            tokio::select! {
+                done = &mut build => return done,
+                _ = collect.tick() => self.collect(),
+                _ = renew.tick() => {
+                    tracing::info!(%namespace, seconds = begun.elapsed().as_secs(), "an index is being built");
+                    let now = self.now();
+                    if let Err(error) = self.renew_lease(now).await {
+                        tracing::debug!(%error, "the lease on indexes was not renewed");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! Automatic indexes on the way of commands: an app does not see them, and they make room for what it wants.
+
+use bson::{Bson, Document, doc};
+use futures_util::TryStreamExt;
+use mdb_scope::{Isolation, Refusal, automatic_index_name, automatic_index_shown};
+use mdb_wire::Command;
+use mongodb::error::Error as DriverError;
+
+use crate::catalog::patch_reply;
+use crate::error::Error;
+use crate::forward::Journey;
+use crate::namespaces::{Known, Place, server_code};
+use crate::reply;
+
+/// Another index has the key or the name.
+pub(crate) const TAKEN: [i32; 2] = [85, 86];
+
+fn name_of(index: &Document) -> &str {
+    index.get_str("name").unwrap_or_default()
+}
+
+fn is_automatic(index: &Document) -> bool {
+    automatic_index_shown(name_of(index)).is_some()
+}
+
+fn of_documents(documents: impl IntoIterator<Item = Bson>) -> Vec<Document> {
+    let documents = documents.into_iter();
+    documents
+        .filter_map(|one| match one {
+            Bson::Document(document) => Some(document),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Whether two keys are one, numbers compared by value.
+fn is_same_key(a: &Document, b: &Document) -> bool {
+    let number = |value: &Bson| match value {
+        Bson::Int32(n) => Some(f64::from(*n)),
+        Bson::Double(n) => Some(*n),
+        #[allow(clippy::cast_precision_loss, reason = "1 or -1")]
+        Bson::Int64(n) => Some(*n as f64),
+        _ => None,
+    };
+    let is_same = |a: &Bson, b: &Bson| match (number(a), number(b)) {
+        (Some(a), Some(b)) => a.total_cmp(&b).is_eq(),
+        _ => a == b,
+    };
+    let mut pairs = a.iter().zip(b.iter());
+    a.len() == b.len() && pairs.all(|((m, x), (n, y))| m == n && is_same(x, y))
+}
+
+fn physical_name(place: Place<'_>, known: &Known) -> String {
+    let name = place
+        .scope
+        .physical_collection(place.collection, known.facts.isolation);
+    name.into_owned()
+}
+
+impl Journey<'_> {
+    async fn physical_indexes(
+        &self,
+        place: Place<'_>,
+        known: &Known,
+    ) -> Result<Vec<Document>, Error> {
+        let command = doc! {"listIndexes": physical_name(place, known)};
+        let database = place.client.database(place.database);
+        let read = async {
+            match database.run_cursor_command(command).await {
+                Ok(cursor) => cursor.try_collect().await,
+                Err(error) if matches!(server_code(&error), Some(26 | 166)) => Ok(Vec::new()),
+                Err(error) => Err(error),
+            }
+        };
+        self.driver(read).await
+    }
+
+    /// The app's key of a physical index.
+    fn logical_key(&self, index: &Document, isolation: Isolation) -> Document {
+        let key = index.get_document("key").cloned().unwrap_or_default();
+        let field = self.scope.field().as_str();
+        let is_own = |name: &str| {
+            isolation == Isolation::Dedicated || (name != field && !name.starts_with('~'))
+        };
+        key.into_iter().filter(|(name, _)| is_own(name)).collect()
+    }
+
+    async fn drop_automatic(
+        &self,
+        place: Place<'_>,
+        known: &Known,
+        indexes: &[&Document],
+        reason: &str,
+    ) -> Result<(), Error> {
+        let physical = physical_name(place, known);
+        let database = place.client.database(place.database);
+        for index in indexes {
+            let command = doc! {"dropIndexes": &physical, "index": name_of(index)};
+            let drop = async {
+                match database.run_command(command).await {
+                    Err(error) if !matches!(server_code(&error), Some(26 | 27)) => Err(error),
+                    _ => Ok(()),
+                }
+            };
+            self.driver(drop).await?;
+            tracing::info!(
+                namespace = format!("{}.{physical}", place.database),
+                index = name_of(index),
+                reason,
+                "an automatic index makes room"
+            );
+            let control = place.control();
+            let told = control.decide_drop(place.database, &physical, name_of(index), reason);
+            self.driver(told).await?;
+        }
+        Ok(())
+    }
+
+    /// Drops automatic indexes that stand where the command wants one of the app's own. Gives whether there were any.
+    pub(crate) async fn make_room(&self, place: Place<'_>, known: &Known) -> Result<bool, Error> {
+        let body = Document::from_reader(self.command.body.bytes()).unwrap_or_default();
+        let wanted = of_documents(body.get_array("indexes").cloned().unwrap_or_default());
+        let isolation = known.facts.isolation;
+        let indexes = self.physical_indexes(place, known).await?;
+        // Those for all apps are of another filter, and may stand beside the app's.
+        let own = automatic_index_name(Some(self.scope.app()), "");
+        let stands_in_the_way = |index: &&Document| {
+            let is_near = isolation == Isolation::Dedicated || name_of(index).starts_with(&own);
+            let key = self.logical_key(index, isolation);
+            let is_wanted = |wish: &Document| {
+                wish.get_document("key")
+                    .is_ok_and(|wish| is_same_key(wish, &key))
+            };
+            is_automatic(index) && is_near && wanted.iter().any(is_wanted)
+        };
+        let in_the_way: Vec<&Document> = indexes.iter().filter(stands_in_the_way).collect();
+        self.drop_automatic(place, known, &in_the_way, "the app defines the same")
+            .await?;
+        Ok(!in_the_way.is_empty())
+    }
+
+    /// Drops automatic indexes because of which a document could not be stored: it has arrays in two of their fields. Gives
+    /// whether there were any, so that the write is worth another try.
+    pub(crate) async fn give_way_to_arrays(
+        &self,
+        place: Place<'_>,
+        known: &Known,
+    ) -> Result<bool, Error> {
+        let indexes = self.physical_indexes(place, known).await?;
+        let own = automatic_index_name(Some(self.scope.app()), "");
+        let shared = automatic_index_name(None, "");
+        let is_wide = |index: &&Document| {
+            let name = name_of(index);
+            let is_of_app = name.starts_with(&own) || name.starts_with(&shared);
+            is_automatic(index)
+                && is_of_app
+                && self.logical_key(index, known.facts.isolation).len() > 1
+        };
+        let wide: Vec<&Document> = indexes.iter().filter(is_wide).collect();
+        self.drop_automatic(place, known, &wide, "a document has arrays in two fields")
+            .await?;
+        Ok(!wide.is_empty())
+    }
+
+    /// `listIndexes` of the app's own collection.
+    pub(crate) async fn list_own_indexes(
+        &self,
+        place: Place<'_>,
+        known: &Known,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        let indexes = self.physical_indexes(place, known).await?;
+        if !indexes.iter().any(is_automatic) {
+            return self.dedicated(known, out).await.map(|_| ());
+        }
+        let shown: Vec<Vec<u8>> = indexes
+            .iter()
+            .filter(|index| !is_automatic(index))
+            .filter_map(|index| bson::serialize_to_vec(index).ok())
+            .collect();
+        reply::ok(out, |w| {
+            let cursor = w.begin_document(b"cursor");
+            w.int64(b"id", 0);
+            let namespace = format!("{}.{}", place.database, place.collection);
+            w.string(b"ns", &namespace);
+            let batch = w.begin_array(b"firstBatch");
+            for (index, bytes) in shown.iter().enumerate() {
+                if let Ok(document) = mdb_wire::Document::parse(bytes) {
+                    let key = mdb_wire::writer::IndexKey::new(index);
+                    w.document(key.as_bytes(), document);
+                }
+            }
+            w.end(batch);
+            w.end(cursor);
+        });
+        Ok(())
+    }
+
+    /// `createIndexes` on the app's own collection. Gives whether it succeeded.
+    pub(crate) async fn create_own_indexes(
+        &self,
+        place: Place<'_>,
+        known: &Known,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Error> {
+        let start = out.len();
+        let mut is_made = self.dedicated(known, out).await?;
+        if !is_made && self.make_room(place, known).await? {
+            out.truncate(start);
+            is_made = self.dedicated(known, out).await?;
+        }
+        let indexes = self.physical_indexes(place, known).await?;
+        let automatic = indexes.iter().filter(|index| is_automatic(index)).count();
+        hide_count(
+            out,
+            start,
+            automatic,
+            &["numIndexesBefore", "numIndexesAfter"],
+        );
+        Ok(is_made)
+    }
+
+    /// `dropIndexes` on the app's own collection.
+    pub(crate) async fn drop_own_indexes(
+        &self,
+        place: Place<'_>,
+        known: &Known,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        let indexes = self.physical_indexes(place, known).await?;
+        let (automatic, own): (Vec<&Document>, Vec<&Document>) =
+            indexes.iter().partition(|index| is_automatic(index));
+        if automatic.is_empty() {
+            return self.dedicated(known, out).await.map(|_| ());
+        }
+        let mut body = Document::from_reader(self.command.body.bytes()).unwrap_or_default();
+        let named = body.get("index").cloned().unwrap_or(Bson::Null);
+        check_not_automatic(&named, &automatic, &own)?;
+        let start = out.len();
+        if named.as_str() == Some("*") {
+            let all = own.iter().map(|index| name_of(index));
+            let all: Vec<&str> = all.filter(|name| *name != "_id_").collect();
+            body.insert("index", all);
+        }
+        let bytes = bson::serialize_to_vec(&body).map_err(DriverError::from);
+        let bytes = self.driver(async { bytes }).await?;
+        let document = mdb_wire::Document::parse(&bytes)
+            .map_err(|_| Error::incident("a command that is no document"))?;
+        let command = Command::inner(document, self.command.database)?;
+        self.with_command(&command)?.dedicated(known, out).await?;
+        hide_count(out, start, automatic.len(), &["nIndexesWas"]);
+        Ok(())
+    }
+}
+
+/// # Errors
+/// 27 for what names an automatic index: the app has none such.
+fn check_not_automatic(
+    named: &Bson,
+    automatic: &[&Document],
+    own: &[&Document],
+) -> Result<(), Refusal> {
+    match named {
+        Bson::String(name) if automatic_index_shown(name).is_some() => Err(
+            Refusal::index_not_found(format!("index not found with name [{name}]")),
+        ),
+        Bson::Array(several) => several
+            .iter()
+            .try_for_each(|name| check_not_automatic(name, automatic, own)),
+        Bson::Document(key) => {
+            let has = |indexes: &[&Document]| {
+                let mut keys = indexes.iter().filter_map(|i| i.get_document("key").ok());
+                keys.any(|there| is_same_key(there, key))
+            };
+            if has(automatic) && !has(own) {
+                let text = format!("can't find index with key: {key}");
+                return Err(Refusal::index_not_found(text));
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Takes the automatic indexes out of counts of indexes.
+fn hide_count(out: &mut Vec<u8>, start: usize, automatic: usize, fields: &[&str]) {
+    if automatic == 0 {
+        return;
+    }
+    let less = i64::try_from(automatic).unwrap_or(0);
+    patch_reply(out, start, &mut |w, element| {
+        let is_count = fields.iter().any(|field| field.as_bytes() == element.key);
+        match element.as_integer().filter(|_| is_count) {
+            Some(count) => {
+                let shown = i32::try_from(count.saturating_sub(less)).unwrap_or(0);
+                w.int32(element.key, shown);
+            }
+            None => w.element(element),
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_compared_in_order_and_by_value() {
+        for (a, b, expected) in [
+            (doc! {"a": 1, "b": -1}, doc! {"a": 1.0, "b": -1_i64}, true),
+            (doc! {"a": 1, "b": 1}, doc! {"b": 1, "a": 1}, false),
+            (doc! {"a": 1}, doc! {"a": 1, "b": 1}, false),
+            (doc! {"a": "text"}, doc! {"a": "text"}, true),
+            (doc! {"a": "text"}, doc! {"a": 1}, false),
+        ] {
+            assert_eq!(is_same_key(&a, &b), expected, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn nobody_drops_what_they_do_not_have() {
+        let automatic = doc! {"key": {"a": 1}, "name": "_auto.a_1"};
+        let own = doc! {"key": {"b": 1}, "name": "b_1"};
+        for (named, is_allowed) in [
+            (bson::bson!("_auto.a_1"), false),
+            (bson::bson!(["b_1", "_auto.a_1"]), false),
+            (bson::bson!({"a": 1}), false),
+            (bson::bson!({"b": 1}), true),
+            (bson::bson!("b_1"), true),
+            (bson::bson!("*"), true),
+        ] {
+            let checked = check_not_automatic(&named, &[&automatic], &[&own]);
+            assert_eq!(checked.is_ok(), is_allowed, "{named}");
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! The worker on indexes, as the configuration wants it.
+
+use mdb_indexer::{BuildWindow, Mode, Place, Settings, Worker};
+use mdb_manifest::{AppManifest, Config, IndexMode, Indexes};
+use mdb_proxy::Observer;
+use mdb_telemetry::Metrics;
+use mdb_upstream::Upstream;
+
+/// What the worker may do; `None` where nothing is to be observed.
+pub(crate) fn settings(indexes: &Indexes, apps: &[AppManifest]) -> Option<Settings> {
+    let mode = match indexes.mode {
+        IndexMode::Off => return None,
+        IndexMode::Advise => Mode::Advise,
+        IndexMode::Auto => Mode::Auto,
+    };
+    let advised = apps
+        .iter()
+        .filter(|app| app.index_mode == Some(IndexMode::Advise));
+    let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+    Some(Settings {
+        mode,
+        advised_apps: advised.map(|app| app.slug.to_string()).collect(),
+        interval: indexes.interval,
+        seen_min: u64::from(indexes.seen_min),
+        seen_over: indexes.seen_over,
+        documents_min: u64::from(indexes.documents_min),
+        excess_min: u64::from(indexes.excess_min),
+        writes_per_read_max: u64::from(indexes.writes_per_read_max),
+        automatic_max: count(indexes.automatic_max),
+        indexes_max: count(indexes.indexes_max),
+        build_window: indexes
+            .build_window
+            .map(|(from_minute, to_minute)| BuildWindow {
+                from_minute,
+                to_minute,
+            }),
+        unused_for: indexes.unused_for,
+        soak_for: indexes.soak_for,
+        // One command a second.
+        commands_max: u32::try_from(indexes.interval.as_secs())
+            .unwrap_or(u32::MAX)
+            .max(1),
+        ..Settings::default()
+    })
+}
+
+/// A worker, and who tells it of commands.
+pub(crate) fn worker(
+    config: &Config,
+    settings: Settings,
+    upstream: &Upstream,
+    metrics: &Metrics,
+) -> (Observer, Worker) {
+    let (observer, observations) = Observer::new(metrics.clone());
+    let place = Place {
+        client: upstream.control().clone(),
+        control_database: config.control_database.as_str().to_owned(),
+        scope_field: config.scope_field.as_str().to_owned(),
+    };
+    let worker = Worker::new(place, settings, metrics.clone(), observations);
+    (observer, worker)
+}

@@ -1,0 +1,610 @@
+//! Indexes that look after themselves: built where commands ask for them, proved, taken back; and not where they would not help.
+
+use std::time::Duration;
+
+use bson::{DateTime, Document, doc};
+use futures_util::TryStreamExt;
+use mdb_runtime::IndexOrder;
+use mdb_tests::{ProxyBuilder, RawClient, TestProxy, batch, eventually, logs, shared, unique_name};
+use mongodb::Database;
+
+mod workload;
+
+/// Rounds of work come when the test asks for them, and what was seen counts at once.
+const LINES: &[&str] = &["mode: auto", "interval: 24h", "seen_over: 0s"];
+
+const DAY: u64 = 24 * 60 * 60;
+
+struct World {
+    proxy: TestProxy,
+    app: RawClient,
+    db: String,
+    upstream: Database,
+    control: Database,
+}
+
+async fn world(isolation: &str, more: &[&str]) -> World {
+    let lines: Vec<&str> = LINES.iter().chain(more).copied().collect();
+    let control = unique_name("control");
+    let builder = ProxyBuilder::new(shared().await)
+        .indexes(&lines)
+        .control_database(&control)
+        .app("alice")
+        .isolated(isolation)
+        .app("bob");
+    let proxy = builder.start().await;
+    World::of(proxy, &control).await
+}
+
+impl World {
+    async fn of(proxy: TestProxy, control: &str) -> Self {
+        let upstream = proxy.upstream().await;
+        Self {
+            app: proxy.raw("alice").await,
+            db: proxy.database_name().to_owned(),
+            control: upstream.client().database(control),
+            upstream,
+            proxy,
+        }
+    }
+
+    /// 2000 products of 40 categories, as alice's.
+    async fn stock(&mut self) {
+        let documents = (0..2000).map(|n| {
+            doc! {"category": format!("c{}", n % 40), "price": (n * 7) % 1000, "active": n % 10 != 0, "sku": n}
+        });
+        let documents: Vec<Document> = documents.collect();
+        let insert = doc! {"insert": "products", "documents": documents, "$db": &self.db};
+        self.app.ok(&insert).await;
+    }
+
+    async fn find(&mut self, filter: Document, sort: Document) -> Vec<Document> {
+        let find = doc! {"find": "products", "filter": filter, "sort": sort, "batchSize": 2000, "$db": &self.db};
+        batch(&self.app.ok(&find).await)
+    }
+
+    /// The command of the promise, as often as it takes.
+    async fn shop(&mut self, times: i32) {
+        for n in 0..times {
+            let category = format!("c{}", n % 40);
+            let found = self
+                .find(doc! {"category": category}, doc! {"price": 1})
+                .await;
+            assert_eq!(found.len(), 50);
+        }
+    }
+
+    async fn tick(&self) {
+        self.tick_after(0).await;
+    }
+
+    async fn tick_after(&self, seconds: u64) {
+        let now = DateTime::now().timestamp_millis();
+        let later = i64::try_from(Duration::from_secs(seconds).as_millis()).unwrap();
+        let indexer = self.proxy.proxy().indexer().unwrap();
+        indexer
+            .tick(DateTime::from_millis(now + later))
+            .await
+            .unwrap();
+    }
+
+    /// The physical indexes of a collection that a proxy has made by itself.
+    async fn automatic(&self, collection: &str) -> Vec<Document> {
+        let command = doc! {"listIndexes": collection};
+        let cursor = self.upstream.run_cursor_command(command).await.unwrap();
+        let all: Vec<Document> = cursor.try_collect().await.unwrap();
+        let is_ours = |index: &Document| index.get_str("name").unwrap().starts_with("_auto");
+        all.into_iter().filter(is_ours).collect()
+    }
+
+    async fn automatic_names(&self, collection: &str) -> Vec<String> {
+        let indexes = self.automatic(collection).await;
+        let names = indexes
+            .iter()
+            .map(|i| i.get_str("name").unwrap().to_owned());
+        names.collect()
+    }
+
+    fn name(&self, key: &str) -> String {
+        format!("_auto:{}.{key}", self.proxy.slug("alice"))
+    }
+
+    /// Verdicts and reasons of the decisions on an index.
+    async fn decisions(&self, collection: &str) -> Vec<String> {
+        let decisions = self.control.collection::<Document>("decisions");
+        let of_collection = doc! {"database": &self.db, "collection": collection};
+        let found = decisions.find(of_collection).sort(doc! {"_id": 1});
+        let found: Vec<Document> = found.await.unwrap().try_collect().await.unwrap();
+        let told = found.iter().map(|d| {
+            let text = |name: &str| d.get_str(name).unwrap().to_owned();
+            format!("{} {}", text("verdict"), text("reason"))
+        });
+        told.collect()
+    }
+
+    async fn state(&self, name: &str) -> Document {
+        let indexes = self.control.collection::<Document>("indexes");
+        let found = indexes.find_one(doc! {"database": &self.db, "name": name});
+        found.await.unwrap().unwrap_or_default()
+    }
+
+    async fn set_state(&self, name: &str, fields: Document) {
+        let indexes = self.control.collection::<Document>("indexes");
+        let of_name = doc! {"database": &self.db, "name": name};
+        let set = indexes.update_one(of_name, doc! {"$set": fields}).await;
+        assert_eq!(set.unwrap().matched_count, 1);
+    }
+
+    /// The plan of the promised command, as the app sees it.
+    async fn plan(&mut self) -> Document {
+        let find = doc! {"find": "products", "filter": {"category": "c1"}, "sort": {"price": 1}};
+        let explain = doc! {"explain": find, "$db": &self.db};
+        self.app.ok(&explain).await
+    }
+
+    /// Documents examined for the promised command, as an administrator sees it.
+    async fn examined(&self) -> i32 {
+        let own = doc! {"app_id": self.proxy.slug("alice")};
+        let find = doc! {"find": "products", "filter": {"$and": [own, {"category": "c1"}]}, "sort": {"price": 1}};
+        let explain = doc! {"explain": find, "verbosity": "executionStats"};
+        let reply = self.upstream.run_command(explain).await.unwrap();
+        let stats = reply.get_document("executionStats").unwrap();
+        stats.get_i32("totalDocsExamined").unwrap()
+    }
+}
+
+#[tokio::test]
+async fn an_app_only_queries_and_gets_its_index() {
+    let mut world = world("shared", &[]).await;
+    world.stock().await;
+    assert_eq!(world.examined().await, 2000);
+    world.shop(20).await;
+    world.tick().await;
+    let name = world.name("category_1_price_1");
+    let indexes = world.automatic("products").await;
+    assert_eq!(indexes.len(), 1, "{indexes:?}");
+    assert_eq!(indexes[0].get_str("name").unwrap(), name);
+    let key = doc! {"app_id": 1, "category": 1, "price": 1};
+    assert_eq!(indexes[0].get_document("key").unwrap(), &key);
+    assert_eq!(world.examined().await, 50);
+    assert_eq!(world.decisions("products").await, ["build proved"]);
+    assert_eq!(
+        world.state(&name).await.get_str("state").unwrap(),
+        "watched"
+    );
+    // The app's plan uses it as soon as the proxy was told, and tells nothing of the proxy.
+    let plan = eventually("the index in the plan", async || {
+        let plan = world.plan().await.to_string();
+        plan.contains("category_1_price_1").then_some(plan)
+    })
+    .await;
+    for word in ["_auto", "app_id", world.proxy.slug("alice")] {
+        assert!(!plan.contains(word), "{word}: {plan}");
+    }
+    world.shop(40).await;
+    // Nobody sees it, names it or drops it.
+    let db = world.db.clone();
+    let list = doc! {"listIndexes": "products", "$db": &db};
+    assert_eq!(batch(&world.app.ok(&list).await).len(), 1);
+    for hint in [name.as_str(), "category_1_price_1"] {
+        let hinted = doc! {"find": "products", "hint": hint, "$db": &db};
+        assert_eq!(world.app.fails(&hinted).await, 2);
+        let drop = doc! {"dropIndexes": "products", "index": hint, "$db": &db};
+        assert_eq!(world.app.fails(&drop).await, 27);
+    }
+    world
+        .app
+        .ok(&doc! {"dropIndexes": "products", "index": "*", "$db": &db})
+        .await;
+    assert_eq!(world.automatic("products").await.len(), 1);
+    let stats =
+        doc! {"aggregate": "products", "pipeline": [{"$indexStats": {}}], "cursor": {}, "$db": &db};
+    let stats = world.app.ok(&stats).await.to_string();
+    assert!(!stats.contains("_auto"), "{stats}");
+    // The app may define the same: it replaces the automatic one.
+    let own = doc! {"createIndexes": "products", "indexes": [{"key": {"category": 1, "price": 1}, "name": "category_1_price_1"}], "$db": &db};
+    let reply = world.app.ok(&own).await;
+    assert_eq!(reply.get_i32("numIndexesAfter").unwrap(), 2, "{reply}");
+    assert!(world.automatic("products").await.is_empty());
+    world.tick_after(3600).await;
+    assert!(world.automatic("products").await.is_empty());
+    assert_eq!(
+        world.state(&name).await.get_str("state").unwrap(),
+        "dropped"
+    );
+}
+
+#[tokio::test]
+async fn what_must_not_lead_to_an_index() {
+    let mut world = world("shared", &[]).await;
+    world.stock().await;
+    let db = world.db.clone();
+    // Unselective: nine of ten documents.
+    for _ in 0..25 {
+        world.find(doc! {"active": true}, doc! {}).await;
+    }
+    // Tiny.
+    let few: Vec<Document> = (0..900).map(|n| doc! {"k": n}).collect();
+    world
+        .app
+        .ok(&doc! {"insert": "tiny", "documents": few, "$db": &db})
+        .await;
+    for n in 0..25 {
+        world
+            .app
+            .ok(&doc! {"find": "tiny", "filter": {"k": n}, "$db": &db})
+            .await;
+    }
+    // Write-heavy: the writes come while it is read.
+    let many = || (0..1000).map(|n| doc! {"k": n}).collect::<Vec<Document>>();
+    world
+        .app
+        .ok(&doc! {"insert": "busy", "documents": many(), "$db": &db})
+        .await;
+    world
+        .app
+        .ok(&doc! {"find": "busy", "filter": {"k": 1}, "$db": &db})
+        .await;
+    world.tick().await;
+    for n in 0..25 {
+        world
+            .app
+            .ok(&doc! {"find": "busy", "filter": {"k": n}, "$db": &db})
+            .await;
+    }
+    world
+        .app
+        .ok(&doc! {"insert": "busy", "documents": many(), "$db": &db})
+        .await;
+    // Seldom.
+    for _ in 0..19 {
+        world.find(doc! {"price": 7}, doc! {}).await;
+    }
+    // By `_id`, and of a special kind.
+    for _ in 0..25 {
+        world.find(doc! {"_id": 1}, doc! {}).await;
+    }
+    world.tick().await;
+    for collection in ["products", "tiny", "busy"] {
+        assert!(world.automatic(collection).await.is_empty(), "{collection}");
+    }
+    assert_eq!(world.decisions("products").await, ["no good_enough"]);
+    assert_eq!(world.decisions("tiny").await, ["wait small"]);
+    assert_eq!(world.decisions("busy").await, ["advise write_heavy"]);
+}
+
+#[tokio::test]
+async fn a_full_collection_is_left_alone() {
+    let mut world = world("shared", &[]).await;
+    world.stock().await;
+    let indexes: Vec<Document> = (0..61)
+        .map(|n| doc! {"key": {format!("f{n}"): 1}, "name": format!("f{n}")})
+        .collect();
+    let create = doc! {"createIndexes": "products", "indexes": indexes};
+    world.upstream.run_command(create).await.unwrap();
+    world.shop(20).await;
+    world.tick().await;
+    world.shop(20).await;
+    world.tick().await;
+    // One decision, taken once: it is not looked at again at once. A warning in the log would fail the test.
+    assert_eq!(world.decisions("products").await, ["no full"]);
+    assert!(world.automatic("products").await.is_empty());
+}
+
+#[tokio::test]
+async fn an_unused_index_goes_and_comes_back_when_it_is_missed() {
+    let mut world = world("shared", &[]).await;
+    world.stock().await;
+    world.shop(20).await;
+    world.tick().await;
+    let name = world.name("category_1_price_1");
+    assert_eq!(world.automatic_names("products").await, [name.as_str()]);
+    let is_hidden = |indexes: &[Document]| indexes[0].get_bool("hidden").unwrap_or(false);
+    world.tick_after(6 * DAY).await;
+    assert!(!is_hidden(&world.automatic("products").await));
+    world.tick_after(8 * DAY).await;
+    assert!(is_hidden(&world.automatic("products").await));
+    assert_eq!(world.state(&name).await.get_str("why").unwrap(), "unused");
+    // The shape comes again and finds no index.
+    world.shop(20).await;
+    world.tick_after(9 * DAY).await;
+    assert!(!is_hidden(&world.automatic("products").await));
+    // Used again: the members count.
+    eventually("the index in the plan", async || {
+        let plan = world.plan().await.to_string();
+        plan.contains("category_1_price_1").then_some(())
+    })
+    .await;
+    world.shop(5).await;
+    world.tick_after(15 * DAY).await;
+    assert!(!is_hidden(&world.automatic("products").await));
+    // And then for good.
+    world.tick_after(23 * DAY).await;
+    assert!(is_hidden(&world.automatic("products").await));
+    world.tick_after(31 * DAY).await;
+    assert!(world.automatic("products").await.is_empty());
+    assert_eq!(
+        world.state(&name).await.get_str("state").unwrap(),
+        "dropped"
+    );
+}
+
+#[tokio::test]
+async fn two_proxies_build_once() {
+    let (control, slug) = (unique_name("control"), unique_name("alice"));
+    let deployment = shared().await;
+    let start = || {
+        let builder = ProxyBuilder::new(deployment).indexes(LINES);
+        builder
+            .control_database(&control)
+            .app_with_slug("alice", &slug)
+            .start()
+    };
+    let mut one = World::of(start().await, &control).await;
+    let mut other = World::of(start().await, &control).await;
+    other.db.clone_from(&one.db);
+    other.upstream = one.upstream.clone();
+    one.stock().await;
+    // Neither sees it often enough by itself.
+    one.shop(12).await;
+    other.shop(12).await;
+    tokio::join!(one.tick(), other.tick());
+    tokio::join!(one.tick(), other.tick());
+    assert_eq!(one.automatic("products").await.len(), 1);
+    let decisions = one.control.collection::<Document>("decisions");
+    let built: Vec<Document> = decisions
+        .find(doc! {"verdict": "build"})
+        .await
+        .unwrap()
+        .try_collect()
+        .await
+        .unwrap();
+    assert_eq!(built.len(), 1);
+    assert_eq!(built[0].get_i64("times").unwrap(), 1);
+}
+
+#[tokio::test]
+async fn what_a_crash_left_behind_is_finished() {
+    let mut world = world("shared", &[]).await;
+    world.stock().await;
+    world.shop(20).await;
+    // Another proxy took the lease, began a build, and died.
+    let lease = world.control.collection::<Document>("lease");
+    let until = DateTime::from_millis(DateTime::now().timestamp_millis() + 60_000);
+    lease
+        .insert_one(doc! {"_id": "indexes", "holder": "gone", "until": until})
+        .await
+        .unwrap();
+    let name = world.name("category_1_price_1");
+    let begun = doc! {
+        "_id": format!("{}.products/{name}", world.db), "database": &world.db, "collection": "products", "name": &name,
+        "state": "building", "state_at": DateTime::now(), "serves": [],
+    };
+    world
+        .control
+        .collection::<Document>("indexes")
+        .insert_one(begun)
+        .await
+        .unwrap();
+    world.tick().await;
+    assert!(
+        world.automatic("products").await.is_empty(),
+        "the lease holds"
+    );
+    // Two minutes later it has run out: the build is not there, so it is done again.
+    world.tick_after(120).await;
+    assert_eq!(world.automatic_names("products").await, [name.as_str()]);
+    assert_eq!(
+        world.decisions("products").await,
+        ["build proved", "wait recovered"]
+    );
+    // The same, but the server had finished the build.
+    world.set_state(&name, doc! {"state": "building"}).await;
+    world.tick_after(121).await;
+    assert_eq!(world.automatic("products").await.len(), 1);
+    assert_eq!(
+        world.state(&name).await.get_str("state").unwrap(),
+        "watched"
+    );
+}
+
+#[tokio::test]
+async fn a_collection_of_its_own_gets_plain_indexes() {
+    let mut world = world("dedicated", &[]).await;
+    world.stock().await;
+    world.shop(20).await;
+    world.tick().await;
+    let physical = format!("products@{}", world.proxy.slug("alice"));
+    let indexes = world.automatic(&physical).await;
+    assert_eq!(indexes.len(), 1, "{:?}", world.decisions(&physical).await);
+    assert_eq!(
+        indexes[0].get_str("name").unwrap(),
+        "_auto.category_1_price_1"
+    );
+    let key = doc! {"category": 1, "price": 1};
+    assert_eq!(indexes[0].get_document("key").unwrap(), &key);
+    let plan = world.plan().await.to_string();
+    assert!(
+        plan.contains("category_1_price_1") && !plan.contains("_auto"),
+        "{plan}"
+    );
+    let db = world.db.clone();
+    let list = doc! {"listIndexes": "products", "$db": &db};
+    assert_eq!(batch(&world.app.ok(&list).await).len(), 1);
+    let hinted = doc! {"find": "products", "hint": "_auto.category_1_price_1", "$db": &db};
+    assert_eq!(world.app.fails(&hinted).await, 2);
+    for index in [
+        bson::bson!("_auto.category_1_price_1"),
+        bson::bson!({"category": 1, "price": 1}),
+        bson::bson!(["_auto.category_1_price_1"]),
+    ] {
+        let drop = doc! {"dropIndexes": "products", "index": index, "$db": &db};
+        assert_eq!(world.app.fails(&drop).await, 27, "{drop}");
+    }
+    world
+        .app
+        .ok(&doc! {"dropIndexes": "products", "index": "*", "$db": &db})
+        .await;
+    assert_eq!(world.automatic(&physical).await.len(), 1);
+    let own = doc! {"createIndexes": "products", "indexes": [{"key": {"category": 1, "price": 1}, "name": "mine"}], "$db": &db};
+    let reply = world.app.ok(&own).await;
+    assert_eq!(reply.get_i32("numIndexesAfter").unwrap(), 2, "{reply}");
+    assert!(world.automatic(&physical).await.is_empty());
+}
+
+#[tokio::test]
+async fn apps_that_want_the_same_share_one_index() {
+    let control = unique_name("control");
+    let names = ["alice", "bob", "carol", "dave"];
+    let builder = ProxyBuilder::new(shared().await)
+        .indexes(LINES)
+        .control_database(&control);
+    let builder = names
+        .iter()
+        .fold(builder, |builder, name| builder.app(name));
+    let mut world = World::of(builder.start().await, &control).await;
+    for name in names {
+        world.app = world.proxy.raw(name).await;
+        world.stock().await;
+    }
+    for name in names {
+        world.app = world.proxy.raw(name).await;
+        world.shop(20).await;
+        for n in 0..20 {
+            world.find(doc! {"sku": n}, doc! {}).await;
+        }
+    }
+    world.tick().await;
+    world.tick().await;
+    let mut built = world.automatic_names("products").await;
+    built.sort();
+    let decisions = world.decisions("products").await;
+    assert_eq!(
+        built,
+        ["_auto.category_1_price_1", "_auto.sku_1"],
+        "{decisions:?}"
+    );
+    assert!(
+        world
+            .automatic("products")
+            .await
+            .iter()
+            .all(|i| i.get("partialFilterExpression").is_none())
+    );
+}
+
+#[tokio::test]
+async fn advice_is_written_down_and_nothing_is_built() {
+    let control = unique_name("control");
+    let lines = ["mode: advise", "interval: 24h", "seen_over: 0s"];
+    let builder = ProxyBuilder::new(shared().await).indexes(&lines);
+    let builder = builder.control_database(&control).app("alice");
+    let mut world = World::of(builder.start().await, &control).await;
+    world.stock().await;
+    world.shop(20).await;
+    world.tick().await;
+    assert_eq!(world.decisions("products").await, ["advise mode"]);
+    assert!(world.automatic("products").await.is_empty());
+    // What is kept holds no value of a command.
+    for collection in ["shapes", "indexes", "decisions"] {
+        let kept = world.control.collection::<Document>(collection);
+        let kept: Vec<Document> = kept
+            .find(doc! {})
+            .await
+            .unwrap()
+            .try_collect()
+            .await
+            .unwrap();
+        assert!(!kept.is_empty(), "{collection}");
+        let text = format!("{kept:?}");
+        assert!(!text.contains("\"c1\"") && !text.contains("c19"), "{text}");
+    }
+    // An operator asks for it, and takes it back.
+    let name = world.name("category_1_price_1");
+    let id = format!("{}.products/{name}", world.db);
+    let advice = world.proxy.order(IndexOrder::Advise).await;
+    assert!(
+        advice.starts_with(&format!(
+            "{id}  {{app_id: 1, category: 1, price: 1}}  advised"
+        )),
+        "{advice}"
+    );
+    let collection = format!("{}.products", world.db);
+    let why = world.proxy.order(IndexOrder::Why { collection }).await;
+    assert!(
+        why.contains("advise") && why.contains("examined 2000 documents and returned 50"),
+        "{why}"
+    );
+    let ordered = world.proxy.order(IndexOrder::Apply { name: None }).await;
+    assert!(ordered.starts_with(&id), "{ordered}");
+    world.tick().await;
+    assert_eq!(world.automatic_names("products").await, [name.as_str()]);
+    assert!(
+        world
+            .proxy
+            .order(IndexOrder::List)
+            .await
+            .contains("watched")
+    );
+    world.proxy.order(IndexOrder::Drop { name: id }).await;
+    assert!(world.automatic("products").await.is_empty());
+    world.shop(20).await;
+    world.tick_after(60 * 60).await;
+    assert!(world.automatic("products").await.is_empty());
+    assert!(
+        world
+            .proxy
+            .order(IndexOrder::List)
+            .await
+            .contains("refused")
+    );
+}
+
+#[tokio::test]
+async fn a_build_that_fails_is_tried_again_later() {
+    let mut world = world("shared", &[]).await;
+    logs::expect("an index was not built");
+    // Two arrays in the fields of the index.
+    let documents: Vec<Document> = (0..2000)
+        .map(|n| doc! {"category": [format!("c{}", n % 40), "x"], "price": [n, n + 1]})
+        .collect();
+    let db = world.db.clone();
+    world
+        .app
+        .ok(&doc! {"insert": "products", "documents": documents, "$db": &db})
+        .await;
+    world.shop(20).await;
+    world.tick().await;
+    assert_eq!(world.decisions("products").await, ["fail build"]);
+    world.shop(20).await;
+    world.tick_after(60).await;
+    let name = world.name("category_1_price_1");
+    assert_eq!(world.state(&name).await.get_i64("failures").unwrap(), 1);
+    world.tick_after(21 * 60).await;
+    assert_eq!(world.state(&name).await.get_i64("failures").unwrap(), 2);
+}
+
+#[tokio::test]
+async fn an_index_gives_way_to_a_document_that_it_does_not_take() {
+    for isolation in ["shared", "dedicated"] {
+        let mut world = world(isolation, &[]).await;
+        world.stock().await;
+        world.shop(20).await;
+        world.tick().await;
+        let physical = match isolation {
+            "shared" => "products".to_owned(),
+            _ => format!("products@{}", world.proxy.slug("alice")),
+        };
+        assert_eq!(world.automatic(&physical).await.len(), 1);
+        let db = world.db.clone();
+        let arrays = doc! {"category": ["a", "b"], "price": [1, 2]};
+        let insert = doc! {"insert": "products", "documents": [arrays], "$db": &db};
+        let reply = world.app.ok(&insert).await;
+        assert_eq!(reply.get_i32("n").unwrap(), 1, "{reply}");
+        assert!(world.automatic(&physical).await.is_empty());
+        assert_eq!(
+            world.decisions(&physical).await,
+            ["build proved", "drop in_the_way"]
+        );
+    }
+}
