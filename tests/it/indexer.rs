@@ -5,7 +5,9 @@ use std::time::Duration;
 use bson::{DateTime, Document, doc};
 use futures_util::TryStreamExt;
 use mdb_runtime::IndexOrder;
-use mdb_tests::{ProxyBuilder, RawClient, TestProxy, batch, eventually, logs, shared, unique_name};
+use mdb_tests::{
+    ProxyBuilder, RawClient, TestProxy, batch, eventually, is_since, logs, shared, unique_name,
+};
 use mongodb::Database;
 
 mod workload;
@@ -164,7 +166,11 @@ async fn an_app_only_queries_and_gets_its_index() {
     let indexes = world.automatic("products").await;
     assert_eq!(indexes.len(), 1, "{indexes:?}");
     assert_eq!(indexes[0].get_str("name").unwrap(), name);
-    let key = doc! {"app_id": 1, "category": 1, "price": 1};
+    let mut key = doc! {"app_id": 1, "category": 1, "price": 1};
+    if !is_since(shared().await, "5.0") {
+        // Two apps' indexes of one key could not stand side by side.
+        key.insert(format!("~{}", world.proxy.slug("alice")), 1);
+    }
     assert_eq!(indexes[0].get_document("key").unwrap(), &key);
     assert_eq!(world.examined().await, 50);
     assert_eq!(world.decisions("products").await, ["build proved"]);
@@ -524,9 +530,7 @@ async fn advice_is_written_down_and_nothing_is_built() {
     let id = format!("{}.products/{name}", world.db);
     let advice = world.proxy.order(IndexOrder::Advise).await;
     assert!(
-        advice.starts_with(&format!(
-            "{id}  {{app_id: 1, category: 1, price: 1}}  advised"
-        )),
+        advice.starts_with(&format!("{id}  {{app_id: 1, category: 1, price: 1")),
         "{advice}"
     );
     let collection = format!("{}.products", world.db);
