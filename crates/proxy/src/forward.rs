@@ -308,7 +308,10 @@ impl<'a> Journey<'a> {
             self.made_own(place);
         }
         // Refused for an index that the app did not ask for. What was stored in part cannot be sent again.
-        let is_refused = seen.parallel_arrays > 0 && seen.n == 0 && !self.in_transaction();
+        let is_refused = seen.parallel_arrays > 0
+            && seen.n == 0
+            && !self.in_transaction()
+            && changes_none_on_error(self.spec, self.command);
         if is_refused && Box::pin(self.give_way_to_arrays(place, &known)).await? {
             out.truncate(start);
             let mut again = self.rewrite(known.ground(&foreign))?;
@@ -499,6 +502,26 @@ impl<'a> Journey<'a> {
     }
 }
 
+/// Whether a write that failed, and reached no document by its reply, has changed none: an update of many counts nothing of
+/// what it did before its error (6.0.5), and a stage that writes does not count at all.
+fn changes_none_on_error(spec: &CommandSpec, command: &Command<'_>) -> bool {
+    let is_multi =
+        |statement: Document<'_>| statement.find("multi").and_then(|e| e.as_flag()) == Some(true);
+    match spec.name {
+        "insert" | "findAndModify" => true,
+        "update" => !any_statement(command, is_multi),
+        _ => false,
+    }
+}
+
+/// Whether this holds of any statement of an `update`.
+fn any_statement(command: &Command<'_>, holds: impl Fn(Document<'_>) -> bool) -> bool {
+    let in_sequence = command.sequence("updates");
+    let in_body = command.body.find("updates").and_then(|e| e.as_array());
+    in_sequence.is_some_and(|s| s.documents().any(&holds))
+        || in_body.is_some_and(|a| a.elements().filter_map(|e| e.as_document()).any(&holds))
+}
+
 /// Whether a command can bring its collection into being: an insert, or any upsert.
 fn may_create(spec: &CommandSpec, command: &Command<'_>) -> bool {
     let upserts =
@@ -506,13 +529,7 @@ fn may_create(spec: &CommandSpec, command: &Command<'_>) -> bool {
     match spec.name {
         "insert" => true,
         "findAndModify" => upserts(command.body),
-        "update" => {
-            let in_sequence = command.sequence("updates");
-            let in_body = command.body.find("updates").and_then(|e| e.as_array());
-            in_sequence.is_some_and(|s| s.documents().any(upserts))
-                || in_body
-                    .is_some_and(|a| a.elements().filter_map(|e| e.as_document()).any(upserts))
-        }
+        "update" => any_statement(command, upserts),
         _ => false,
     }
 }

@@ -101,9 +101,13 @@ impl Proxy {
             control_database.clone(),
         );
         tokio::spawn(shutdown.stop.clone().run_until_cancelled_owned(look));
-        let indexes = DeclaredIndexes::new(Arc::clone(&shared), declared.clone());
-        indexes.apply(&apps);
-        let work = work_on_indexes(indexes.clone(), readiness.clone(), control_database);
+        let declared_indexes = DeclaredIndexes::new(Arc::clone(&shared), declared.clone());
+        declared_indexes.apply(&apps);
+        let work = work_on_indexes(
+            declared_indexes.clone(),
+            readiness.clone(),
+            control_database,
+        );
         tokio::spawn(shutdown.stop.clone().run_until_cancelled_owned(work));
         let stop_admin = if config.admin.reuse_port {
             // With the beginning of the drain: who asks from then on asks the successor.
@@ -122,7 +126,7 @@ impl Proxy {
             config: Arc::new(config),
             tls: tls.into(),
             readiness: readiness.clone(),
-            indexes,
+            indexes: declared_indexes,
         };
         Ok(Self {
             upstream,
