@@ -26,6 +26,9 @@ const STATEMENTS_MAX: usize = 1000;
 /// Shapes, decisions and dropped indexes that nobody has seen for so long are deleted.
 const KEPT_MILLIS: i64 = 30 * 24 * 60 * 60 * 1000;
 
+/// So long after a shape was first seen another proxy may still tell of writes that came before that.
+const YOUNG_MILLIS: i64 = 5 * 60 * 1000;
+
 /// Apps of one shape that are counted by name. The others count for the shape only.
 const APPS_MAX: usize = 64;
 
@@ -107,7 +110,11 @@ impl Store {
         let shapes = table.changed().map(|(id, delta)| {
             let namespace = delta.placed.namespace.to_string();
             let before = fleet.writes.get(&namespace).copied().unwrap_or(0);
-            shape_statement(id, delta, before.saturating_add(delta.writes_before), now)
+            let known = fleet.shapes.get(id);
+            let is_young = known.is_none_or(|shape| now - shape.first_seen < YOUNG_MILLIS);
+            let writes = delta.writes_before.filter(|_| is_young);
+            let writes = writes.map(|writes| before.saturating_add(writes));
+            shape_statement(id, delta, writes, now)
         });
         let writes = table.writes().map(|(namespace, n)| {
             doc! {
@@ -309,7 +316,7 @@ fn is_duplicate(error: &DriverError) -> bool {
     is_write || code_of(error) == Some(11000)
 }
 
-fn shape_statement(id: &str, delta: &Delta, writes_before: u64, now: i64) -> Document {
+fn shape_statement(id: &str, delta: &Delta, writes_before: Option<u64>, now: i64) -> Document {
     let shape = &delta.placed.shape;
     let fields = |set: &BTreeSet<String>| set.iter().cloned().collect::<Vec<_>>();
     let sort: Vec<Bson> = shape
@@ -324,7 +331,6 @@ fn shape_statement(id: &str, delta: &Delta, writes_before: u64, now: i64) -> Doc
         "equality": fields(&shape.equality), "membership": fields(&shape.membership), "sort": sort,
         "range": fields(&shape.range), "arrays": fields(&shape.arrays),
         "unindexable": i64::from(shape.unindexable), "is_special": shape.is_special,
-        "writes_before": stored(writes_before),
     };
     if let Some(collation) = &shape.collation
         && let Ok(collation) = bson::deserialize_from_slice::<Document>(collation)
@@ -336,12 +342,16 @@ fn shape_statement(id: &str, delta: &Delta, writes_before: u64, now: i64) -> Doc
         added.insert(format!("apps.{app}"), stored(*n));
     }
     let at = DateTime::from_millis;
+    let mut newest = doc! {"last_seen": at(delta.last_seen), "merged_at": at(now)};
+    if let Some(writes) = writes_before {
+        newest.insert("writes_before", stored(writes));
+    }
     doc! {
         "q": {"_id": id}, "upsert": true,
         "u": {
             "$setOnInsert": fixed, "$inc": added,
             "$min": {"first_seen": at(delta.first_seen)},
-            "$max": {"last_seen": at(delta.last_seen), "merged_at": at(now)},
+            "$max": newest,
         },
     }
 }
@@ -431,10 +441,11 @@ mod tests {
         let mut table = Table::default();
         table.enter_for_test(placed.clone());
         let (_, delta) = table.changed().next().unwrap();
-        let statement = shape_statement(&id, delta, 7, 1);
+        let statement = shape_statement(&id, delta, Some(7), 1);
         let update = statement.get_document("u").unwrap();
         let mut stored = update.get_document("$setOnInsert").unwrap().clone();
         stored.extend(update.get_document("$inc").unwrap().clone());
+        stored.extend(update.get_document("$max").unwrap().clone());
         let read = FleetShape::read(&stored).unwrap();
         assert_eq!(read.placed, placed);
         assert_eq!(read.placed.id(), id);

@@ -54,8 +54,8 @@ pub(crate) struct Delta {
     pub(crate) apps: BTreeMap<AppId, u64>,
     pub(crate) first_seen: i64,
     pub(crate) last_seen: i64,
-    /// Writes to its collection since the last merge that came before it was first seen.
-    pub(crate) writes_before: u64,
+    /// Writes to its collection since the last merge that came before it was first seen; `None` once that was merged.
+    pub(crate) writes_before: Option<u64>,
     probes: BTreeMap<AppId, Probe>,
 }
 
@@ -127,7 +127,7 @@ impl Table {
                 shape: seen.shape,
             };
             let id = placed.id();
-            let writes_before = self.writes.get(&placed.namespace).copied().unwrap_or(0);
+            let writes_before = self.writes.get(&placed.namespace).copied();
             self.make_room(&id);
             let delta = self.shapes.entry(id.clone()).or_insert_with(|| Delta {
                 placed,
@@ -136,7 +136,7 @@ impl Table {
                 apps: BTreeMap::new(),
                 first_seen: now,
                 last_seen: now,
-                writes_before,
+                writes_before: Some(writes_before.unwrap_or(0)),
                 probes: BTreeMap::new(),
             });
             let is_known = delta.probes.contains_key(app);
@@ -188,6 +188,7 @@ impl Table {
             delta.reads = 0;
             delta.micros = 0;
             delta.apps.clear();
+            delta.writes_before = None;
         }
     }
 
@@ -211,7 +212,7 @@ impl Table {
             apps: BTreeMap::new(),
             first_seen: 0,
             last_seen: 0,
-            writes_before: 2,
+            writes_before: Some(2),
             probes: BTreeMap::new(),
             placed,
         };
