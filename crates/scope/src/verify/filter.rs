@@ -48,14 +48,23 @@ const SAFE: &[&str] = &[
 fn fails_for_others(owner: Owner<'_>, part: Document<'_>) -> bool {
     part.elements().any(|element| {
         if element.key != b"$expr" {
-            return element
-                .as_nested()
-                .is_some_and(|d| fails_for_others(owner, d));
+            return !is_literal(&element)
+                && element
+                    .as_nested()
+                    .is_some_and(|d| fails_for_others(owner, d));
         }
         let first = element.as_document().and_then(Document::first);
         let asks = first.is_some_and(|cond| cond.key == b"$cond" && asks_owner(owner, &cond));
         !asks && fails(&element)
     })
+}
+
+/// Whether a field is compared with a document as it stands: what is in it is a value. Keys of digits may be an array's.
+fn is_literal(element: &Element<'_>) -> bool {
+    let is_field = element.key.first().is_some_and(|c| *c != b'$')
+        && !element.key.iter().all(u8::is_ascii_digit);
+    let first = element.as_document().and_then(Document::first);
+    is_field && first.is_some_and(|first| first.key.first() != Some(&b'$'))
 }
 
 fn fails(element: &Element<'_>) -> bool {
