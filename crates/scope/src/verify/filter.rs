@@ -44,27 +44,33 @@ const SAFE: &[&str] = &[
     "$unsetField",
 ];
 
-/// Whether an `$expr` below can fail and does not ask first whose the document is.
-fn fails_for_others(owner: Owner<'_>, part: Document<'_>) -> bool {
-    part.elements().any(|element| {
-        if element.key != b"$expr" {
-            return !is_literal(&element)
-                && element
-                    .as_nested()
-                    .is_some_and(|d| fails_for_others(owner, d));
+/// Whether an `$expr` among these conditions can fail and does not ask first whose the document is.
+fn fails_for_others(owner: Owner<'_>, conditions: Document<'_>) -> bool {
+    let fail = |d| fails_for_others(owner, d);
+    conditions.elements().any(|element| match element.key {
+        b"$expr" => {
+            let first = element.as_document().and_then(Document::first);
+            let asks = first.is_some_and(|cond| cond.key == b"$cond" && asks_owner(owner, &cond));
+            !asks && fails(&element)
         }
-        let first = element.as_document().and_then(Document::first);
-        let asks = first.is_some_and(|cond| cond.key == b"$cond" && asks_owner(owner, &cond));
-        !asks && fails(&element)
+        b"$not" | b"$elemMatch" => element.as_document().is_some_and(fail),
+        b"$all" => documents(&element).filter(|d| is_operators(*d)).any(fail),
+        name if BRANCHES.contains(&name) => documents(&element).any(fail),
+        name if name.first() == Some(&b'$') => false,
+        _ => element
+            .as_document()
+            .is_some_and(|d| is_operators(d) && fail(d)),
     })
 }
 
-/// Whether a field is compared with a document as it stands: what is in it is a value. Keys of digits may be an array's.
-fn is_literal(element: &Element<'_>) -> bool {
-    let is_field = element.key.first().is_some_and(|c| *c != b'$')
-        && !element.key.iter().all(u8::is_ascii_digit);
-    let first = element.as_document().and_then(Document::first);
-    is_field && first.is_some_and(|first| first.key.first() != Some(&b'$'))
+/// Whether a field is compared by operators: any other value is one to be equal to, whatever its fields are called.
+fn is_operators(value: Document<'_>) -> bool {
+    value.first().is_some_and(|f| f.key.first() == Some(&b'$'))
+}
+
+fn documents<'a>(list: &Element<'a>) -> impl Iterator<Item = Document<'a>> {
+    let items = list.as_array().into_iter().flat_map(Document::elements);
+    items.filter_map(|item| item.as_document())
 }
 
 fn fails(element: &Element<'_>) -> bool {
