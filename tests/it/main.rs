@@ -6,6 +6,7 @@ mod auth;
 mod balancer;
 mod bulk;
 mod bulk_write;
+mod by_id;
 mod canary;
 mod catalog;
 mod checker;

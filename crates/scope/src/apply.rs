@@ -140,7 +140,8 @@ impl Scope {
         check_sequences(spec, command)?;
         let outer = Body::read(self, spec, command, facts)?;
         let (inner_spec, inner) = explained(command)?;
-        let body = Body::read(self, inner_spec, &inner, facts)?;
+        let mut body = Body::read(self, inner_spec, &inner, facts)?;
+        body.prelude.plan.is_shown = true;
         let mark = w.begin();
         let explain = w.begin_document(b"explain");
         target(&body, w)?;

@@ -9,7 +9,7 @@ use crate::index::automatic_index_shown;
 use crate::projection::{self, Natural};
 use crate::refusal::Refusal;
 use crate::scope::no_repeats;
-use crate::{filter, pipeline};
+use crate::{filter, pipeline, point};
 
 /// Which order a private server would give where no index and no sort decides.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub(crate) struct Plan<'a> {
     /// Of a pipeline.
     leading: Vec<Document<'a>>,
     is_tailable: bool,
+    /// The client will see it.
+    pub(crate) is_shown: bool,
 }
 
 impl<'a> Plan<'a> {
@@ -91,6 +93,8 @@ impl<'a> Plan<'a> {
             (None, Natural::No) => {
                 if self.wants_record_order(body, sort) {
                     record_order(body, w);
+                } else if !self.is_shown {
+                    point(body, w);
                 }
                 Ok(())
             }
@@ -277,6 +281,27 @@ fn record_order(body: &Body<'_, '_>, w: &mut Writer) {
     if body.facts.collection.has_base_indexes {
         w.string(b"hint", &base_index_name(body.scope.field().as_str()));
         body.hints_base.set(true);
+    }
+}
+
+/// Bounds around the one document that a command asks for by its `_id`.
+fn point(body: &Body<'_, '_>, w: &mut Writer) {
+    if !body.facts.collection.has_base_indexes {
+        return;
+    }
+    let Some(id) = point::id_of(body.command) else {
+        return;
+    };
+    let Some(next) = point::next_value(&id) else {
+        return;
+    };
+    w.string(b"hint", &base_id_index_name(body.scope.field().as_str()));
+    body.hints_base.set(true);
+    for (name, value) in [(b"min", id.value), (b"max", &next)] {
+        let bound = w.begin_document(name);
+        body.scope.stamp(w);
+        w.renamed(b"_id", &Element { value, ..id });
+        w.end(bound);
     }
 }
 

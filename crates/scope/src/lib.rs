@@ -42,6 +42,7 @@ mod modify;
 mod namespace;
 mod operators;
 mod pipeline;
+mod point;
 mod privilege;
 mod projection;
 mod race;
