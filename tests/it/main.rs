@@ -41,6 +41,7 @@ mod several;
 mod stable_api;
 mod streams;
 mod supervision;
+mod transactional;
 mod transactions;
 mod twin;
 mod validation;

@@ -186,7 +186,7 @@ impl<'a> Journey<'a> {
             let place = known.is_own_to_be().then_some(place);
             return Ok(Writing { place, ..none });
         }
-        let (known, is_new) = self.namespace(namespaces.ready(place, false)).await?;
+        let (known, is_new) = self.namespace(namespaces.ready(place)).await?;
         self.tell_made(place);
         if is_new {
             Box::pin(self.views_follow(place.database, place.collection)).await?;

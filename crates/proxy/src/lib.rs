@@ -39,6 +39,7 @@ mod guest;
 mod hello;
 mod identity;
 mod inbox;
+mod joining;
 pub mod labels;
 mod listener;
 mod listing;

@@ -30,6 +30,7 @@ mod commands;
 mod composed;
 mod cursor;
 mod dedicated;
+mod entry;
 mod explain;
 mod expression;
 mod facts;
@@ -75,6 +76,7 @@ pub use commands::{
 };
 pub use composed::{check_catalog_command, check_composed};
 pub use cursor::{cursor_ids, cursor_not_found};
+pub use entry::{CATALOG, Entering, Statement, entry_ids, named_by_entry};
 pub use facts::{
     CollectionFacts, CursorFacts, Facts, ForeignCollection, Isolation, NearKey, OwnIndex,
     base_id_index_name, base_index_name, cluster_time_of,
