@@ -35,6 +35,7 @@ mod modify;
 mod privileges;
 mod races;
 mod reload;
+mod replacing;
 mod roles;
 mod sessions;
 mod several;

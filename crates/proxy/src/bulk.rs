@@ -26,6 +26,7 @@ impl Namespaces {
             collection: place.collection.to_owned(),
             isolation: known.facts.isolation,
             near: known.facts.near.clone(),
+            aside: None,
         };
         Self {
             facts: known.iter().map(|known| known.facts.clone()).collect(),

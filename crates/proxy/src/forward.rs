@@ -1,5 +1,6 @@
 //! The way of a command to the upstream and back.
 
+use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 
 use mdb_scope::{
@@ -30,6 +31,7 @@ use crate::namespaces::notices::follow;
 use crate::namespaces::{Known, Namespaces, Place};
 use crate::news::News;
 use crate::operations::Running;
+use crate::replacement::sweep;
 use crate::reply;
 use crate::sharding;
 use crate::shared::Shared;
@@ -186,11 +188,17 @@ impl Forward {
         &self.control_database
     }
 
-    /// Begins to listen to what other proxies change.
+    /// Begins to listen to what other proxies change, and to clear away what they leave.
     fn follow(&self, shared: &Shared) {
         let known = Arc::downgrade(&self.namespaces);
         let client = shared.upstream.control().clone();
-        tokio::spawn(follow(known, client, self.control_database.clone()));
+        let control_database = self.control_database.clone();
+        tokio::spawn(sweep(
+            known.clone(),
+            client.clone(),
+            control_database.clone(),
+        ));
+        tokio::spawn(follow(known, client, control_database));
     }
 }
 
@@ -304,11 +312,12 @@ impl<'a> Journey<'a> {
         if writing.has_moved {
             scoped = self.rewrite(known.ground(&foreign))?;
         }
-        let seen = self
-            .exchange(&mut scoped, known.ground(&foreign), out)
-            .await;
+        let seen = {
+            let sent = pin!(self.exchange(&mut scoped, known.ground(&foreign), out));
+            self.keeping(&writing, sent).await
+        };
         let is_done = seen.as_ref().is_ok_and(|seen| seen.is_ok);
-        self.finish_written(writing, is_done).await?;
+        self.finish_written(writing, is_done, (start, out)).await?;
         let mut seen = seen?;
         if is_done && prepared.enters {
             self.enter_behind(place, start, out).await?;
@@ -372,9 +381,13 @@ impl<'a> Journey<'a> {
         if writing.has_moved {
             scoped = self.rewrite(ground)?;
         }
-        let seen = self.exchange(&mut scoped, ground, out).await;
+        let start = out.len();
+        let seen = {
+            let sent = pin!(self.exchange(&mut scoped, ground, out));
+            self.keeping(&writing, sent).await
+        };
         let is_done = seen.as_ref().is_ok_and(|seen| seen.is_ok);
-        self.finish_written(writing, is_done).await?;
+        self.finish_written(writing, is_done, (start, out)).await?;
         seen.map(|_| ())
     }
 

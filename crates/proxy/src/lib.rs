@@ -54,6 +54,7 @@ mod packing;
 mod proxy_protocol;
 mod random;
 mod relocation;
+mod replacement;
 pub mod reply;
 mod sessions;
 mod sharding;

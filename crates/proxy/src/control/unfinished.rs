@@ -1,6 +1,9 @@
 //! What a transaction has made outside of itself and may have left: kept in the control database until it is cleared away.
 
+use std::time::Duration;
+
 use bson::{Document, doc};
+use futures_util::TryStreamExt;
 use mdb_scope::AppId;
 use mongodb::error::Error as DriverError;
 
@@ -68,6 +71,43 @@ impl Control<'_> {
         let same = doc! {"_id": id(app, database, collection), "token": unfinished.token};
         let entries = self.collection(UNFINISHED);
         entries.delete_one(same).await.map(|_| ())
+    }
+
+    /// Writes down that a collection is being filled which goes when it has served, and that it still is.
+    pub(crate) async fn begin_aside(&self, database: &str, aside: &str) -> Result<(), DriverError> {
+        let update = doc! {"$set": {
+            "aside": true, "database": database, "collection": aside, "at": bson::DateTime::now(),
+        }};
+        let of_aside = doc! {"_id": format!("{database}.{aside}")};
+        let unfinished = self.collection(UNFINISHED);
+        let written = unfinished.update_one(of_aside, update).upsert(true);
+        written.await.map(|_| ())
+    }
+
+    /// It is gone.
+    pub(crate) async fn end_aside(&self, database: &str, aside: &str) -> Result<(), DriverError> {
+        let unfinished = self.collection(UNFINISHED);
+        let of_aside = doc! {"_id": format!("{database}.{aside}")};
+        unfinished.delete_one(of_aside).await.map(|_| ())
+    }
+
+    /// Those, with their databases, of which nobody has said for so long that they are being filled.
+    pub(crate) async fn asides_before(
+        &self,
+        now: bson::DateTime,
+        age: Duration,
+    ) -> Result<Vec<(String, String)>, DriverError> {
+        let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        let before = now.timestamp_millis().saturating_sub(age);
+        let before = bson::DateTime::from_millis(before);
+        let left = doc! {"aside": true, "at": {"$lt": before}};
+        let mut cursor = self.collection(UNFINISHED).find(left).await?;
+        let mut found = Vec::new();
+        while let Some(left) = cursor.try_next().await? {
+            let text = |field: &str| left.get_str(field).ok().map(str::to_owned);
+            found.extend(text("database").zip(text("collection")));
+        }
+        Ok(found)
     }
 
     /// Takes the name of a collection, so that no transaction makes it meanwhile. Gives whether nobody had it: then
