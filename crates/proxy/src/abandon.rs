@@ -25,7 +25,8 @@ impl Journey<'_> {
         }
     }
 
-    async fn abort(&self) -> Result<(), Error> {
+    /// Aborts the command's transaction upstream.
+    pub(crate) async fn abort(&self) -> Result<(), Error> {
         let mut w = Writer::default();
         let mark = w.begin();
         w.int32(b"abortTransaction", 1);

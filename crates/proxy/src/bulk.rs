@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::forward::Journey;
 use crate::ground::Ground;
 use crate::namespaces::{Known, Place};
+use crate::reply;
 
 /// How many collections one command may name. Each name that is not known yet costs a question to the upstream.
 const NAMESPACES_MAX: usize = 1000;
@@ -25,6 +26,7 @@ impl Namespaces {
             collection: place.collection.to_owned(),
             isolation: known.facts.isolation,
             near: known.facts.near.clone(),
+            aside: None,
         };
         Self {
             facts: known.iter().map(|known| known.facts.clone()).collect(),
@@ -54,12 +56,23 @@ impl Journey<'_> {
         let mut namespaces = Namespaces::of(&places, &known);
         // What is refused must leave no trace: collections are made after the command was rewritten.
         let mut scoped = self.rewrite(namespaces.ground(&none))?;
-        if self.prepare_bulk(&places, &mut known).await? {
+        let prepared = self.prepare_bulk(&places, &mut known, out).await?;
+        let Some((is_made, entered)) = prepared else {
+            return Ok(());
+        };
+        if is_made {
             namespaces = Namespaces::of(&places, &known);
             scoped = self.rewrite(namespaces.ground(&none))?;
         }
+        let start = out.len();
         let seen = self.exchange(&mut scoped, namespaces.ground(&none), out);
         if seen.await?.is_ok {
+            for place in entered.into_iter().filter_map(|index| places.get(index)) {
+                self.enter_behind(*place, start, out).await?;
+                if !reply::is_ok(out.get(start..).unwrap_or_default()) {
+                    return Ok(());
+                }
+            }
             let made = places.iter().zip(&known).enumerate();
             made.filter(|(index, (_, known))| {
                 known.is_own_to_be() && bulk_creates(self.command, *index)
@@ -88,30 +101,38 @@ impl Journey<'_> {
         Ok(names.into_iter().map(place).collect())
     }
 
-    /// Makes the collections that statements may bring into being. Gives whether anything was made.
+    /// Makes the collections that statements may bring into being. Gives whether anything was made, and the places of those
+    /// that the transaction has to enter; `None` if the transaction is aborted, and the reply in `out` says so.
     async fn prepare_bulk(
         &self,
         places: &[Place<'_>],
         known: &mut [Arc<Known>],
-    ) -> Result<bool, Error> {
-        let in_transaction = self.in_transaction();
-        let mut is_made = false;
+        out: &mut Vec<u8>,
+    ) -> Result<Option<(bool, Vec<usize>)>, Error> {
+        let (mut is_made, mut entered) = (false, Vec::new());
         for (index, (place, known)) in places.iter().zip(known).enumerate() {
-            let namespaces = &self.forward.namespaces;
-            if bulk_creates(self.command, index) && !known.is_ready(in_transaction) {
-                let ready = namespaces.ready(*place, in_transaction);
-                let (made, is_new) = self.namespace(ready).await?;
-                *known = made;
-                self.tell_made(*place);
-                if is_new && !in_transaction {
-                    self.views_follow(place.database, place.collection).await?;
+            if !bulk_creates(self.command, index) || known.is_ready() {
+                continue;
+            }
+            is_made = true;
+            if self.in_transaction() {
+                let Some(prepared) = self.prepare_inside(*place, out).await? else {
+                    return Ok(None);
+                };
+                entered.extend(prepared.enters.then_some(index));
+                if let Some(made) = prepared.made {
+                    *known = made;
                 }
-                is_made = true;
-            } else if !known.exists && in_transaction {
-                *known = self.namespace(namespaces.exist(*place)).await?;
-                is_made = true;
+                continue;
+            }
+            let ready = self.forward.namespaces.ready(*place);
+            let (made, is_new) = self.namespace(ready).await?;
+            *known = made;
+            self.tell_made(*place);
+            if is_new {
+                self.views_follow(place.database, place.collection).await?;
             }
         }
-        Ok(is_made)
+        Ok(Some((is_made, entered)))
     }
 }

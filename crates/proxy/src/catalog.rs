@@ -291,15 +291,24 @@ impl<'a> Journey<'a> {
         self.with_facts(Ground::of(&none), |facts| {
             self.scope.create_indexes(self.spec, self.command, facts)
         })?;
-        let (_, is_new) = self
-            .namespace(namespaces.ready(place, self.in_transaction()))
-            .await?;
-        if !known.is_ready(self.in_transaction()) {
+        let (_, is_new) = self.namespace(namespaces.ready(place)).await?;
+        if !known.is_ready() {
             self.tell_made(place);
         }
-        if is_new && !self.in_transaction() {
+        if is_new {
             self.views_follow(place.database, collection).await?;
         }
+        self.build_indexes(place, is_new, out).await
+    }
+
+    /// Builds the indexes of a `createIndexes` on a shared collection that is there.
+    async fn build_indexes(
+        &self,
+        place: Place<'_>,
+        is_new: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        let namespaces = &self.forward.namespaces;
         let before = self.namespace(namespaces.refresh(place)).await?;
         let scoped = self.with_facts(Ground::of(&before.facts), |facts| {
             self.scope.create_indexes(self.spec, self.command, facts)

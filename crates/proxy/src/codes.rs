@@ -48,6 +48,7 @@ const NAMES: &[(i32, &str)] = &[
     (166, "CommandNotSupportedOnView"),
     (167, "OptionNotSupportedOnView"),
     (168, "InvalidPipelineOperator"),
+    (171, "CannotIndexParallelArrays"),
     (184, "ClientMetadataAppNameTooLarge"),
     (186, "ClientMetadataCannotBeMutated"),
     (197, "InvalidIndexSpecificationOption"),
@@ -62,6 +63,7 @@ const NAMES: &[(i32, &str)] = &[
     (352, "UnsupportedOpQueryCommand"),
     (462, "IngressRequestRateLimitExceeded"),
     (10334, "BSONObjectTooLarge"),
+    (11000, "DuplicateKey"),
     (13297, "DatabaseDifferCase"),
     (31082, "SearchNotEnabled"),
 ];

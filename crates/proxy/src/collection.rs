@@ -66,18 +66,16 @@ impl Journey<'_> {
                 .create_dedicated(place, &Known::dedicated(false), out)
                 .await;
         }
-        let (known, is_new) = self
-            .namespace(self.forward.namespaces.ready(place, self.in_transaction()))
-            .await?;
+        if self.in_transaction() {
+            return self.create_inside(place, &known, out).await;
+        }
+        let (known, is_new) = self.namespace(self.forward.namespaces.ready(place)).await?;
         if known.facts.is_dedicated() {
             return self.create_dedicated(place, &known, out).await;
         }
         if !is_new {
             // It may be ready in this proxy and yet be new to the catalog, after a drop by another one.
-            let entry = Entry {
-                is_provisional: self.in_transaction(),
-                ..Entry::new(place.database, collection, Isolation::Shared)
-            };
+            let entry = Entry::new(place.database, collection, Isolation::Shared);
             let control = place.control();
             let enter = control.enter(self.scope.app(), &entry);
             if self.driver(enter).await?.is_some() {
@@ -85,15 +83,12 @@ impl Journey<'_> {
             }
         }
         self.tell_made(place);
-        if !self.in_transaction() {
-            self.views_follow(place.database, collection).await?;
-        }
-        let start = out.len();
+        self.views_follow(place.database, collection).await?;
         reply::ok(out, |_| {});
-        self.begin_transaction(collection, start, out).await
+        Ok(())
     }
 
-    fn exists(&self, collection: &str) -> Error {
+    pub(crate) fn exists(&self, collection: &str) -> Error {
         let database = self.command.database;
         // A view has words of its own (6.0.5).
         let text = if self.command.body.find("viewOn").is_some() {

@@ -2,7 +2,7 @@
 
 use bson::{Binary, Document, doc, spec::BinarySubtype};
 use futures_util::TryStreamExt;
-use mdb_scope::{AppId, Isolation};
+use mdb_scope::{AppId, CATALOG, Isolation, entry_ids};
 use mongodb::change_stream::ChangeStream;
 use mongodb::change_stream::event::ChangeStreamEvent;
 use mongodb::error::Error as DriverError;
@@ -12,6 +12,8 @@ use mongodb::options::{
 use mongodb::{Client, Collection};
 
 use crate::random;
+
+mod unfinished;
 
 /// Bytes of the key from which session keys are derived.
 pub(crate) const KEY_BYTES: usize = 32;
@@ -31,7 +33,7 @@ pub(crate) struct Control<'a> {
 pub(crate) struct Entry {
     pub(crate) database: String,
     pub(crate) collection: String,
-    /// Made on behalf of a transaction that may have been aborted: it counts only with a document.
+    /// Held while what an aborted transaction left is cleared away: it counts only with a document.
     pub(crate) is_provisional: bool,
     /// Where its documents are. Of those that are the app's own only some are entered; the physical collection counts.
     pub(crate) isolation: Isolation,
@@ -135,7 +137,8 @@ impl<'a> Control<'a> {
         mark.ok_or_else(|| DriverError::custom("the control database holds no mark of the canary"))
     }
 
-    /// Enters a collection. If it was entered before, that entry stays, and says where the documents are.
+    /// Enters a collection. If it was entered before, that entry stays, and says where the documents are. Waits for a
+    /// transaction that makes indexes of a new collection of this name, until that ends.
     pub(crate) async fn enter(
         &self,
         app: &AppId,
@@ -157,15 +160,20 @@ impl<'a> Control<'a> {
         } else {
             doc! {"$setOnInsert": on_insert, "$unset": {"provisional": ""}}
         };
-        let before = self
-            .collection(COLLECTIONS)
-            .find_one_and_update(
-                doc! {"_id": id(app, &entry.database, &entry.collection)},
-                update,
-            )
+        let id = id(app, &entry.database, &entry.collection);
+        let entries = self.collection(CATALOG);
+        let before = entries
+            .find_one_and_update(doc! {"_id": &id}, update)
             .upsert(true)
             .await?;
-        Ok(before.and_then(|found| Some(Entry::read(&found)?.isolation)))
+        let before = before.as_ref().and_then(Entry::read);
+        if let Some(before) = before.filter(|before| !before.is_provisional) {
+            return Ok(Some(before.isolation));
+        }
+        let (id, end) = entry_ids(id);
+        let of_transactions = doc! {"_id": {"$gt": id, "$lt": end}};
+        let before = entries.find_one(of_transactions).await?;
+        Ok(before.as_ref().and_then(Entry::read).map(|e| e.isolation))
     }
 
     /// Says what a view shows from now on.
@@ -178,23 +186,27 @@ impl<'a> Control<'a> {
     ) -> Result<(), DriverError> {
         let of_view = doc! {"_id": id(app, database, collection)};
         let define = doc! {"$set": {"view": stored(view)?}};
-        let collections = self.collection(COLLECTIONS);
+        let collections = self.collection(CATALOG);
         let updated = collections.update_one(of_view, define).await;
         updated.map(|_| ())
     }
 
-    /// The entry of a collection.
+    /// The entry of a collection; one that counts, if there are several.
     pub(crate) async fn entry(
         &self,
         app: &AppId,
         database: &str,
         collection: &str,
     ) -> Result<Option<Entry>, DriverError> {
-        let found = self
-            .collection(COLLECTIONS)
-            .find_one(doc! {"_id": id(app, database, collection)})
-            .await?;
-        Ok(found.as_ref().and_then(Entry::read))
+        let of_collection = of_collection(app, database, collection);
+        let mut cursor = self.collection(CATALOG).find(of_collection).await?;
+        let mut entry: Option<Entry> = None;
+        while let Some(found) = cursor.try_next().await? {
+            if entry.as_ref().is_none_or(|entry| entry.is_provisional) {
+                entry = Entry::read(&found).or(entry);
+            }
+        }
+        Ok(entry)
     }
 
     /// Tells the other proxies that the definition of a collection, of an index of it for example, has changed.
@@ -204,9 +216,9 @@ impl<'a> Control<'a> {
         database: &str,
         collection: &str,
     ) -> Result<(), DriverError> {
-        let entry = doc! {"_id": id(app, database, collection)};
+        let entry = of_collection(app, database, collection);
         let changed = doc! {"$inc": {"changes": 1_i64}};
-        let collections = self.collection(COLLECTIONS);
+        let collections = self.collection(CATALOG);
         let updated = collections.update_one(entry, changed).await;
         updated.map(|_| ())
     }
@@ -239,7 +251,7 @@ impl<'a> Control<'a> {
         &self,
     ) -> Result<ChangeStream<ChangeStreamEvent<Document>>, DriverError> {
         // The server takes no other for a change stream (72).
-        let collections = self.collection(COLLECTIONS);
+        let collections = self.collection(CATALOG);
         let changes = collections.watch();
         changes.read_concern(ReadConcern::majority()).await
     }
@@ -252,8 +264,8 @@ impl<'a> Control<'a> {
         collection: &str,
     ) -> Result<bool, DriverError> {
         let result = self
-            .collection(COLLECTIONS)
-            .delete_one(doc! {"_id": id(app, database, collection)})
+            .collection(CATALOG)
+            .delete_many(of_collection(app, database, collection))
             .await?;
         Ok(result.deleted_count > 0)
     }
@@ -271,7 +283,7 @@ impl<'a> Control<'a> {
         };
         let end = format!("{prefix}\u{10FFFF}");
         let mut cursor = self
-            .collection(COLLECTIONS)
+            .collection(CATALOG)
             .find(doc! {"_id": {"$gte": prefix, "$lt": end}})
             .await?;
         let mut entries = Vec::new();
@@ -282,17 +294,14 @@ impl<'a> Control<'a> {
     }
 }
 
-const COLLECTIONS: &str = "collections";
-
 fn id(app: &AppId, database: &str, collection: &str) -> String {
     format!("{app}/{database}.{collection}")
 }
 
-/// App, database and collection of an entry's `_id`. Neither slugs nor names of databases hold what ends them.
-pub(crate) fn named_by(id: &str) -> Option<(&str, &str, &str)> {
-    let (app, namespace) = id.split_once('/')?;
-    let (database, collection) = namespace.split_once('.')?;
-    Some((app, database, collection))
+/// The entries of a collection: the one that is made outside of transactions, and those that transactions make.
+fn of_collection(app: &AppId, database: &str, collection: &str) -> Document {
+    let (id, end) = entry_ids(id(app, database, collection));
+    doc! {"_id": {"$gte": id, "$lt": end}}
 }
 
 /// A view's definition as bytes: servers before 5.0 store no document with names like `$match`.

@@ -1,5 +1,6 @@
 //! The way of a command to the upstream and back.
 
+use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 
 use mdb_scope::{
@@ -24,11 +25,13 @@ use crate::dispatch::Call;
 use crate::error::Error;
 use crate::ground::{Ground, target};
 use crate::identity::{App, Identity};
+use crate::joining::{Joined, Prepared};
 use crate::labels::when_lost;
 use crate::namespaces::notices::follow;
 use crate::namespaces::{Known, Namespaces, Place};
 use crate::news::News;
 use crate::operations::Running;
+use crate::replacement::sweep;
 use crate::reply;
 use crate::sharding;
 use crate::shared::Shared;
@@ -44,6 +47,7 @@ pub struct Forward {
     session_key: OnceCell<[u8; KEY_BYTES]>,
     pub(crate) cluster_time: ClusterTime,
     pub(crate) namespaces: Arc<Namespaces>,
+    pub(crate) joined: Joined,
     pub(crate) canary: Option<Canary>,
     pub(crate) news: News,
     follows: OnceLock<()>,
@@ -71,6 +75,7 @@ impl Forward {
             session_key: OnceCell::new(),
             cluster_time: ClusterTime::default(),
             namespaces: Arc::default(),
+            joined: Joined::default(),
             canary: None,
             news: News::default(),
             follows: OnceLock::new(),
@@ -183,11 +188,17 @@ impl Forward {
         &self.control_database
     }
 
-    /// Begins to listen to what other proxies change.
+    /// Begins to listen to what other proxies change, and to clear away what they leave.
     fn follow(&self, shared: &Shared) {
         let known = Arc::downgrade(&self.namespaces);
         let client = shared.upstream.control().clone();
-        tokio::spawn(follow(known, client, self.control_database.clone()));
+        let control_database = self.control_database.clone();
+        tokio::spawn(sweep(
+            known.clone(),
+            client.clone(),
+            control_database.clone(),
+        ));
+        tokio::spawn(follow(known, client, control_database));
     }
 }
 
@@ -290,7 +301,10 @@ impl<'a> Journey<'a> {
         }
         // What is refused must leave no trace: the collection is made after the command was rewritten.
         let mut scoped = self.rewrite(known.ground(&foreign))?;
-        if let Some(made) = self.prepare(place, &known).await? {
+        let Some(prepared) = self.prepare(place, &known, out).await? else {
+            return Ok(());
+        };
+        if let Some(made) = prepared.made {
             scoped = self.rewrite(made.ground(&foreign))?;
             known = made;
         }
@@ -298,12 +312,16 @@ impl<'a> Journey<'a> {
         if writing.has_moved {
             scoped = self.rewrite(known.ground(&foreign))?;
         }
-        let seen = self
-            .exchange(&mut scoped, known.ground(&foreign), out)
-            .await;
+        let seen = {
+            let sent = pin!(self.exchange(&mut scoped, known.ground(&foreign), out));
+            self.keeping(&writing, sent).await
+        };
         let is_done = seen.as_ref().is_ok_and(|seen| seen.is_ok);
-        self.finish_written(writing, is_done).await?;
+        self.finish_written(writing, is_done, (start, out)).await?;
         let mut seen = seen?;
+        if is_done && prepared.enters {
+            self.enter_behind(place, start, out).await?;
+        }
         if is_done && known.is_own_to_be() && may_create(self.spec, self.command) {
             self.made_own(place);
         }
@@ -363,9 +381,13 @@ impl<'a> Journey<'a> {
         if writing.has_moved {
             scoped = self.rewrite(ground)?;
         }
-        let seen = self.exchange(&mut scoped, ground, out).await;
+        let start = out.len();
+        let seen = {
+            let sent = pin!(self.exchange(&mut scoped, ground, out));
+            self.keeping(&writing, sent).await
+        };
         let is_done = seen.as_ref().is_ok_and(|seen| seen.is_ok);
-        self.finish_written(writing, is_done).await?;
+        self.finish_written(writing, is_done, (start, out)).await?;
         seen.map(|_| ())
     }
 
@@ -383,25 +405,33 @@ impl<'a> Journey<'a> {
         })
     }
 
-    /// Makes the collection before a command that may create it; then gives what is known of it now.
-    async fn prepare(&self, place: Place<'_>, known: &Known) -> Result<Option<Arc<Known>>, Error> {
+    /// Makes the collection before a command that may create it. `None` if that has aborted the command's transaction, and
+    /// the reply in `out` says so.
+    async fn prepare(
+        &self,
+        place: Place<'_>,
+        known: &Known,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Prepared>, Error> {
         let namespaces = &self.forward.namespaces;
-        let in_transaction = self.in_transaction();
+        let with = |made| Prepared {
+            made: Some(made),
+            enters: false,
+        };
         if stream_reach(self.command).is_some() && !known.keeps_images() {
-            return self.namespace(namespaces.watched(place)).await.map(Some);
+            let watched = self.namespace(namespaces.watched(place)).await?;
+            return Ok(Some(with(watched)));
         }
-        if may_create(self.spec, self.command) && !known.is_ready(in_transaction) {
-            let (made, is_new) = self
-                .namespace(namespaces.ready(place, in_transaction))
-                .await?;
+        if may_create(self.spec, self.command) && !known.is_ready() {
+            if self.in_transaction() {
+                return Box::pin(self.prepare_inside(place, out)).await;
+            }
+            let (made, is_new) = self.namespace(namespaces.ready(place)).await?;
             self.tell_made(place);
-            if is_new && !in_transaction {
+            if is_new {
                 Box::pin(self.views_follow(place.database, place.collection)).await?;
             }
-            return Ok(Some(made));
-        }
-        if !known.exists && in_transaction {
-            return self.namespace(namespaces.exist(place)).await.map(Some);
+            return Ok(Some(with(made)));
         }
         if let Some(canary) = &self.forward.canary
             && known.exists
@@ -413,7 +443,7 @@ impl<'a> Journey<'a> {
         if Namespaces::wants_refresh(known) {
             self.refresh_behind(place.collection);
         }
-        Ok(None)
+        Ok(Some(Prepared::default()))
     }
 
     /// Awaits what is learned of a namespace, no longer than the command may wait.

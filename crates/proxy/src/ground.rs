@@ -1,7 +1,7 @@
 //! What is known of the collections that one command names.
 
 use mdb_scope::{
-    CollectionFacts, CommandSpec, ForeignCollection, Isolation, Refusal, WrittenCollection,
+    Aside, CollectionFacts, CommandSpec, ForeignCollection, Isolation, Refusal, WrittenCollection,
     check_namespace, collection_of, foreign_collections, look_up, written_collection,
 };
 use mdb_wire::{Command, Document};
@@ -10,6 +10,7 @@ use crate::control::Entry;
 use crate::error::Error;
 use crate::forward::Journey;
 use crate::namespaces::{Known, Place};
+use crate::random;
 
 /// How many other collections the stages of one command may name. A pipeline has at most 1000 stages; each name that is not
 /// known yet costs a question to the upstream.
@@ -107,11 +108,15 @@ impl<'a> Journey<'a> {
             } else {
                 known.facts.isolation
             };
+            let is_replaced = isolation == Isolation::Shared && self.is_replaced(place);
+            let aside = (is_replaced && self.may_replace())
+                .then(|| self.scope.aside(u128::from_le_bytes(random::bytes())));
             found.push(ForeignCollection {
                 database: database.to_owned(),
                 collection: collection.to_owned(),
                 isolation,
                 near: known.facts.near.clone(),
+                aside,
             });
         }
         Ok(found)
@@ -125,16 +130,21 @@ impl<'a> Journey<'a> {
             && self.command.target.as_str() == Some(place.collection)
     }
 
-    /// Whether the command's `$out` makes the collection the app's own: it replaces a collection as a whole, which only one
-    /// of the app's own can be, and the app has nothing under that name beside other apps.
-    async fn makes_own(&self, place: Place<'_>, known: &Known) -> Result<bool, Error> {
-        let written = written_collection(self.command);
-        let is_replaced = written.is_some_and(|written| {
+    /// Whether the command's `$out` replaces the collection.
+    fn is_replaced(&self, place: Place<'_>) -> bool {
+        written_collection(self.command).is_some_and(|written| {
             written.replaces
                 && written.database == place.database
                 && written.collection == place.collection
-        });
-        Ok(is_replaced && !known.facts.is_dedicated() && !self.has(place, known).await?)
+        })
+    }
+
+    /// Whether the command's `$out` makes the collection the app's own, as the app has nothing under that name beside other
+    /// apps.
+    async fn makes_own(&self, place: Place<'_>, known: &Known) -> Result<bool, Error> {
+        Ok(self.is_replaced(place)
+            && !known.facts.is_dedicated()
+            && !self.has(place, known).await?)
     }
 
     /// The collection that the command's last stage writes.
@@ -157,6 +167,7 @@ impl<'a> Journey<'a> {
             place: None,
             is_entered: false,
             has_moved: false,
+            aside: None,
         };
         let Some((place, written)) = self.written() else {
             return Ok(none);
@@ -178,6 +189,9 @@ impl<'a> Journey<'a> {
             }
             return Ok(none);
         }
+        if let Some(aside) = &found.aside {
+            return self.set_aside(place, aside.clone()).await;
+        }
         if written.replaces {
             return self.enter_written(place).await;
         }
@@ -186,7 +200,7 @@ impl<'a> Journey<'a> {
             let place = known.is_own_to_be().then_some(place);
             return Ok(Writing { place, ..none });
         }
-        let (known, is_new) = self.namespace(namespaces.ready(place, false)).await?;
+        let (known, is_new) = self.namespace(namespaces.ready(place)).await?;
         self.tell_made(place);
         if is_new {
             Box::pin(self.views_follow(place.database, place.collection)).await?;
@@ -221,18 +235,34 @@ impl<'a> Journey<'a> {
             place: Some(place),
             is_entered,
             has_moved: false,
+            aside: None,
         })
     }
 
     /// After the stage has run: what is known of the collection is old, and if there is none, the catalog must not have it.
+    /// The reply of the command begins at `start`; what fails behind it takes its place.
     pub(crate) async fn finish_written(
         &self,
-        writing: Writing<'_>,
+        writing: Writing<'a>,
         is_done: bool,
+        (start, out): (usize, &mut Vec<u8>),
     ) -> Result<(), Error> {
         let Some(place) = writing.place else {
             return Ok(());
         };
+        if let Some(aside) = &writing.aside {
+            let mut failed = Vec::new();
+            let is_whole = is_done && is_at_end(out.get(start..).unwrap_or_default());
+            let replaced = self.replace(place, aside, is_whole, &mut failed).await?;
+            if is_done && !is_whole {
+                return Err(Error::incident("a stage that writes left a cursor open"));
+            }
+            if replaced == Written::Failed {
+                out.truncate(start);
+                out.extend(failed);
+            }
+            return Ok(());
+        }
         self.forward.namespaces.forget(place);
         if writing.is_entered && is_done {
             self.tell_changed(place).await?;
@@ -252,13 +282,49 @@ impl<'a> Journey<'a> {
 }
 
 /// A `$out` that is about to run, or a `$merge` that makes its collection.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Writing<'a> {
     place: Option<Place<'a>>,
     /// Whether the catalog has it for this command alone.
     is_entered: bool,
     /// Whether the collection turned out to be elsewhere than the command was rewritten for.
     pub(crate) has_moved: bool,
+    /// What is filled first, where a shared collection is replaced.
+    aside: Option<Aside>,
+}
+
+impl<'a> Writing<'a> {
+    /// A `$out` over a shared collection.
+    pub(crate) fn replacing(place: Place<'a>, aside: Aside) -> Self {
+        Self {
+            place: Some(place),
+            is_entered: false,
+            has_moved: false,
+            aside: Some(aside),
+        }
+    }
+
+    /// The collection that is replaced, and what is filled first.
+    pub(crate) fn aside(&self) -> Option<(Place<'a>, &Aside)> {
+        self.place.zip(self.aside.as_ref())
+    }
+}
+
+/// What became of documents that a stage has made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// They are where they belong, or there were none to be put there.
+    Done,
+    /// They are not, and the reply says why.
+    Failed,
+}
+
+/// Whether a reply has a cursor that is closed.
+fn is_at_end(reply: &[u8]) -> bool {
+    let reply = Document::parse_shallow(reply).unwrap_or(Document::EMPTY);
+    let cursor = reply.find("cursor").and_then(|cursor| cursor.as_document());
+    let id = cursor.and_then(|cursor| cursor.find("id")?.as_integer());
+    id == Some(0)
 }
 
 /// The collection that a command names, if it works on one.

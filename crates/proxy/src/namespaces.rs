@@ -25,6 +25,7 @@ use crate::ground::Ground;
 
 mod images;
 pub(crate) mod notices;
+mod transaction;
 
 /// Collections known at once. A client can name as many as it likes; each takes about a kilobyte.
 const KNOWN_MAX: usize = 20_000;
@@ -48,7 +49,8 @@ pub(crate) struct Known {
     pub(crate) exists: bool,
     /// Whether it keeps documents as they were before a change.
     has_images: bool,
-    readiness: Readiness,
+    /// Whether a write needs nothing to be made first: base indexes and an entry in the catalog.
+    is_made: bool,
     loaded_at: Instant,
     is_refreshing: AtomicBool,
 }
@@ -72,30 +74,11 @@ impl Known {
         self.facts.is_dedicated() && !self.exists
     }
 
-    /// Whether a write, perhaps in a transaction, needs nothing to be made first.
-    pub(crate) fn is_ready(&self, in_transaction: bool) -> bool {
+    /// Whether a write needs nothing to be made first.
+    pub(crate) fn is_ready(&self) -> bool {
         // The server makes the app's own collections by itself, as a private one does.
-        self.facts.is_dedicated() || self.readiness >= wanted(in_transaction)
+        self.facts.is_dedicated() || self.is_made
     }
-}
-
-fn wanted(in_transaction: bool) -> Readiness {
-    if in_transaction {
-        Readiness::Provisional
-    } else {
-        Readiness::Ready
-    }
-}
-
-/// What was made sure of before a write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Readiness {
-    /// Nothing.
-    Unknown,
-    /// Base indexes, and an entry in the catalog that counts only with a document.
-    Provisional,
-    /// Base indexes and an entry in the catalog.
-    Ready,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -246,22 +229,18 @@ impl Namespaces {
         Ok(known)
     }
 
-    /// Makes sure that base indexes and catalog entry are there before a write that may create the collection. Gives
-    /// what is known then, and whether the app did not have the collection before.
+    /// Makes sure that base indexes and catalog entry are there before a write that may create the collection, outside of
+    /// transactions. Gives what is known then, and whether the app did not have the collection before.
     pub(crate) async fn ready(
         &self,
         place: Place<'_>,
-        in_transaction: bool,
     ) -> Result<(Arc<Known>, bool), NamespaceError> {
         let known = self.look_up(place).await?;
-        if known.is_ready(in_transaction) {
+        if known.is_ready() {
             return Ok((known, false));
         }
         let _alone = self.lock(place).lock().await;
-        let entry = Entry {
-            is_provisional: in_transaction,
-            ..Entry::new(place.database, place.collection, Isolation::Shared)
-        };
+        let entry = Entry::new(place.database, place.collection, Isolation::Shared);
         let found = place.control().enter(place.scope.app(), &entry).await?;
         if found.is_some_and(|found| found == Isolation::Dedicated) {
             // Another proxy has made it the app's own since it was last looked at.
@@ -269,22 +248,21 @@ impl Namespaces {
             self.known.insert(place.name().owned(), Arc::clone(&made));
             return Ok((made, false));
         }
+        transaction::clear(place, found.is_none()).await?;
         if !known.facts.has_base_indexes {
             make_base_indexes(place, &known).await?;
         }
-        // Not in a transaction, which may hold the lock that the change waits for.
-        if known.exists && !known.has_images && place.keeps_images && !in_transaction {
+        if known.exists && !known.has_images && place.keeps_images {
             // Streams on the database are open perhaps. A write does not fail for them.
             if let Err(error) = images::keep(place).await {
                 images::warn(place, &error);
             }
         }
-        let made = self.remember(place, wanted(in_transaction)).await?;
+        let made = self.remember(place, true).await?;
         Ok((made, found.is_none()))
     }
 
-    /// Makes the physical collection before a transaction first looks at it: once the transaction holds its lock, it could
-    /// no longer be made for a write that follows.
+    /// Makes the physical collection, and leaves the catalog alone.
     pub(crate) async fn exist(&self, place: Place<'_>) -> Result<Arc<Known>, NamespaceError> {
         let known = self.look_up(place).await?;
         if known.exists || known.facts.is_dedicated() {
@@ -292,7 +270,7 @@ impl Namespaces {
         }
         let _alone = self.lock(place).lock().await;
         make_base_indexes(place, &known).await?;
-        Ok(self.remember(place, Readiness::Unknown).await?)
+        Ok(self.remember(place, false).await?)
     }
 
     /// Makes sure that the physical collection is there and keeps documents as they were before a change, before a stream
@@ -307,16 +285,12 @@ impl Namespaces {
             make_base_indexes(place, &known).await?;
         }
         images::keep(place).await?;
-        Ok(self.remember(place, known.readiness).await?)
+        Ok(self.remember(place, known.is_made).await?)
     }
 
-    async fn remember(
-        &self,
-        place: Place<'_>,
-        readiness: Readiness,
-    ) -> Result<Arc<Known>, DriverError> {
+    async fn remember(&self, place: Place<'_>, is_made: bool) -> Result<Arc<Known>, DriverError> {
         let fresh = Arc::new(Known {
-            readiness,
+            is_made,
             ..read(place).await?
         });
         self.known.insert(place.name().owned(), Arc::clone(&fresh));
@@ -362,7 +336,7 @@ impl Namespaces {
         if let Some(known) = before.filter(|known| {
             fresh.exists && fresh.facts.has_base_indexes == known.facts.has_base_indexes
         }) {
-            fresh.readiness = known.readiness;
+            fresh.is_made = known.is_made;
         }
         let fresh = Arc::new(fresh);
         self.known.insert(place.name().owned(), Arc::clone(&fresh));
@@ -426,7 +400,7 @@ async fn read(place: Place<'_>) -> Result<Known, DriverError> {
         unserved: found.as_ref().and_then(|options| unserved(place, options)),
         exists: found.is_some(),
         has_images: found.as_ref().is_some_and(images::has),
-        readiness: Readiness::Unknown,
+        is_made: false,
         loaded_at: Instant::now(),
         is_refreshing: AtomicBool::new(false),
     })
@@ -470,7 +444,7 @@ impl Known {
             unserved: None,
             exists,
             has_images: false,
-            readiness: Readiness::Unknown,
+            is_made: false,
             loaded_at: Instant::now(),
             is_refreshing: AtomicBool::new(false),
         }

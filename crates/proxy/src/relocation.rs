@@ -18,10 +18,10 @@ use crate::forward::Journey;
 use crate::namespaces::{Known, Place, server_code};
 use crate::reply;
 
-/// Documents that one rename moves at most. Transactions end after 60 seconds, and hold all that they write in memory.
-const DOCUMENTS_MAX: i64 = 50_000;
+/// Documents that one transaction moves at most. Transactions end after 60 seconds, and hold all that they write in memory.
+pub(crate) const DOCUMENTS_MAX: i64 = 50_000;
 /// Their bytes at most, for the same reason.
-const BYTES_MAX: i64 = 256 * 1024 * 1024;
+pub(crate) const BYTES_MAX: i64 = 256 * 1024 * 1024;
 /// Documents that are read, and written, at a time.
 const BATCH: usize = 1000;
 
@@ -41,6 +41,24 @@ struct Removal {
     /// The field that documents lose in a collection of the app's own.
     taken_out: Option<String>,
     drops_target: bool,
+}
+
+/// Documents, their bytes, and the bytes of the largest.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Weight {
+    documents: i64,
+    bytes: i64,
+    pub(crate) largest: i64,
+}
+
+impl Weight {
+    /// Refuses more than one transaction moves.
+    pub(crate) fn check(self, refused: impl Fn() -> Refusal) -> Result<(), Refusal> {
+        if self.documents > DOCUMENTS_MAX || self.bytes > BYTES_MAX {
+            return Err(refused());
+        }
+        Ok(())
+    }
 }
 
 impl<'a> Journey<'a> {
@@ -101,31 +119,52 @@ impl<'a> Journey<'a> {
                 "not authorized on admin to execute command {{ renameCollection: ... }}: {why}"
             ))
         };
-        let kind = self.hello.as_ref().map(|hello| hello.kind);
-        if kind == Some(DeploymentKind::Standalone) {
+        if !self.has_transactions() {
             return Err(refused("the collection is shared with other apps, and without a replica set there are no transactions to move the documents in; write them to another collection and drop this one".to_owned()).into());
         }
         let own = doc! {self.scope.field().as_str(): self.scope.app().as_str()};
+        let weight = self.weigh(from.documents(), own).await?;
+        weight.check(|| refused(format!("the collection is shared with other apps, and more than {DOCUMENTS_MAX} documents or {BYTES_MAX} bytes are not moved at once; write them to another collection and drop this one")))?;
+        Ok(())
+    }
+
+    /// Whether the deployment has transactions.
+    pub(crate) fn has_transactions(&self) -> bool {
+        let kind = self.hello.as_ref().map(|hello| hello.kind);
+        kind != Some(DeploymentKind::Standalone)
+    }
+
+    /// How much a transaction would move of a collection; more than it moves at most is not looked at.
+    pub(crate) async fn weigh(
+        &self,
+        documents: Collection<Document>,
+        of: Document,
+    ) -> Result<Weight, Error> {
+        let size = doc! {"$bsonSize": "$$ROOT"};
         let sum = doc! {
-            "_id": null, "documents": {"$sum": 1_i64}, "bytes": {"$sum": {"$bsonSize": "$$ROOT"}},
+            "_id": null, "documents": {"$sum": 1_i64}, "bytes": {"$sum": &size}, "largest": {"$max": size},
         };
         let stages = [
-            doc! {"$match": own},
+            doc! {"$match": of},
             doc! {"$limit": DOCUMENTS_MAX + 1},
             doc! {"$group": sum},
         ];
         let measure = async {
-            let mut sums = from.documents().aggregate(stages).await?;
+            let mut sums = documents.aggregate(stages).await?;
             let has_any = sums.advance().await?;
             has_any.then(|| sums.deserialize_current()).transpose()
         };
         let sums: Option<Document> = self.at_length(measure).await?;
-        let of = |name: &str| sums.as_ref().and_then(|sums| bson_integer(sums.get(name)?));
-        let (documents, bytes) = (of("documents"), of("bytes"));
-        if documents.is_some_and(|n| n > DOCUMENTS_MAX) || bytes.is_some_and(|n| n > BYTES_MAX) {
-            return Err(refused(format!("the collection is shared with other apps, and more than {DOCUMENTS_MAX} documents or {BYTES_MAX} bytes are not moved at once; write them to another collection and drop this one")).into());
-        }
-        Ok(())
+        let of = |name: &str| {
+            let sums = sums.as_ref();
+            sums.and_then(|sums| bson_integer(sums.get(name)?))
+                .unwrap_or(0)
+        };
+        Ok(Weight {
+            documents: of("documents"),
+            bytes: of("bytes"),
+            largest: of("largest"),
+        })
     }
 
     /// Makes the collection of the new name, with the indexes of the old one and no others. If that fails the reply says why.

@@ -54,6 +54,20 @@ pub fn for_error(error: &Error, out: &mut Vec<u8>) {
     *out = writer.into_bytes();
 }
 
+/// Appends what a server says to a transaction that another one got in the way of.
+pub(crate) fn write_conflict(out: &mut Vec<u8>) {
+    let mut writer = Writer::new(std::mem::take(out));
+    let mark = writer.begin();
+    strings(&mut writer, b"errorLabels", &["TransientTransactionError"]);
+    writer.double(b"ok", 0.0);
+    let text = "WriteConflict error: this operation conflicted with another operation. Please retry your operation or multi-document transaction.";
+    writer.string(b"errmsg", text);
+    writer.int32(b"code", 112);
+    writer.string(b"codeName", "WriteConflict");
+    writer.end(mark);
+    *out = writer.into_bytes();
+}
+
 /// The document `{ $err, code, ok: 0.0 }` of an OP_REPLY with the failure flag.
 pub(crate) fn for_query_failure(error: &Error) -> Vec<u8> {
     let mut writer = Writer::default();

@@ -136,6 +136,12 @@ impl<'a, 'f> Body<'a, 'f> {
         }
     }
 
+    /// Whether what the command writes is put aside, to be gone on with when it is done.
+    fn fills_aside(&self) -> bool {
+        let mut known = self.facts.foreign.iter();
+        self.prelude.writes == Some("$out") && known.any(|known| known.aside.is_some())
+    }
+
     /// Writes every field but the first and `$db`. `is_inner` for the command inside an `explain`, whose generic fields
     /// stand outside.
     pub(crate) fn fields(&self, w: &mut Writer, is_inner: bool) -> Result<Strip, Refusal> {
@@ -249,6 +255,11 @@ impl<'a, 'f> Body<'a, 'f> {
         let sight = self.sight();
         match argument.take {
             Take::Pass => self.passed(w, argument, element)?,
+            Take::Cursor if self.fills_aside() => {
+                // With an empty first batch the server would begin with the `getMore` that follows.
+                let cursor = w.begin_document(element.key);
+                w.end(cursor);
+            }
             Take::Cursor | Take::Collation | Take::ReadConcern | Take::WriteConcern => {
                 w.element(element);
             }

@@ -74,7 +74,32 @@ pub struct ForeignCollection {
     pub isolation: Isolation,
     /// What a `$geoNear` over it means that names no field.
     pub near: NearKey,
+    /// Where a `$out` over it puts its documents, if it is a shared one that is then replaced by them.
+    pub aside: Option<Aside>,
 }
+
+/// The physical name of a collection that a `$out` fills on the way to a shared one: neither the app nor any other can say
+/// it. See [`Scope::aside`](crate::Scope::aside).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Aside(pub(crate) Box<str>);
+
+impl Aside {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether a physical name is of this kind, of whatever app.
+    pub fn is_one(physical: &str) -> bool {
+        let inner = physical
+            .strip_prefix(ASIDE)
+            .and_then(|rest| rest.strip_suffix('@'));
+        inner.is_some_and(|inner| inner.split('@').count() == 2)
+    }
+}
+
+/// What such names begin with.
+pub(crate) const ASIDE: &str = "out@";
 
 /// Which field a `$geoNear` means that names none: the server takes that of the only index of its kind, and would take
 /// another app's.

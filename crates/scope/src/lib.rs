@@ -30,6 +30,7 @@ mod commands;
 mod composed;
 mod cursor;
 mod dedicated;
+mod entry;
 mod explain;
 mod expression;
 mod facts;
@@ -76,8 +77,9 @@ pub use commands::{
 };
 pub use composed::{check_catalog_command, check_composed};
 pub use cursor::{cursor_ids, cursor_not_found};
+pub use entry::{CATALOG, Entering, Statement, entry_ids, named_by_entry};
 pub use facts::{
-    CollectionFacts, CursorFacts, Facts, ForeignCollection, Isolation, NearKey, OwnIndex,
+    Aside, CollectionFacts, CursorFacts, Facts, ForeignCollection, Isolation, NearKey, OwnIndex,
     base_id_index_name, base_index_name, cluster_time_of,
 };
 pub use index::{automatic_index_name, automatic_index_shown, dropped_indexes};

@@ -6,7 +6,7 @@ use std::fmt;
 use mdb_wire::{Document, Element, Kind, Writer};
 
 use crate::app::AppId;
-use crate::facts::Isolation;
+use crate::facts::{ASIDE, Aside, Isolation};
 use crate::refusal::Refusal;
 use crate::session::SessionCipher;
 
@@ -148,6 +148,12 @@ impl Scope {
     pub fn dedicated_name<'n>(&self, physical: &'n str) -> Option<&'n str> {
         let name = physical.strip_suffix(&*self.suffix)?;
         (!name.is_empty()).then_some(name)
+    }
+
+    /// A name for what a `$out` writes on the way to a shared collection. `random` keeps several apart. It holds `@`, which
+    /// no client can say, and ends with it, which no name of an app's own collection does.
+    pub fn aside(&self, random: u128) -> Aside {
+        Aside(format!("{ASIDE}{}@{random:032x}@", self.app()).into())
     }
 
     /// What the physical names of the app's own collections end with.

@@ -43,6 +43,27 @@ pub(crate) fn write(
     Ok(())
 }
 
+impl Scope {
+    /// A document that the app has made and nobody else, as it is stored in a shared collection: what it says of its owner is
+    /// replaced.
+    pub fn stamped(&self, document: Document<'_>) -> Vec<u8> {
+        let field = self.field().as_str().as_bytes();
+        let mut w = Writer::default();
+        let mark = w.begin();
+        let id = document.first().filter(|first| first.key == b"_id");
+        if let Some(id) = &id {
+            w.element(id);
+        }
+        self.stamp(&mut w);
+        let rest = document.elements().skip(usize::from(id.is_some()));
+        for element in rest.filter(|element| element.key != field) {
+            w.element(&element);
+        }
+        w.end(mark);
+        w.into_bytes()
+    }
+}
+
 /// Checks that a document still fits with the field in it. The server would say it with the field counted.
 ///
 /// # Errors

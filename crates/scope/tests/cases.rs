@@ -51,7 +51,7 @@ struct Setting {
     events: Option<Events>,
     /// Of a `bulkWrite`: whether each collection of its `nsInfo` is the app's own; the others are as `dedicated` says.
     namespaces: Vec<bool>,
-    /// Shared ones of which a field is known that `$geoNear` means.
+    /// Shared ones of which a field is known that `$geoNear` means, and that a `$out` may replace.
     foreign_near: BTreeMap<String, String>,
 }
 
@@ -97,18 +97,20 @@ impl Setting {
         self.namespaces.iter().map(one).collect()
     }
 
-    fn foreign(&self) -> Vec<ForeignCollection> {
+    fn foreign(&self, scope: &Scope) -> Vec<ForeignCollection> {
         let one = |name: &String| ForeignCollection {
             database: "d".to_owned(),
             collection: name.clone(),
             isolation: Isolation::Dedicated,
             near: NearKey::None,
+            aside: None,
         };
         let near = |(name, field): (&String, &String)| ForeignCollection {
             database: "d".to_owned(),
             collection: name.clone(),
             isolation: Isolation::Shared,
             near: NearKey::Field(field.as_str().into()),
+            aside: Some(scope.aside(7)),
         };
         let shared = self.foreign_near.iter().map(near);
         self.foreign.iter().map(one).chain(shared).collect()
@@ -244,7 +246,7 @@ impl Case {
             proxy::scope(setting.hidden)
         };
         let collection = setting.collection(&scope);
-        let foreign = setting.foreign();
+        let foreign = setting.foreign(&scope);
         let namespaces = setting.namespaces(&scope);
         let time = setting
             .cluster_time

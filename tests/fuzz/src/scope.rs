@@ -111,6 +111,7 @@ fn upstream(bits: u16, message: &Message) -> Option<Text> {
         collection: name.to_owned(),
         isolation: Isolation::Dedicated,
         near: NearKey::default(),
+        aside: None,
     });
     let facts = Facts {
         wire_version: [17, 9, 13, 21][usize::from(bits >> 3 & 3)],

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use bson::Document;
 use futures_util::StreamExt;
-use mdb_scope::AppId;
+use mdb_scope::{AppId, named_by_entry};
 use mongodb::Client;
 use mongodb::error::Error as DriverError;
 use tokio::time::sleep;
 
 use super::{Namespaces, server_code};
-use crate::control::{Control, named_by};
+use crate::control::Control;
 
 /// Between attempts to listen, at first and at most.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
@@ -61,7 +61,7 @@ async fn listen(
             return Ok(());
         };
         let id = key.as_ref().and_then(|key| key.get_str("_id").ok());
-        if let Some((slug, database, collection)) = id.and_then(named_by)
+        if let Some((slug, database, collection)) = id.and_then(named_by_entry)
             && let Ok(app) = AppId::parse(slug)
         {
             namespaces.forget_named(&app, database, collection);

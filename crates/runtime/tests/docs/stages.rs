@@ -118,7 +118,8 @@ fn served(duty: StageDuty) -> Option<(&'static str, &'static str)> {
         ),
         StageDuty::Out => (
             "Last, not in a pipeline within another. Into a dedicated collection, or a name under which the app has nothing yet: that \
-             becomes a dedicated one. Over a shared collection refused with 13. Needs `readWrite`.",
+             becomes a dedicated one. Of a shared collection a transaction replaces the app's documents; \
+             13 for more than it takes. Needs `readWrite`.",
             "It replaces the collection as a whole.",
         ),
         StageDuty::Refuse(_) => return None,

@@ -1,5 +1,6 @@
 //! `$merge` and `$out`: the last stages, which write. Into a shared collection only documents of the app go, and only over
-//! documents of the app; `$out`, which replaces a collection as a whole, makes one of the app's own.
+//! documents of the app; `$out`, which replaces a collection as a whole, makes one of the app's own, and where that was to be
+//! a shared one the proxy goes on from there.
 
 use std::borrow::Cow;
 
@@ -7,7 +8,7 @@ use mdb_wire::{Command, Document, Element, Kind, Writer};
 
 use super::{Stages, Surroundings, Within, specification};
 use crate::commands::Action;
-use crate::facts::{Isolation, isolation_of};
+use crate::facts::{Isolation, isolation_of, known_of};
 use crate::namespace::{check_elsewhere, check_length};
 use crate::refusal::Refusal;
 use crate::scope::IdPolicy;
@@ -184,13 +185,7 @@ pub(super) fn out<'a>(
             )));
         }
     };
-    if target.isolation == Isolation::Shared {
-        return Err(Refusal::unauthorized(format!(
-            "stage $out is not allowed here: it replaces a collection as a whole, and '{}' is one that apps share; use $merge, \
-             another name, or a dedicated collection",
-            target.physical
-        )));
-    }
+    let target = aside(around, target, series.is_some())?;
     let key = out.next();
     let stage = out.w.begin_document(key.as_bytes());
     match &series {
@@ -206,6 +201,40 @@ pub(super) fn out<'a>(
     }
     out.w.end(stage);
     Ok(())
+}
+
+/// Where a `$out` writes: what is to replace documents of a shared collection, it puts aside.
+fn aside<'a>(
+    around: Surroundings<'a>,
+    target: Target<'a>,
+    is_series: bool,
+) -> Result<Target<'a>, Refusal> {
+    if target.isolation == Isolation::Dedicated {
+        return Ok(target);
+    }
+    if around.sight.scope().id_policy() == IdPolicy::RandomOnly {
+        return Err(Refusal::invalid_options(
+            "$out over a shared collection is not available with the app's id_policy random_only: its _ids cannot be checked; use \
+             another name, or a dedicated collection",
+        ));
+    }
+    let there = target.database.unwrap_or(around.database);
+    let known = known_of(around.foreign, there, &target.physical);
+    let Some(aside) = known
+        .and_then(|known| known.aside.as_ref())
+        .filter(|_| !is_series)
+    else {
+        return Err(Refusal::unauthorized(format!(
+            "stage $out is not allowed here: it replaces a collection as a whole, and '{}' is one that apps share; that takes a \
+             replica set, and is neither explained nor done with time series; use $merge, another name, or a dedicated collection",
+            target.physical
+        )));
+    };
+    check_length(there, aside.as_str())?;
+    Ok(Target {
+        physical: Cow::Borrowed(aside.as_str()),
+        ..target
+    })
 }
 
 /// What a `$merge` says.

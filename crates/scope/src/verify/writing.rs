@@ -9,12 +9,18 @@ use super::{Ground, Owner, Place, Sequence, Verdict, Violation, ensure, inside, 
 
 /// Whose the collection is that a stage writes.
 fn target(owner: Owner<'_>, into: &Element<'_>, path: &str) -> Result<Ground, Violation> {
+    named(into, path, |name| owner.ground(name))
+}
+
+/// What the name is of the collection that a stage writes, in a database that may be an app's.
+fn named<T>(
+    into: &Element<'_>,
+    path: &str,
+    know: impl Fn(&str) -> Option<T>,
+) -> Result<T, Violation> {
     let none = || violation(path, "it writes no collection that the app may name");
     let Some(fields) = into.as_document() else {
-        return into
-            .as_str()
-            .and_then(|name| owner.ground(name))
-            .ok_or_else(none);
+        return into.as_str().and_then(know).ok_or_else(none);
     };
     once(fields, path)?;
     let database = fields.find("db").map(|db| db.as_str());
@@ -25,7 +31,7 @@ fn target(owner: Owner<'_>, into: &Element<'_>, path: &str) -> Result<Ground, Vi
     let is_apps = database.is_none_or(|db| db.is_some_and(|db| !is_servers(db)));
     ensure(is_apps, path, "it writes in a database of servers")?;
     let name = fields.find("coll").and_then(|coll| coll.as_str());
-    name.and_then(|name| owner.ground(name)).ok_or_else(none)
+    name.and_then(know).ok_or_else(none)
 }
 
 /// Whether a command that may pass over validators writes nothing but collections of the app's own.
@@ -62,8 +68,18 @@ fn last_target(owner: Owner<'_>, body: Document<'_>) -> Option<Ground> {
     target(owner, &into, "aggregate.pipeline").ok()
 }
 
-/// `$out`: only a collection of the app's own may be replaced.
+/// Whether this names a collection beside all others, which is filled for the app and read by the proxy alone.
+fn is_aside(owner: Owner<'_>, name: &str) -> bool {
+    let parts: Vec<&str> = name.split('@').collect();
+    matches!(parts[..], ["out", slug, random, ""] if slug.as_bytes() == owner.slug && !random.is_empty())
+}
+
+/// `$out`: only a collection of the app's own may be replaced, or one that is set aside be made.
 pub(super) fn out(owner: Owner<'_>, body: &Element<'_>, path: &str) -> Verdict {
+    let aside = |name: &str| is_aside(owner, name).then_some(());
+    if named(body, path, aside).is_ok() {
+        return Ok(());
+    }
     let ground = target(owner, body, path)?;
     ensure(
         ground == Ground::Own,
