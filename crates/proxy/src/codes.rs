@@ -18,6 +18,7 @@ const NAMES: &[(i32, &str)] = &[
     (6, "HostUnreachable"),
     (8, "UnknownError"),
     (9, "FailedToParse"),
+    (11, "UserNotFound"),
     (13, "Unauthorized"),
     (14, "TypeMismatch"),
     (15, "Overflow"),

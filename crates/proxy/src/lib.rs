@@ -71,7 +71,9 @@ pub use codes::code_name;
 pub use cursors::{Cursor, Cursors};
 pub use downstream::serve_client;
 pub use drain::Shutdown;
-pub use error::{ApiError, AwaitingFlaw, Error, HelloError, LegacyError, Limit, SaslError};
+pub use error::{
+    ApiError, AwaitingFlaw, CertificateError, Error, HelloError, LegacyError, Limit, SaslError,
+};
 pub use forward::Forward;
 pub use guest::Guest;
 pub use identity::{App, Grants, Identity, IsolationPolicy, Validity};
