@@ -38,6 +38,7 @@ mod reload;
 mod roles;
 mod sessions;
 mod several;
+mod sharded;
 mod stable_api;
 mod streams;
 mod supervision;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
@@ -212,7 +212,7 @@ fn is_greeting(message: &[u8]) -> bool {
 }
 
 /// One whole message.
-async fn message(from: &mut OwnedReadHalf) -> Option<Vec<u8>> {
+pub(crate) async fn message(from: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
     let length = from.read_i32_le().await.ok()?;
     let mut message = length.to_le_bytes().to_vec();
     message.resize(usize::try_from(length).ok()?, 0);

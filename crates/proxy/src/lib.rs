@@ -50,6 +50,7 @@ mod observe;
 mod observer;
 mod operations;
 mod packing;
+mod pin;
 mod proxy_protocol;
 mod random;
 mod relocation;
