@@ -31,6 +31,8 @@ pub enum Weather {
 /// What becomes of a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Harm {
+    /// It never comes, and its connection stays.
+    Withheld,
     /// Its second half is missing, and the connection is cut.
     Cut,
     /// It is bytes that are no message.
@@ -182,6 +184,7 @@ async fn replies(
             Weather::Slow(by) => sleep(by).await,
             // By hello and log-in the driver and the proxy look at members; they shall go on believing in this one.
             Weather::Replies(harm) if !is_greeting(&message) => match harm {
+                Harm::Withheld => continue,
                 Harm::Cut => {
                     let _ = to.write_all(&message[..message.len() / 2]).await;
                     return;
