@@ -54,6 +54,7 @@ const NAMES: &[(i32, &str)] = &[
     (197, "InvalidIndexSpecificationOption"),
     (202, "NetworkInterfaceExceededTimeLimit"),
     (251, "NoSuchTransaction"),
+    (260, "InvalidResumeToken"),
     (261, "TooManyLogicalSessions"),
     (262, "ExceededTimeLimit"),
     (263, "OperationNotSupportedInTransaction"),

@@ -116,6 +116,10 @@ const MEANINGS: &[(i32, &str)] = &[
     (166, "A view was named where only a collection has figures."),
     (168, "An expression that is not known or not available."),
     (197, "An option of an index that is not known."),
+    (
+        260,
+        "`resumeAfter` with the token of an `invalidate`, as the server says it.",
+    ),
     (263, "Not inside a transaction."),
     (
         10334,
