@@ -40,6 +40,7 @@ mod replacing;
 mod roles;
 mod sessions;
 mod several;
+mod sharded;
 mod stable_api;
 mod streams;
 mod supervision;

@@ -4,6 +4,7 @@
 //! - [`TestProxy`] is a proxy with apps of its own. Each has a database name that no other test uses.
 //! - [`RawClient`] speaks the protocol by itself: any command, any bytes.
 //! - [`Relay`] stands between the proxy and a server, and cuts, delays and garbles.
+//! - [`Mongos`] stands in for a mongos, in front of a real server.
 //! - [`script`] turns YAML into BSON, also into BSON that no driver would send.
 //! - [`logs`] keeps what the proxy logs; a [`TestProxy`] that goes fails its test if there is an unexpected warning.
 //!
@@ -14,6 +15,7 @@
 mod deployment;
 mod eventually;
 pub mod logs;
+mod mongos;
 mod proxy;
 mod raw;
 mod relay;
@@ -21,6 +23,7 @@ pub mod script;
 
 pub use deployment::{is_for, is_since, shared, unique_name};
 pub use eventually::eventually;
+pub use mongos::Mongos;
 pub use proxy::{OTHER_PASSWORD, PASSWORD, ProxyBuilder, TestProxy};
 pub use raw::{RawClient, RawReply, Section, batch, binary, cursor_id, is_ok, keys, raw};
 pub use relay::{Harm, Relay, Weather};

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
@@ -31,6 +31,8 @@ pub enum Weather {
 /// What becomes of a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Harm {
+    /// It never comes, and its connection stays.
+    Withheld,
     /// Its second half is missing, and the connection is cut.
     Cut,
     /// It is bytes that are no message.
@@ -182,6 +184,7 @@ async fn replies(
             Weather::Slow(by) => sleep(by).await,
             // By hello and log-in the driver and the proxy look at members; they shall go on believing in this one.
             Weather::Replies(harm) if !is_greeting(&message) => match harm {
+                Harm::Withheld => continue,
                 Harm::Cut => {
                     let _ = to.write_all(&message[..message.len() / 2]).await;
                     return;
@@ -212,7 +215,7 @@ fn is_greeting(message: &[u8]) -> bool {
 }
 
 /// One whole message.
-async fn message(from: &mut OwnedReadHalf) -> Option<Vec<u8>> {
+pub(crate) async fn message(from: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
     let length = from.read_i32_le().await.ok()?;
     let mut message = length.to_le_bytes().to_vec();
     message.resize(usize::try_from(length).ok()?, 0);

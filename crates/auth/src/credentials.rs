@@ -10,7 +10,13 @@ use crate::{CredentialError, Mechanism, Salts, Verifier};
 /// app, with whatever goes with it.
 pub struct Credentials<I> {
     salts: Salts,
-    users: BTreeMap<Arc<str>, (Verifier, I)>,
+    users: BTreeMap<Arc<str>, (Proof, I)>,
+}
+
+/// By what a user proves itself. None has two: a user of one name is one user.
+enum Proof {
+    Password(Verifier),
+    Certificate,
 }
 
 impl<I: Clone> Credentials<I> {
@@ -34,7 +40,20 @@ impl<I: Clone> Credentials<I> {
                 return Err(CredentialError::ForeignSalt(user.to_owned()));
             }
         }
-        self.users.insert(user.into(), (verifier, identity));
+        let user = user.into();
+        self.users
+            .insert(user, (Proof::Password(verifier), identity));
+        Ok(())
+    }
+
+    /// Adds a user that proves itself by a certificate with this subject, which is its name. Refuses a second one of the
+    /// same name.
+    pub fn insert_certified(&mut self, subject: &str, identity: I) -> Result<(), CredentialError> {
+        if self.users.contains_key(subject) {
+            return Err(CredentialError::DuplicateUser(subject.to_owned()));
+        }
+        self.users
+            .insert(subject.into(), (Proof::Certificate, identity));
         Ok(())
     }
 
@@ -43,9 +62,21 @@ impl<I: Clone> Credentials<I> {
         self.users.get(user).map(|(_, identity)| identity)
     }
 
-    /// What is kept of a user's password, by exact name.
+    /// What is kept of a user's password, by exact name. `None` for a user that has none.
     pub fn verifier(&self, user: &str) -> Option<&Verifier> {
-        self.users.get(user).map(|(verifier, _)| verifier)
+        match self.users.get(user) {
+            Some((Proof::Password(verifier), _)) => Some(verifier),
+            Some((Proof::Certificate, _)) | None => None,
+        }
+    }
+
+    /// The identity of who holds a certificate with this subject, which the caller has verified. A user of the same name
+    /// that has a password is not meant.
+    pub fn certified(&self, subject: &str) -> Option<&I> {
+        match self.users.get(subject) {
+            Some((Proof::Certificate, identity)) => Some(identity),
+            Some((Proof::Password(_), _)) | None => None,
+        }
     }
 
     /// The identities of all users, by name.
@@ -63,10 +94,10 @@ impl<I: Clone> Credentials<I> {
     pub(crate) fn keys(&self, mechanism: Mechanism, user: &str) -> (Arc<Keys>, Option<I>) {
         let decoy = Arc::new(self.salts.decoy(mechanism, user));
         match self.users.get(user) {
-            Some((verifier, identity)) => {
+            Some((Proof::Password(verifier), identity)) => {
                 (Arc::clone(verifier.keys(mechanism)), Some(identity.clone()))
             }
-            None => (decoy, None),
+            Some((Proof::Certificate, _)) | None => (decoy, None),
         }
     }
 }
@@ -113,6 +144,28 @@ mod tests {
             assert_eq!(known.iterations, unknown.iterations);
             assert_eq!(known.salt.len(), unknown.salt.len());
         }
+    }
+
+    #[test]
+    fn a_password_proves_no_certificate_and_a_certificate_no_password() {
+        let mut credentials = Credentials::new(Salts::new(b"key"));
+        credentials.insert(verifier(b"key"), 1).unwrap();
+        assert_eq!(credentials.insert_certified("CN=bob", 2), Ok(()));
+        for taken in ["ann", "CN=bob"] {
+            assert_eq!(
+                credentials.insert_certified(taken, 3),
+                Err(CredentialError::DuplicateUser(taken.to_owned()))
+            );
+        }
+        let of = |name: &str| {
+            let (_, by_password) = credentials.keys(Mechanism::ScramSha256, name);
+            (by_password, credentials.certified(name).copied())
+        };
+        assert_eq!(of("ann"), (Some(1), None));
+        assert_eq!(of("CN=bob"), (None, Some(2)));
+        assert_eq!(of("cn=bob"), (None, None));
+        assert!(credentials.verifier("CN=bob").is_none());
+        assert_eq!(credentials.identity("CN=bob"), Some(&2));
     }
 
     #[test]

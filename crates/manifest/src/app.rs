@@ -49,12 +49,22 @@ pub struct AppManifest {
 /// One user of one app.
 #[derive(Debug, Clone)]
 pub struct Credential {
-    /// Unlike every other user name of every app: the name alone says which app it is.
+    /// Unlike every other user name of every app: the name alone says which app it is. Of a user with a certificate, its
+    /// subject.
     pub username: String,
-    /// The password, before any preparation.
-    pub password: Secret,
+    /// How the user shows who it is.
+    pub proof: Proof,
     /// At least one.
     pub roles: BTreeSet<Role>,
+}
+
+/// How a user shows who it is.
+#[derive(Debug, Clone)]
+pub enum Proof {
+    /// By a password, before any preparation.
+    Password(Secret),
+    /// By the certificate of its connection, whose subject is the user's name (`MONGODB-X509`).
+    Certificate,
 }
 
 /// What a credential may do inside its app.

@@ -24,7 +24,7 @@ pub mod units;
 mod yaml;
 
 pub use address::Address;
-pub use app::{AppManifest, Credential, IdPolicy, Isolation, Role};
+pub use app::{AppManifest, Credential, IdPolicy, Isolation, Proof, Role};
 pub use config::{
     Admin, ClientCertificates, Compressor, Config, FileReference, IndexMode, Indexes, Limits,
     Listener, ListenerTls, Log, LogFormat, LogLevel, Pool, Upstream, Waiting,

@@ -7,8 +7,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::app::{self, AppManifest, AppReading};
-use crate::config::{self, Config, ConfigReading};
+use crate::app::{self, AppManifest, AppReading, Proof};
+use crate::config::{self, Config, ConfigReading, Listener};
 use crate::file;
 use crate::reader::quoted;
 use crate::report::{Position, Problem, Report, Sheet, has_errors};
@@ -68,6 +68,9 @@ pub fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result
         sheet.error(None, format!("`canary`: no manifest has the slug `{slug}`"));
         problems.extend(sheet.into_problems());
     }
+    if let Some(config) = &reading.config {
+        problems.extend(unreachable_certificates(path, config, &apps));
+    }
     match reading.config {
         Some(config) if !has_errors(&problems) => Ok(Loaded {
             file: path.to_owned(),
@@ -78,6 +81,26 @@ pub fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result
         }),
         _ => Err(Report { problems }),
     }
+}
+
+/// A warning if somebody is to log in by a certificate that no listener asks for.
+fn unreachable_certificates(path: &Path, config: &Config, apps: &[AppManifest]) -> Vec<Problem> {
+    let asks = |listener: &Listener| {
+        let tls = listener.tls.as_ref();
+        tls.is_some_and(|tls| tls.client_certificates.authorities().is_some())
+    };
+    let mut credentials = apps.iter().flat_map(|app| &app.credentials);
+    let sheet = Sheet::new(path);
+    if credentials.any(|c| matches!(c.proof, Proof::Certificate))
+        && !config.listeners.iter().any(asks)
+    {
+        sheet.warning(
+            None,
+            "a manifest has a `certificate_subject`, and no listener asks for certificates of clients \
+             (`client_certificates`): nobody can log in by one",
+        );
+    }
+    sheet.into_problems()
 }
 
 /// Reads the configuration without the manifests.

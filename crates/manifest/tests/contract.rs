@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mdb_manifest::{
-    AppManifest, Config, Direction, IndexMode, Isolation, LogFormat, LogLevel, Problem, Role,
-    Value, load, load_apps, load_config,
+    AppManifest, Config, Credential, Direction, IndexMode, Isolation, LogFormat, LogLevel, Problem,
+    Proof, Role, Value, load, load_apps, load_config,
 };
 
 fn directory() -> PathBuf {
@@ -120,6 +120,13 @@ fn check_values(config: &Config) {
     );
 }
 
+fn password(credential: &Credential) -> &str {
+    match &credential.proof {
+        Proof::Password(password) => password.expose(),
+        Proof::Certificate => panic!("no password: {credential:?}"),
+    }
+}
+
 #[test]
 fn the_apps_have_what_their_manifests_say() {
     let apps = load_apps(&directory().join("apps"), &environment)
@@ -138,7 +145,7 @@ fn the_apps_have_what_their_manifests_say() {
         .map(|credential| {
             (
                 credential.username.as_str(),
-                credential.password.expose(),
+                password(credential),
                 credential.roles.clone(),
             )
         })

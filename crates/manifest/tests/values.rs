@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use mdb_manifest::{IndexMode, LoadedApps, Role, Severity, Value, load_apps, load_config};
+use mdb_manifest::{IndexMode, LoadedApps, Proof, Role, Severity, Value, load_apps, load_config};
 
 fn nothing(_: &str) -> Option<String> {
     None
@@ -40,7 +40,10 @@ fn an_owner_who_can_access_gets_every_role() {
 fn one_line_break_at_the_end_of_a_secret_file_is_dropped() {
     let text = "version: \"3.0\"\nslug: a\ncredentials: [{ username: a, password: { file: word }, roles: [read] }]\n";
     let loaded = apps_of("a.yaml", text);
-    assert_eq!(loaded.apps[0].credentials[0].password.expose(), "a word\n");
+    let Proof::Password(password) = &loaded.apps[0].credentials[0].proof else {
+        panic!("it has a password");
+    };
+    assert_eq!(password.expose(), "a word\n");
 }
 
 #[test]

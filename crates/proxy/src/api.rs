@@ -103,6 +103,7 @@ const IN_VERSION_1: &[&str] = &[
     "ping",
     "saslStart",
     "saslContinue",
+    "authenticate",
     "collMod",
     "create",
     "createIndexes",

@@ -1,4 +1,4 @@
-//! `saslStart`, `saslContinue`, the same inside hello, and `logout`.
+//! `saslStart`, `saslContinue`, `authenticate`, the same inside hello, and `logout`.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -19,6 +19,8 @@ use crate::random;
 use crate::shared::Shared;
 use crate::slots::Slot;
 use crate::users::UsersInForce;
+
+pub(crate) mod certificate;
 
 /// Who a connection is, and how far it has come in proving it.
 #[derive(Default)]
@@ -306,12 +308,24 @@ fn failed(
     error: AuthError,
 ) -> Error {
     let outcome = match error {
-        AuthError::BadCredentials => {
-            shared.failures.add(connection.peer.ip(), Instant::now());
-            AuthenticationOutcome::Failed
-        }
+        AuthError::BadCredentials => AuthenticationOutcome::Failed,
         _ => AuthenticationOutcome::Refused,
     };
+    tell_failure(shared, connection, (mechanism, outcome), user, &error);
+    error.into()
+}
+
+/// Counts a failure and writes it into the log.
+fn tell_failure(
+    shared: &Shared,
+    connection: &Connection,
+    (mechanism, outcome): (Mechanism, AuthenticationOutcome),
+    user: &str,
+    error: &dyn std::error::Error,
+) {
+    if outcome == AuthenticationOutcome::Failed {
+        shared.failures.add(connection.peer.ip(), Instant::now());
+    }
     shared.metrics.authentication(outcome, mechanism);
     let user: String = user.chars().take(USER_LOGGED_CHARS_MAX).collect();
     tracing::info!(
@@ -322,7 +336,6 @@ fn failed(
         %error,
         "authentication failed"
     );
-    error.into()
 }
 
 impl Answer {

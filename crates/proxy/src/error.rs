@@ -30,6 +30,9 @@ pub enum Error {
     /// The dialogue around the proof failed.
     #[error(transparent)]
     Sasl(#[from] SaslError),
+    /// A certificate proves nothing.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// A hello that cannot be answered.
     #[error("hello: {0}")]
     Hello(#[from] HelloError),
@@ -133,6 +136,38 @@ impl SaslError {
             Self::PayloadKind => 14,
             Self::PayloadText => 9,
             Self::OtherIdentity => 13,
+        }
+    }
+}
+
+/// Why `authenticate` fails. Codes and texts are those of mongod 6.0.5; without a certificate of the authority that the
+/// listener trusts nobody hears whether there is a user.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateError {
+    /// Not on `$external`.
+    #[error("X.509 authentication must always use the $external database.")]
+    Database,
+    /// Another mechanism, cut to what a reply repeats.
+    #[error("Unsupported mechanism: {0}")]
+    Mechanism(String),
+    /// The connection has shown no certificate, or one without a subject.
+    #[error("No verified subject name available from client")]
+    NotShown,
+    /// `user` is not the subject of the certificate.
+    #[error("There is no x.509 client certificate matching the user.")]
+    OtherUser,
+    /// No credential has this subject.
+    #[error("Could not find user \"{0}\" for db \"$external\"")]
+    NoUser(String),
+}
+
+impl CertificateError {
+    fn code(&self) -> i32 {
+        match self {
+            Self::Database => 17,
+            Self::Mechanism(_) => 2,
+            Self::NotShown | Self::OtherUser => 18,
+            Self::NoUser(_) => 11,
         }
     }
 }
@@ -363,6 +398,7 @@ impl Error {
             Self::Command(error) => error.code(),
             Self::Auth(error) => error.code(),
             Self::Sasl(error) => error.code(),
+            Self::Certificate(error) => error.code(),
             Self::Hello(error) => error.code(),
             Self::Api(error) => error.code(),
             Self::Legacy(error) => error.code(),
@@ -396,6 +432,7 @@ impl Error {
             Self::Command(error) => error.to_string().into(),
             Self::Auth(error) => error.client_text(),
             Self::Sasl(error) => error.to_string().into(),
+            Self::Certificate(error) => error.to_string().into(),
             Self::Hello(error) => error.to_string().into(),
             Self::Api(error) => error.to_string().into(),
             Self::Legacy(error) => error.to_string().into(),
@@ -432,6 +469,7 @@ impl Error {
             | Self::Command(_)
             | Self::Auth(_)
             | Self::Sasl(_)
+            | Self::Certificate(_)
             | Self::Hello(_)
             | Self::Api(_)
             | Self::Legacy(_)
@@ -455,6 +493,7 @@ impl Error {
             | Self::Command(_)
             | Self::Auth(_)
             | Self::Sasl(_)
+            | Self::Certificate(_)
             | Self::Hello(_)
             | Self::Api(_)
             | Self::Legacy(_)

@@ -52,10 +52,8 @@ impl Journey<'_> {
         deadline: Instant,
     ) -> Result<Option<(Lease, Bytes)>, Error> {
         let borrower = self.borrower();
-        let lent = self
-            .shared
-            .upstream
-            .lend(scoped.routing(), &borrower, deadline);
+        let routing = self.routing(scoped);
+        let lent = self.shared.upstream.lend(&routing, &borrower, deadline);
         let mut lease = lent.await.map_err(|error| {
             let is_unbegun = attempt.is_unbegun();
             let labels = if error.is_overload() && is_unbegun {
@@ -69,6 +67,7 @@ impl Journey<'_> {
                 error => Error::Upstream { error, labels },
             }
         })?;
+        self.pin(lease.server());
         let local = lease.local_address();
         self.operation
             .at(local.map(|local| (lease.server().clone(), local)));

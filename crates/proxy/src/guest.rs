@@ -12,6 +12,8 @@ use crate::slots::{AddressSlot, Slot};
 pub struct Guest {
     /// The client's address.
     pub peer: SocketAddr,
+    /// The subject of the certificate that it has shown, as MongoDB writes it.
+    pub(crate) subject: Option<Box<str>>,
     /// Among those who have not logged in.
     pub(crate) unauthenticated: Option<Slot>,
     /// Among all.
@@ -37,6 +39,7 @@ impl Guest {
             .ok_or(LimitName::ConnectionsUnauthenticated)?;
         let mut guest = Self {
             peer,
+            subject: None,
             unauthenticated: Some(unauthenticated),
             _place: Some(all),
             of_address: None,
@@ -62,6 +65,7 @@ impl From<SocketAddr> for Guest {
     fn from(peer: SocketAddr) -> Self {
         Self {
             peer,
+            subject: None,
             unauthenticated: None,
             _place: None,
             of_address: None,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use mdb_wire::{Compressor, Document, Element, Kind, Writer};
 
 use crate::announcement::{Announcement, Presentation};
+use crate::authenticate::certificate::{self, LoggedIn};
 use crate::authenticate::{self, Answer};
 use crate::connection::{ClientMetadata, Connection};
 use crate::dispatch::Call;
@@ -124,9 +125,14 @@ fn write_face(
     writer.int32(b"maxWireVersion", face.wire_version_max);
 }
 
-/// `saslSupportedMechs: "<database>.<user>"`. Any database will do: user names are unique by themselves.
+/// `saslSupportedMechs: "<database>.<user>"`. Any database will do: user names are unique by themselves. But on the one of
+/// users with certificates a server lists none (6.0.5), as no SASL is spoken with them.
 fn write_mechanisms(writer: &mut Writer, shared: &Shared, user: &str) {
-    let user = user.split_once('.').map_or(user, |(_, name)| name);
+    let (database, user) = user.split_once('.').unwrap_or(("", user));
+    if database == certificate::EXTERNAL {
+        reply::strings(writer, b"saslSupportedMechs", &[]);
+        return;
+    }
     let users = shared.users.now();
     let mechanisms = users.credentials.mechanisms(user);
     let names: Vec<&str> = mechanisms
@@ -136,14 +142,41 @@ fn write_mechanisms(writer: &mut Writer, shared: &Shared, user: &str) {
     reply::strings(writer, b"saslSupportedMechs", &names);
 }
 
-/// The `saslStart` inside hello. One that cannot proceed is left out of the reply; the driver then starts normally.
-fn speculate(shared: &Shared, connection: &mut Connection, body: Document<'_>) -> Option<Answer> {
+/// What `speculativeAuthenticate` came to.
+enum Speculation {
+    /// `saslStart`.
+    Challenge(Answer),
+    /// `authenticate`.
+    Done(LoggedIn),
+}
+
+impl Speculation {
+    fn write(&self, writer: &mut Writer) {
+        match self {
+            Self::Challenge(answer) => answer.write(writer),
+            Self::Done(logged_in) => logged_in.write(writer),
+        }
+    }
+}
+
+/// The `saslStart` or `authenticate` inside hello. One that cannot proceed is left out of the reply; the driver then starts
+/// normally.
+fn speculate(
+    shared: &Shared,
+    connection: &mut Connection,
+    body: Document<'_>,
+) -> Option<Speculation> {
     let attempt = body.find("speculativeAuthenticate")?.as_document()?;
+    if attempt.first().is_some_and(|e| e.key == b"authenticate") {
+        let logged_in = certificate::speculate(shared, connection, attempt)?;
+        return Some(Speculation::Done(logged_in));
+    }
     let database = attempt
         .find("db")
         .and_then(|e| e.as_str())
         .unwrap_or("admin");
-    authenticate::start(shared, connection, database, attempt).ok()
+    let answer = authenticate::start(shared, connection, database, attempt).ok()?;
+    Some(Speculation::Challenge(answer))
 }
 
 fn still_open(shared: &Shared, now: Announcement) -> Result<Announcement, Error> {

@@ -51,6 +51,7 @@ mod observe;
 mod observer;
 mod operations;
 mod packing;
+mod pin;
 mod proxy_protocol;
 mod random;
 mod relocation;
@@ -73,7 +74,9 @@ pub use codes::code_name;
 pub use cursors::{Cursor, Cursors};
 pub use downstream::serve_client;
 pub use drain::Shutdown;
-pub use error::{ApiError, AwaitingFlaw, Error, HelloError, LegacyError, Limit, SaslError};
+pub use error::{
+    ApiError, AwaitingFlaw, CertificateError, Error, HelloError, LegacyError, Limit, SaslError,
+};
 pub use forward::Forward;
 pub use guest::Guest;
 pub use identity::{App, Grants, Identity, IsolationPolicy, Validity};

@@ -7,7 +7,7 @@ use mdb_wire::writer::IndexKey;
 use mdb_wire::{Document, Writer};
 
 use crate::announcement::Presentation;
-use crate::authenticate;
+use crate::authenticate::{self, certificate};
 use crate::connection::Connection;
 use crate::dispatch::Call;
 use crate::error::Error;
@@ -30,6 +30,7 @@ pub(crate) async fn answer(
         Local::Hello => Box::pin(hello::answer(shared, connection, call, out)).await?,
         Local::SaslStart => sasl_start(shared, connection, call, out)?,
         Local::SaslContinue => sasl_continue(shared, connection, body, out)?,
+        Local::Authenticate => authenticate_by_certificate(shared, connection, call, out)?,
         Local::Logout => log_out(shared, connection, out),
         Local::Ping => reply::ok(out, |_| ()),
         Local::BuildInfo => build_info(shared, out),
@@ -70,6 +71,18 @@ fn sasl_continue(
 ) -> Result<(), Error> {
     let answer = authenticate::proceed(shared, connection, body)?;
     reply::ok(out, |writer| answer.write(writer));
+    Ok(())
+}
+
+fn authenticate_by_certificate(
+    shared: &Shared,
+    connection: &mut Connection,
+    call: &Call<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), Error> {
+    let command = &call.command;
+    let logged_in = certificate::authenticate(shared, connection, command.database, command.body)?;
+    reply::ok(out, |writer| logged_in.write(writer));
     Ok(())
 }
 

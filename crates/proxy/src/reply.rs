@@ -25,6 +25,7 @@ pub fn for_error(error: &Error, out: &mut Vec<u8>) {
         | Error::Command(_)
         | Error::Auth(_)
         | Error::Sasl(_)
+        | Error::Certificate(_)
         | Error::Hello(_)
         | Error::Api(_)
         | Error::Legacy(_)

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use mdb_scope::ServerAddress;
 use tokio::time::Instant;
 
 use crate::error::Limit;
@@ -19,11 +20,13 @@ struct Table {
 }
 
 /// The last use of a session.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Use {
     at: Instant,
     /// By which client.
     client: u64,
+    /// In front of mongoses: the number of its last transaction, and where that is.
+    pin: Option<(i64, ServerAddress)>,
 }
 
 impl Sessions {
@@ -36,9 +39,9 @@ impl Sessions {
         now: Instant,
     ) -> Result<(), Limit> {
         let mut table = self.lock();
-        let by_now = Use { at: now, client };
         if let Some(last) = table.used.get_mut(&id) {
-            *last = by_now;
+            last.at = now;
+            last.client = client;
             return Ok(());
         }
         if table.used.len() >= max {
@@ -47,8 +50,24 @@ impl Sessions {
         if table.used.len() >= max {
             return Err(Limit::SessionsOfApp);
         }
-        table.used.insert(id, by_now);
+        let at = now;
+        let pin = None;
+        table.used.insert(id, Use { at, client, pin });
         Ok(())
+    }
+
+    /// A transaction of the session is on this server.
+    pub(crate) fn pin(&self, id: &[u8; 16], number: i64, server: &ServerAddress) {
+        if let Some(last) = self.lock().used.get_mut(id) {
+            last.pin = Some((number, server.clone()));
+        }
+    }
+
+    /// Where a transaction of the session is, if it is its last and that is known.
+    pub(crate) fn pinned(&self, id: &[u8; 16], number: i64) -> Option<ServerAddress> {
+        let table = self.lock();
+        let (last, server) = table.used.get(id)?.pin.as_ref()?;
+        (*last == number).then(|| server.clone())
     }
 
     /// The client has no more use for it.
@@ -128,5 +147,25 @@ mod tests {
         assert_eq!(taken, [id(1), id(3)]);
         assert_eq!(sessions.take_of(7).len(), 0);
         assert_eq!(sessions.take_of(8), [id(2)]);
+    }
+
+    #[test]
+    fn the_last_transaction_of_a_session_is_on_one_server() {
+        let sessions = Sessions::default();
+        let now = Instant::now();
+        let (one, other): (ServerAddress, ServerAddress) = ("a:1".into(), "b:1".into());
+        sessions.pin(&id(1), 1, &one);
+        assert_eq!(sessions.pinned(&id(1), 1), None, "nobody uses it");
+        sessions.touch(id(1), 7, 9, now).unwrap();
+        sessions.pin(&id(1), 1, &one);
+        sessions.touch(id(1), 8, 9, now).unwrap();
+        assert_eq!(sessions.pinned(&id(1), 1), Some(one));
+        assert_eq!(sessions.pinned(&id(1), 2), None);
+        assert_eq!(sessions.pinned(&id(2), 1), None);
+        sessions.pin(&id(1), 2, &other);
+        assert_eq!(sessions.pinned(&id(1), 1), None);
+        assert_eq!(sessions.pinned(&id(1), 2), Some(other));
+        sessions.end(&id(1));
+        assert_eq!(sessions.pinned(&id(1), 2), None);
     }
 }

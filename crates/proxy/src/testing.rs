@@ -15,8 +15,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    App, ClientLimits, Forward, Grants, Identity, IsolationPolicy, Presentation, Shared, Validity,
-    serve_client,
+    App, ClientLimits, Forward, Grants, Guest, Identity, IsolationPolicy, Presentation, Shared,
+    Validity, serve_client,
 };
 
 pub(crate) const LIMITS: ClientLimits = ClientLimits {
@@ -35,8 +35,12 @@ pub(crate) const LIMITS: ClientLimits = ClientLimits {
 pub(crate) const PEER: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 4321);
 
+/// Who logs in by a certificate.
+pub(crate) const SUBJECT: &str = "CN=shop,O=Example";
+
 /// A proxy in front of nothing, with the users `shop`, `shop-reports` (who may only read), both of the app `shop`, and
-/// `notes` of the app `notes`. Everybody's password is `pencil`.
+/// `notes` of the app `notes`. Everybody's password is `pencil`, but for [`SUBJECT`], of the app `shop`, who has a
+/// certificate.
 pub(crate) struct Proxy {
     pub(crate) shared: Arc<Shared>,
     pub(crate) leave: CancellationToken,
@@ -73,13 +77,19 @@ impl Proxy {
 
     /// A client, and the task that serves it.
     pub(crate) fn connect(&self) -> (Client<DuplexStream>, JoinHandle<CloseReason>) {
+        self.connect_as(PEER.into())
+    }
+
+    /// A client that has shown a certificate with this subject.
+    pub(crate) fn connect_certified(&self, subject: &str) -> Client<DuplexStream> {
+        let mut guest = Guest::from(PEER);
+        guest.subject = Some(subject.into());
+        self.connect_as(guest).0
+    }
+
+    fn connect_as(&self, guest: Guest) -> (Client<DuplexStream>, JoinHandle<CloseReason>) {
         let (stream, far_end) = duplex(1024 * 1024);
-        let served = serve_client(
-            far_end,
-            PEER.into(),
-            Arc::clone(&self.shared),
-            self.leave.clone(),
-        );
+        let served = serve_client(far_end, guest, Arc::clone(&self.shared), self.leave.clone());
         (Client::new(stream), tokio::spawn(served))
     }
 
@@ -131,6 +141,15 @@ fn credentials(metrics: &Metrics) -> Credentials<Arc<Identity>> {
         };
         credentials.insert(verifier, Arc::new(identity)).unwrap();
     }
+    let certified = Identity {
+        app: shop,
+        username: SUBJECT.to_owned(),
+        grants: read,
+        validity: Validity::default(),
+    };
+    credentials
+        .insert_certified(SUBJECT, Arc::new(certified))
+        .unwrap();
     credentials
 }
 

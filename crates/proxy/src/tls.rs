@@ -47,7 +47,7 @@ impl std::fmt::Debug for Tls {
 pub(crate) async fn serve_encrypted<S: AsyncRead + AsyncWrite + Unpin + Send>(
     stream: S,
     tls: Tls,
-    guest: Guest,
+    mut guest: Guest,
     shared: Arc<Shared>,
     leave: CancellationToken,
 ) -> CloseReason {
@@ -56,6 +56,10 @@ pub(crate) async fn serve_encrypted<S: AsyncRead + AsyncWrite + Unpin + Send>(
         Ok(stream) => stream,
         Err(reason) => return reason,
     };
+    let shown = stream.get_ref().1.peer_certificates();
+    guest.subject = shown
+        .and_then(|chain| subject::of(chain.first()?))
+        .map(Into::into);
     let reason = serve_client(&mut stream, guest, shared, leave).await;
     // Tells the client that nothing was cut off. One that does not read is not waited for.
     let _ = timeout(FAREWELL, stream.shutdown()).await;
@@ -89,6 +93,8 @@ async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
 
 /// Long enough for a last record on any network.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+mod subject;
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 
 use mdb_auth::{CredentialError, Credentials, Salts, Secret, Verifier};
-use mdb_manifest::{AppManifest, Credential, IndexMode, Problem, Report, Role, Severity};
+use mdb_manifest::{AppManifest, Credential, IndexMode, Problem, Proof, Report, Role, Severity};
 use mdb_proxy::{App, Grants, Identity, IsolationPolicy, Validity};
 use mdb_scope::{AppId, IdPolicy, Isolation};
 use mdb_telemetry::Metrics;
@@ -44,8 +44,11 @@ pub(crate) fn build(
     };
     for (entry, verifier) in entries.iter().zip(verifiers(&entries, salts, workers)) {
         let added = verifier.and_then(|verifier| {
-            let identity = entry.identity(before, &verifier);
-            credentials.insert(verifier, identity)
+            let identity = entry.identity(before, verifier.as_ref());
+            match verifier {
+                Some(verifier) => credentials.insert(verifier, identity),
+                None => credentials.insert_certified(&entry.credential.username, identity),
+            }
         });
         if let Err(error) = added {
             let user = &entry.credential.username;
@@ -80,13 +83,20 @@ struct Entry<'m> {
 
 impl Entry<'_> {
     /// The identity in force, if it is the same; else a new one, with the validity in force if the credential is the same.
-    fn identity(&self, before: Option<&Users>, verifier: &Verifier) -> Arc<Identity> {
+    /// `verifier`: of its password, if it has one.
+    fn identity(&self, before: Option<&Users>, verifier: Option<&Verifier>) -> Arc<Identity> {
         let grants = grants(self.credential);
         let username = &self.credential.username;
         let same = before.and_then(|before| {
-            let is_same = before.verifier(username)?.is_same(verifier);
-            let identity = before.identity(username)?;
-            (is_same && identity.app.id == self.app.id).then_some(identity)
+            let identity = match verifier {
+                Some(verifier) => before.identity(username).filter(|_| {
+                    before
+                        .verifier(username)
+                        .is_some_and(|v| v.is_same(verifier))
+                }),
+                None => before.certified(username),
+            }?;
+            (identity.app.id == self.app.id).then_some(identity)
         });
         match same {
             Some(same) if same.grants == grants && Arc::ptr_eq(&same.app, &self.app) => {
@@ -167,18 +177,21 @@ fn grants(credential: &Credential) -> Grants {
     }
 }
 
-/// In the order of the entries.
+/// In the order of the entries; `None` for one without password.
 fn verifiers(
     entries: &[Entry<'_>],
     salts: &Salts,
     workers: usize,
-) -> Vec<Result<Verifier, CredentialError>> {
+) -> Vec<Result<Option<Verifier>, CredentialError>> {
     let share = entries.len().div_ceil(workers).max(1);
     let derive = |entry: &Entry<'_>| {
         let Credential {
-            username, password, ..
+            username, proof, ..
         } = entry.credential;
-        Verifier::try_new(username, password, salts)
+        match proof {
+            Proof::Password(password) => Verifier::try_new(username, password, salts).map(Some),
+            Proof::Certificate => Ok(None),
+        }
     };
     thread::scope(|scope| {
         let spawn = |part| scope.spawn(move || Iterator::map(<[_]>::iter(part), derive).collect());
@@ -242,13 +255,25 @@ mod tests {
         let app =
             |users: &[String], rest: &str| format!("{rest}\ncredentials: [{}]", users.join(", "));
         let (ann, bob) = (user("ann", "a", "read"), user("bob", "b", "read"));
+        let certified =
+            |role: &str| format!("{{ certificate_subject: 'CN=fay,O=Example', roles: [{role}] }}");
         let (cid, dan, eve) = (
             user("cid", "c", "read"),
             user("dan", "d", "read"),
             user("eve", "e", "read"),
         );
         let first = [
-            ("one", &*app(&[ann.clone(), bob, cid], "")),
+            (
+                "one",
+                &*app(&[ann.clone(), bob, cid, certified("read")], ""),
+            ),
+            (
+                "six",
+                &*app(
+                    &["{ certificate_subject: CN=gil, roles: [read] }".to_owned()],
+                    "",
+                ),
+            ),
             ("two", &*app(std::slice::from_ref(&dan), "")),
             ("three", &*app(std::slice::from_ref(&eve), "")),
         ];
@@ -260,10 +285,12 @@ mod tests {
                         ann,
                         user("bob", "new", "read"),
                         user("cid", "c", "readWrite"),
+                        certified("readWrite"),
                     ],
                     "",
                 ),
             ),
+            ("six", &*app(&[user("CN=gil", "g", "read")], "")),
             ("two", &*app(&[dan], "expose_scope_field: true")),
             ("four", &*app(&[eve], "")),
         ];
@@ -283,6 +310,8 @@ mod tests {
             ("cid", (false, true, true)),
             ("dan", (false, false, true)),
             ("eve", (false, false, false)),
+            ("CN=fay,O=Example", (false, true, true)),
+            ("CN=gil", (false, true, false)),
         ] {
             let (old, new) = pair(name);
             let found = (
@@ -307,7 +336,7 @@ mod tests {
         ] {
             let credential = Credential {
                 username: "ann".to_owned(),
-                password: Secret::new("pencil".to_owned()),
+                proof: Proof::Certificate,
                 roles: roles.into_iter().collect(),
             };
             let Grants { read, write, admin } = grants(&credential);

@@ -19,6 +19,10 @@ mod tree;
 /// The field by which the marker of a drop is known.
 const DROPPED: &str = "~dropped";
 
+/// The field of a resume token by which an `invalidate` that the proxy made is known again. Servers mark theirs inside of
+/// `_data`, and pass over other fields (6.0.5).
+pub(crate) const FROM_INVALIDATE: &str = "fromInvalidate";
+
 /// 6.0: the first with documents as they were before a change.
 const IMAGES_WIRE_VERSION: i32 = 17;
 
@@ -252,6 +256,12 @@ impl<'a> Options<'a> {
                 b"fullDocument" => options.full_document = word(&option, FULL_DOCUMENT)?,
                 b"fullDocumentBeforeChange" => options.before = word(&option, BEFORE_CHANGE)?,
                 b"allChangesForCluster" => is_whole = flag(&option)?,
+                b"resumeAfter" if is_from_invalidate(&option) => {
+                    // As a server says it of its own.
+                    return Err(Refusal::invalid_resume_token(
+                        "Attempting to resume a change stream using 'resumeAfter' is not allowed from an invalidate notification",
+                    ));
+                }
                 _ if take(&option)? => options.passed.push(option),
                 _ => {}
             }
@@ -291,7 +301,16 @@ impl<'a> Options<'a> {
             Tree::Flag(true).write(w, b"allChangesForCluster");
         }
         for option in &self.passed {
-            w.element(option);
+            match option.as_document() {
+                Some(token) if is_from_invalidate(option) => {
+                    let mark = w.begin_document(option.key);
+                    for part in token.elements().filter(|part| !is_mark(part)) {
+                        w.element(&part);
+                    }
+                    w.end(mark);
+                }
+                _ => w.element(option),
+            }
         }
         w.end(options);
         w.end(stage);
@@ -329,6 +348,17 @@ fn check_reach(reach: Reach, is_whole: bool, body: &Body<'_, '_>) -> Result<(), 
         }
         _ => Ok(()),
     }
+}
+
+/// Whether a resume token is that of an `invalidate` which the proxy made.
+fn is_from_invalidate(option: &Element<'_>) -> bool {
+    let token = option.as_document().unwrap_or(Document::EMPTY);
+    matches!(option.key, b"resumeAfter" | b"startAfter")
+        && token.elements().any(|part| is_mark(&part))
+}
+
+fn is_mark(part: &Element<'_>) -> bool {
+    part.key == FROM_INVALIDATE.as_bytes()
 }
 
 /// Whether an option is passed on.

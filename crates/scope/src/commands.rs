@@ -102,6 +102,8 @@ pub enum Local {
     SaslStart,
     /// `saslContinue`.
     SaslContinue,
+    /// `authenticate`.
+    Authenticate,
     /// `logout`.
     Logout,
     /// `ping`.
@@ -329,6 +331,7 @@ mod tests {
                 "isMaster",
                 "saslStart",
                 "saslContinue",
+                "authenticate",
                 "logout",
                 "ping",
                 "buildInfo",

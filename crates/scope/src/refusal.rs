@@ -49,6 +49,8 @@ refusals! {
     index_not_found = 27 "IndexNotFound";
     /// No such cursor, or not this app's.
     cursor_not_found = 43 "CursorNotFound";
+    /// The token of an `invalidate`, where only others can be resumed after.
+    invalid_resume_token = 260 "InvalidResumeToken";
     /// The collection exists.
     namespace_exists = 48 "NamespaceExists";
     /// The operation's time is up.

@@ -51,8 +51,10 @@ pub enum Routing {
     Primary,
     /// A member chosen by a read preference other than `primary`.
     Preference(ReadPreference),
-    /// Just this member: the one that holds a cursor.
+    /// Just this member: the one that holds a cursor, or a transaction that goes on.
     Member(ServerAddress),
+    /// This member while it serves, else as [`Routing::Primary`]: the end of a transaction that began there.
+    Rather(ServerAddress),
 }
 
 /// What may be done when the exchange fails; the rows of the table of failures.

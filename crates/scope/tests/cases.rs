@@ -332,7 +332,7 @@ fn route(scoped: &mdb_scope::Scoped) -> String {
     let place = match scoped.routing() {
         Routing::Primary => "primary".to_owned(),
         Routing::Preference(preference) => format!("{:?}", preference.mode),
-        Routing::Member(server) => format!("member {server}"),
+        Routing::Member(server) | Routing::Rather(server) => format!("member {server}"),
     };
     let upsert = if scoped.is_upsert_by_id() {
         ", upsert by _id"

@@ -96,6 +96,8 @@ label! {
         ScramSha256 = "SCRAM-SHA-256",
         /// SCRAM-SHA-1.
         ScramSha1 = "SCRAM-SHA-1",
+        /// A client certificate.
+        X509 = "MONGODB-X509",
         /// Anything else a client may have named.
         Other = "other",
     }

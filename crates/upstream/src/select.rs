@@ -11,6 +11,7 @@ use crate::topology::{Member, MemberKind, Topology, TopologyKind};
 pub(crate) fn choose<'t>(
     topology: &'t Topology,
     routing: &Routing,
+    window: Duration,
     random: usize,
 ) -> Option<&'t Member> {
     let preference = match routing {
@@ -19,20 +20,28 @@ pub(crate) fn choose<'t>(
                 .member(address)
                 .filter(|member| member.kind.bears_data());
         }
+        Routing::Rather(address) => {
+            let serves = |member: &&Member| member.kind.bears_data();
+            if let Some(member) = topology.member(address).filter(serves) {
+                return Some(member);
+            }
+            &PRIMARY
+        }
         // The usual case: no list, no latencies.
         Routing::Primary if topology.kind == TopologyKind::ReplicaSet => return primary(topology),
         Routing::Primary => &PRIMARY,
         Routing::Preference(preference) => preference,
     };
-    let members = candidates(topology, preference);
+    let members = candidates(topology, preference, window);
     let index = random.checked_rem(members.len())?;
     members.get(index).copied()
 }
 
-/// All members that may serve under `preference`, each within the latency window.
+/// All members that may serve under `preference`, each at most `window` slower than the fastest of them.
 pub(crate) fn candidates<'t>(
     topology: &'t Topology,
     preference: &ReadPreference,
+    window: Duration,
 ) -> Vec<&'t Member> {
     let suitable = match topology.kind {
         TopologyKind::Unknown => Vec::new(),
@@ -41,7 +50,7 @@ pub(crate) fn candidates<'t>(
         TopologyKind::Sharded => of_kind(topology, |kind| kind == MemberKind::Mongos),
         TopologyKind::ReplicaSet => in_replica_set(topology, preference),
     };
-    within_latency_window(suitable)
+    within_latency_window(suitable, window)
 }
 
 fn in_replica_set<'t>(topology: &'t Topology, preference: &ReadPreference) -> Vec<&'t Member> {
@@ -127,9 +136,9 @@ fn leave_out_stale(topology: &Topology, secondaries: &mut Vec<&Member>, limit_se
     });
 }
 
-fn within_latency_window(mut members: Vec<&Member>) -> Vec<&Member> {
+fn within_latency_window(mut members: Vec<&Member>, window: Duration) -> Vec<&Member> {
     if let Some(fastest) = members.iter().filter_map(|member| member.rtt).min() {
-        let slowest = fastest.saturating_add(LATENCY_WINDOW);
+        let slowest = fastest.saturating_add(window);
         members.retain(|member| member.rtt.is_some_and(|rtt| rtt <= slowest));
     }
     members
@@ -141,9 +150,9 @@ static PRIMARY: ReadPreference = ReadPreference {
     max_staleness_seconds: None,
 };
 
-/// Members that are this much slower than the fastest still share the load: the drivers' default
-/// `localThresholdMS`.
-const LATENCY_WINDOW: Duration = Duration::from_millis(15);
+/// Members that are this much slower than the fastest still share the load, unless the connection string says otherwise: the
+/// drivers' default `localThresholdMS`.
+pub(crate) const LATENCY_WINDOW: Duration = Duration::from_millis(15);
 /// What the staleness estimate assumes between two looks at a member: the drivers' default
 /// `heartbeatFrequencyMS`, which the monitors use here.
 const HEARTBEAT_MILLIS: i64 = 10_000;

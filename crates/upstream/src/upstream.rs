@@ -98,7 +98,10 @@ impl Upstream {
     /// Fails on a connection string that cannot be used.
     pub async fn start(options: UpstreamOptions, metrics: Metrics) -> Result<Self, UpstreamError> {
         let (mut driver, connector) = uri::read(&options).await?;
-        let core = Core::start(&options, connector, metrics);
+        let mut core = Core::start(&options, connector, metrics);
+        if let Some(window) = driver.local_threshold {
+            core.latency_window = window;
+        }
         let board = Arc::clone(&core.board);
         driver.sdam_event_handler = Some(EventHandler::callback(move |event| {
             if let Some(news) = news_of(event) {
@@ -200,6 +203,7 @@ pub(crate) struct Core {
     metrics: Metrics,
     pub(crate) election_wait: Duration,
     turn: AtomicUsize,
+    latency_window: Duration,
     has_authentication: bool,
     stop: CancellationToken,
     /// Ends the prober with the last clone of the upstream.
@@ -232,6 +236,7 @@ impl Core {
             metrics,
             election_wait: options.election_wait,
             turn: AtomicUsize::new(0),
+            latency_window: select::LATENCY_WINDOW,
             has_authentication,
             _stop_at_end: stop.clone().drop_guard(),
             stop,
@@ -310,7 +315,9 @@ impl Core {
 
     fn choose(&self, topology: &Topology, routing: &Routing) -> Option<ServerAddress> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        select::choose(topology, routing, scattered(turn)).map(|member| member.address.clone())
+        let window = self.latency_window;
+        select::choose(topology, routing, window, scattered(turn))
+            .map(|member| member.address.clone())
     }
 
     /// Waits until some server suits, or until the member that was asked for is gone for good.
@@ -321,11 +328,11 @@ impl Core {
         deadline: Instant,
     ) -> Result<(), UpstreamError> {
         let (wanted, wait_max) = match routing {
-            Routing::Primary => ("primary", self.election_wait),
+            Routing::Primary | Routing::Rather(_) => ("primary", self.election_wait),
             Routing::Preference(_) => ("member within the read preference", self.election_wait),
             Routing::Member(_) => {
                 let wait = self.election_wait.min(MEMBER_WAIT_MAX);
-                ("member that holds the cursor", wait)
+                ("member that holds the cursor or the transaction", wait)
             }
         };
         let until = deadline.min(start + wait_max);
@@ -338,7 +345,7 @@ impl Core {
             _ => false,
         };
         let suits = |topology: &Arc<Topology>| {
-            is_gone(topology) || select::choose(topology, routing, 0).is_some()
+            is_gone(topology) || select::choose(topology, routing, self.latency_window, 0).is_some()
         };
         let found = tokio::select! {
             () = self.stop.cancelled() => return Err(UpstreamError::ShutDown),

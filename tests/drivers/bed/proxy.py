@@ -11,6 +11,8 @@ import urllib.request
 from . import process, tools
 
 CONTRACT = tools.ROOT / "crates" / "manifest" / "tests" / "contract"
+# Who is the app `notes` as well.
+CLIENT_SUBJECT = "CN=a client,O=Drivers"
 READY_TIMEOUT_SECONDS = 60
 PASSWORDS = ["SHOP_PASSWORD", "SHOP_REPORTS_PASSWORD", "NOTES_PASSWORD", "TASK_MANAGER_PASSWORD"]
 
@@ -26,7 +28,7 @@ def binary():
 
 
 def make_certificate(place):
-    """`proxy.pem` and `proxy.key` for localhost, signed by the authority `ca.pem`."""
+    """`proxy.pem` and `proxy.key` for localhost, and `client.pem` of `CLIENT_SUBJECT`, signed by the authority `ca.pem`."""
     new = ["openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-days", "2"]
     authority = ["-subj", "/CN=authority", "-keyout", str(place / "ca.key"), "-out", str(place / "ca.pem")]
     tools.attempt("make an authority", *new, *authority)
@@ -34,6 +36,12 @@ def make_certificate(place):
     signed += ["-addext", "basicConstraints=critical,CA:FALSE", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
     signed += ["-keyout", str(place / "proxy.key"), "-out", str(place / "proxy.pem")]
     tools.attempt("make a certificate", *new, *signed)
+    client = place / "client.pem"
+    signed = ["-CA", str(place / "ca.pem"), "-CAkey", str(place / "ca.key"), "-subj", "/O=Drivers/CN=a client"]
+    signed += ["-addext", "basicConstraints=critical,CA:FALSE"]
+    signed += ["-keyout", str(place / "client.key"), "-out", str(client)]
+    tools.attempt("make a client's certificate", *new, *signed)
+    client.write_text(client.read_text() + (place / "client.key").read_text())
 
 
 class Proxy:
@@ -74,7 +82,12 @@ class Proxy:
             return text
         make_certificate(files)
         address = f"127.0.0.1:{self.tls_port}"
-        listener = {"address": address, "tls": {"certificate": "proxy.pem", "key": "proxy.key"}}
+        tls = {"certificate": "proxy.pem", "key": "proxy.key", "client_ca": "ca.pem", "client_certificates": "optional"}
+        listener = {"address": address, "tls": tls}
+        manifest = files / "apps" / "notes.yaml"
+        credential = {"certificate_subject": CLIENT_SUBJECT, "roles": ["readWrite"]}
+        changed = manifest.read_text().replace("credentials:\n", f"credentials:\n  - {json.dumps(credential)}\n")
+        manifest.write_text(changed)
         return text.replace("listen:\n", f"listen:\n  - {json.dumps(listener)}\n")
 
     def wait_until_ready(self):
@@ -97,6 +110,8 @@ class Proxy:
             "DRIVERS_PROXY_PID": str(self.process.pid),
             "DRIVERS_TLS_PORT": str(self.tls_port),
             "DRIVERS_CA": str(self.directory / "contract" / "ca.pem"),
+            "DRIVERS_CLIENT_CERTIFICATE": str(self.directory / "contract" / "client.pem"),
+            "DRIVERS_CLIENT_SUBJECT": CLIENT_SUBJECT,
         }
 
     def complaints(self):

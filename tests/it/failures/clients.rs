@@ -60,6 +60,53 @@ async fn who_vanishes_in_the_middle_of_a_command_leaves_no_work_behind() {
     .await;
 }
 
+/// The server does a write, and its client is gone before it is answered. It is done once, as on a mongod; the connection
+/// on which the answer may still come is closed and never used again; nothing is left open.
+#[tokio::test]
+async fn a_write_that_has_begun_is_finished_once_when_its_client_vanishes() {
+    let line = Line::new().await;
+    let server = administrator(shared().await).await;
+    let db = line.db.as_str();
+    let lsid = session();
+    let given_up = || {
+        let metrics = line.proxy.proxy().metrics().render();
+        let name = "mdb_runtime_upstream_connections_closed_total{reason=\"poisoned\"} ";
+        let found = metrics.lines().find_map(|line| line.strip_prefix(name));
+        found.unwrap().parse::<usize>().unwrap()
+    };
+    let writes = [raise(db, None), raise(db, Some((&lsid, 1)))];
+    for (expected, write) in (1..).zip(writes) {
+        let before = given_up();
+        let mut vanishing = line.proxy.raw("alice").await;
+        line.relay.set(Weather::Replies(Harm::Withheld));
+        vanishing.send(0, &[Section::Body(&raw(&write))]).await;
+        eventually("the server has done it", async || {
+            (line.raised().await == expected).then_some(())
+        })
+        .await;
+        drop(vanishing);
+        eventually("its connection upstream is given up", async || {
+            (given_up() == before + 1).then_some(())
+        })
+        .await;
+        line.relay.set(Weather::Fair);
+        // Whoever comes next gets an answer of its own, and sees the write once.
+        let mut next = line.proxy.raw("alice").await;
+        let found = next.ok(&doc! {"find": "c", "$db": db}).await;
+        let found = mdb_tests::batch(&found);
+        assert_eq!(found[0].get_i32("n").unwrap(), expected);
+    }
+    let metrics = line.proxy.proxy().metrics().render();
+    assert!(metrics.contains("mdb_runtime_upstream_leases{purpose=\"command\"} 0\n"));
+    let of_db = doc! {"$regex": format!("^{db}\\.")};
+    for left in [
+        doc! {"ns": of_db, "$or": [{"active": true}, {"type": "idleCursor"}]},
+        doc! {"lsid.id": lsid.get("id").unwrap(), "transaction": {"$exists": true}},
+    ] {
+        assert_eq!(operations(&server, left).await, 0);
+    }
+}
+
 /// What is open on the server: cursors of a database, transactions, and the sessions in question.
 #[derive(Debug, PartialEq, Eq)]
 struct Open {

@@ -180,6 +180,12 @@ async fn a_drop_is_followed_by_the_end_also_for_those_who_come_back() {
         (0, &events[1..])
     );
     alice.ok(&insert(2, db)).await;
+    // As by a server: behind the end only `startAfter` goes on.
+    let behind = doc! {"resumeAfter": token(&events[1])};
+    let refused = alice
+        .fails(&opening(Reach::Collection, db, behind, &[]))
+        .await;
+    assert_eq!(refused, 260);
     let command = opening(
         Reach::Collection,
         db,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::migration::{self, KEYS_WITHOUT_EFFECT, OLD_KEYS, Policy};
-use super::{AppManifest, Credential, IdPolicy, Isolation, Role};
+use super::{AppManifest, Credential, IdPolicy, Isolation, Proof, Role};
 use crate::config::INDEX_MODES;
 use crate::index;
 use crate::names::AppSlug;
@@ -234,20 +234,60 @@ fn credential(
     secrets: &Secrets<'_>,
     usernames: &mut Vec<(String, Position)>,
 ) -> Option<Credential> {
-    let section = item.mapping(&[&["username", "password", "roles"]])?;
-    let username = section
-        .required("username")
-        .and_then(|field| Some((username(&field)?, field.at())));
-    let password = section
-        .required("password")
-        .and_then(|field| secrets.read(&field, secret::always));
+    let section = item.mapping(&[&["username", "password", "certificate_subject", "roles"]])?;
+    let (username, proof) = if let Some(field) = section.field("certificate_subject") {
+        let others = ["username", "password"].map(|key| section.field(key));
+        for other in others.into_iter().flatten() {
+            other.error("a credential with `certificate_subject` has no other name and no password; make two of it");
+        }
+        let subject = subject(&field).map(|subject| (subject, field.at()));
+        (subject, Some(Proof::Certificate))
+    } else {
+        let username = section
+            .required("username")
+            .and_then(|field| Some((username(&field)?, field.at())));
+        let password = section
+            .required("password")
+            .and_then(|field| secrets.read(&field, secret::always));
+        (username, password.map(Proof::Password))
+    };
     let roles = section.required("roles").and_then(|field| roles(&field));
     let (username, at) = username?;
     usernames.push((username.clone(), at));
     Some(Credential {
         username,
-        password: password?,
+        proof: proof?,
         roles: roles?,
+    })
+}
+
+/// A subject as MongoDB writes it; in any other form it would be no certificate's.
+fn subject(field: &Field<'_>) -> Option<String> {
+    let text = field.text()?;
+    let is_text = text.chars().all(|c| c.is_ascii() && !c.is_ascii_control());
+    let is_sized = (1..=SUBJECT_BYTES_MAX).contains(&text.len());
+    let is_of_names = text
+        .split_once('=')
+        .is_some_and(|(name, _)| !name.is_empty() && !name.contains(['/', ',']));
+    if !is_text || !is_sized || !is_of_names || has_spaced_comma(text) {
+        field.error(&format!(
+            "not a subject as MongoDB writes it: by RFC 2253, as in `CN=shop,OU=apps,O=Example`, the last part of the \
+             certificate first, no space behind commas, other characters than ASCII as `\\C3\\A4`, at most \
+             {SUBJECT_BYTES_MAX} bytes; `openssl x509 -noout -subject -nameopt RFC2253` prints it"
+        ));
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+/// Whether a space follows a comma between two parts. A value that begins with a space has a backslash before it.
+fn has_spaced_comma(subject: &str) -> bool {
+    let mut before = None;
+    subject.chars().any(|c| {
+        let is_spaced = before == Some(',') && c == ' ';
+        // What follows a backslash is a part of a value.
+        before = (before != Some('\\')).then_some(c);
+        is_spaced
     })
 }
 
@@ -290,3 +330,5 @@ const KEYS: &[&str] = &[
 
 /// The name travels in every log-in and stands in logs.
 const USERNAME_BYTES_MAX: usize = 256;
+/// Authorities bound each part of a subject by 64 characters or so; it stands in logs as well.
+const SUBJECT_BYTES_MAX: usize = 1024;

@@ -1,6 +1,6 @@
 use super::*;
 use crate::ClientLimits;
-use crate::testing::{Client, LIMITS, Proxy, binary, sasl_continue, sasl_start};
+use crate::testing::{Client, LIMITS, PEER, Proxy, SUBJECT, binary, sasl_continue, sasl_start};
 use bson::{Document as Doc, doc};
 use mdb_auth::{ClientStep, Credentials, Mechanism as Scram, Salts};
 use mdb_telemetry::CloseReason;
@@ -301,7 +301,7 @@ async fn a_silent_connection_whose_credential_has_ended_is_closed_and_others_are
     });
     let mut fresh = Credentials::new(Salts::new(b"key"));
     fresh.insert(kept.0, kept.1).unwrap();
-    assert_eq!(proxy.shared.replace_users(fresh), 2);
+    assert_eq!(proxy.shared.replace_users(fresh), 3);
     assert_eq!(ended.await.unwrap(), CloseReason::Authentication);
     assert_eq!(other.command(doc! {"ping": 1}).await, doc! {"ok": 1.0});
 }
@@ -341,4 +341,168 @@ async fn after_so_many_failures_an_address_waits_for_the_next_minute() {
     }
     tokio::time::advance(Duration::from_secs(60)).await;
     assert_eq!(log_in("pencil").await.0.get_bool("done").ok(), Some(true));
+}
+
+/// Codes, texts and replies of mongod 6.0.5.
+#[tokio::test]
+async fn a_certificate_is_the_proof_of_its_subject_and_of_nobody_else() {
+    let proxy = Proxy::new().await;
+    let ask = |more: Doc| {
+        let mut body = doc! {"authenticate": 1, "mechanism": "MONGODB-X509", "$db": "$external"};
+        body.extend(more);
+        body
+    };
+    let logged_in = doc! {"dbname": "$external", "user": SUBJECT, "ok": 1.0};
+    let failed = |code: i32, name: &str, text: &str| doc! {"ok": 0.0, "errmsg": text, "code": code, "codeName": name};
+    let other = "There is no x.509 client certificate matching the user.";
+    let cases = [
+        (Some(SUBJECT), ask(doc! {}), logged_in.clone()),
+        (
+            Some(SUBJECT),
+            ask(doc! {"user": SUBJECT}),
+            logged_in.clone(),
+        ),
+        (Some(SUBJECT), ask(doc! {"user": ""}), logged_in.clone()),
+        (
+            Some(SUBJECT),
+            ask(doc! {"user": "shop"}),
+            failed(18, "AuthenticationFailed", other),
+        ),
+        // A user with a password has no certificate, whatever somebody is called.
+        (
+            Some("shop"),
+            ask(doc! {}),
+            failed(
+                11,
+                "UserNotFound",
+                "Could not find user \"shop\" for db \"$external\"",
+            ),
+        ),
+        (
+            None,
+            ask(doc! {"user": SUBJECT}),
+            failed(
+                18,
+                "AuthenticationFailed",
+                "No verified subject name available from client",
+            ),
+        ),
+        (
+            Some(SUBJECT),
+            ask(doc! {"$db": "admin"}),
+            failed(
+                17,
+                "ProtocolError",
+                "X.509 authentication must always use the $external database.",
+            ),
+        ),
+        (
+            Some(SUBJECT),
+            ask(doc! {"mechanism": "SCRAM-SHA-256"}),
+            failed(2, "BadValue", "Unsupported mechanism: SCRAM-SHA-256"),
+        ),
+        (
+            Some(SUBJECT),
+            doc! {"authenticate": 1, "$db": "$external"},
+            failed(
+                40414,
+                "Location40414",
+                "BSON field 'authenticate.mechanism' is missing but a required field",
+            ),
+        ),
+        (
+            Some(SUBJECT),
+            ask(doc! {"user": 5}),
+            failed(
+                14,
+                "TypeMismatch",
+                "BSON field 'authenticate.user' is the wrong type 'int', expected type 'string'",
+            ),
+        ),
+        (
+            Some(SUBJECT),
+            ask(doc! {"nonce": "a"}),
+            failed(
+                40415,
+                "Location40415",
+                "BSON field 'authenticate.nonce' is an unknown field.",
+            ),
+        ),
+    ];
+    for (subject, body, expected) in cases {
+        let mut client = match subject {
+            Some(subject) => proxy.connect_certified(subject),
+            None => proxy.connect().0,
+        };
+        assert_eq!(client.command(body.clone()).await, expected, "{body}");
+        let user = user_of(&mut client).await;
+        assert_eq!(user.is_some(), expected == logged_in, "{body}");
+    }
+    // Wrong proofs count, wrong commands do not.
+    assert!(proxy.shared.failures.has(PEER.ip(), 3, Instant::now()));
+    assert!(!proxy.shared.failures.has(PEER.ip(), 4, Instant::now()));
+    let rendered = proxy.shared.metrics.render();
+    for (outcome, count) in [("ok", 3), ("failed", 3), ("refused", 0)] {
+        let line = format!("{{mechanism=\"MONGODB-X509\",outcome=\"{outcome}\"}} {count}");
+        assert!(rendered.contains(&line), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_logs_in_inside_hello() {
+    let proxy = Proxy::new().await;
+    let attempt = doc! {"authenticate": 1, "mechanism": "MONGODB-X509", "db": "$external"};
+    let hello = doc! {"hello": 1, "speculativeAuthenticate": &attempt, "saslSupportedMechs": format!("$external.{SUBJECT}")};
+    let mut client = proxy.connect_certified(SUBJECT);
+    let reply = client.command(hello.clone()).await;
+    let logged_in = doc! {"dbname": "$external", "user": SUBJECT};
+    assert_eq!(
+        reply.get_document("speculativeAuthenticate").ok(),
+        Some(&logged_in)
+    );
+    assert_eq!(reply.get_array("saslSupportedMechs").unwrap().len(), 0);
+    let status = client.command(doc! {"connectionStatus": 1}).await;
+    let info = doc! {
+        "authenticatedUsers": [{"user": SUBJECT, "db": "$external"}],
+        "authenticatedUserRoles": [{"role": "read", "db": "$external"}],
+    };
+    assert_eq!(status.get_document("authInfo").ok(), Some(&info));
+    let body = doc! {"usersInfo": SUBJECT, "$db": "$external"};
+    let users = client.command(body).await;
+    let user = users.get_array("users").unwrap()[0].as_document().unwrap();
+    assert_eq!(
+        user.get_array("mechanisms").unwrap(),
+        &vec!["external".into()]
+    );
+    // What fails is left out, and not counted: the driver asks again, and is told why.
+    let refused = [
+        (Some("CN=nobody"), attempt.clone()),
+        (None, attempt.clone()),
+        (
+            Some(SUBJECT),
+            doc! {"authenticate": 1, "mechanism": "MONGODB-X509", "user": "CN=nobody"},
+        ),
+    ];
+    for (subject, attempt) in refused {
+        let mut client = match subject {
+            Some(subject) => proxy.connect_certified(subject),
+            None => proxy.connect().0,
+        };
+        let reply = client
+            .command(doc! {"hello": 1, "speculativeAuthenticate": &attempt})
+            .await;
+        assert_eq!(reply.get_f64("ok").ok(), Some(1.0), "{reply}");
+        assert!(!reply.contains_key("speculativeAuthenticate"), "{attempt}");
+    }
+    assert!(!proxy.shared.failures.has(PEER.ip(), 1, Instant::now()));
+}
+
+#[tokio::test]
+async fn no_password_is_that_of_a_user_with_a_certificate() {
+    let proxy = Proxy::new().await;
+    for mechanism in Scram::ALL {
+        let (mut client, _) = proxy.connect();
+        let reply = client.authenticate(mechanism, SUBJECT, "pencil").await;
+        assert_eq!(reply.get_i32("code").ok(), Some(18), "{reply}");
+    }
 }

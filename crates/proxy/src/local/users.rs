@@ -147,13 +147,13 @@ fn write_user(
     writer.string(b"user", &identity.username);
     writer.string(b"db", home);
     let users = shared.users.now();
-    let mechanisms: Vec<&str> = users
-        .credentials
-        .mechanisms(&identity.username)
-        .iter()
-        .map(|mechanism| mechanism.name())
-        .collect();
-    reply::strings(writer, b"mechanisms", &mechanisms);
+    if users.credentials.certified(&identity.username).is_some() {
+        reply::strings(writer, b"mechanisms", &["external"]);
+    } else {
+        let mechanisms = users.credentials.mechanisms(&identity.username).iter();
+        let names: Vec<&str> = mechanisms.map(|mechanism| mechanism.name()).collect();
+        reply::strings(writer, b"mechanisms", &names);
+    }
     write_roles(writer, b"roles", identity.grants, home);
     if shows_privileges {
         write_roles(writer, b"inheritedRoles", identity.grants, home);

@@ -1,6 +1,8 @@
 use super::*;
 use crate::codes::code_name;
-use crate::error::{ApiError, AwaitingFlaw, HelloError, LegacyError, Limit, SaslError};
+use crate::error::{
+    ApiError, AwaitingFlaw, CertificateError, HelloError, LegacyError, Limit, SaslError,
+};
 use crate::labels;
 use bson::{Bson, Document, doc};
 use mdb_auth::AuthError;
@@ -46,6 +48,27 @@ fn errors() -> Vec<(Error, i32, &'static str)> {
         (SaslError::PayloadKind.into(), 14, "TypeMismatch"),
         (SaslError::PayloadText.into(), 9, "FailedToParse"),
         (SaslError::OtherIdentity.into(), 13, "Unauthorized"),
+        (CertificateError::Database.into(), 17, "ProtocolError"),
+        (
+            CertificateError::NotShown.into(),
+            18,
+            "AuthenticationFailed",
+        ),
+        (
+            CertificateError::OtherUser.into(),
+            18,
+            "AuthenticationFailed",
+        ),
+        (
+            CertificateError::NoUser("CN=x".into()).into(),
+            11,
+            "UserNotFound",
+        ),
+        (
+            CertificateError::Mechanism("X".into()).into(),
+            2,
+            "BadValue",
+        ),
         (
             HelloError::MetadataAgain.into(),
             186,

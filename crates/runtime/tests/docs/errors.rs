@@ -7,8 +7,8 @@ use std::time::Duration;
 use mdb_auth::AuthError;
 use mdb_proxy::labels::{self, Labels};
 use mdb_proxy::{
-    ApiError, AwaitingFlaw, Error, HelloError, LegacyError, Limit, SaslError, TopologyVersion,
-    code_name,
+    ApiError, AwaitingFlaw, CertificateError, Error, HelloError, LegacyError, Limit, SaslError,
+    TopologyVersion, code_name,
 };
 use mdb_scope::{AppId, REFUSAL_CODES, STATE_CHANGE_CODES};
 use mdb_telemetry::LeasePurpose;
@@ -116,6 +116,10 @@ const MEANINGS: &[(i32, &str)] = &[
     (166, "A view was named where only a collection has figures."),
     (168, "An expression that is not known or not available."),
     (197, "An option of an index that is not known."),
+    (
+        260,
+        "`resumeAfter` with the token of an `invalidate`, as the server says it.",
+    ),
     (263, "Not inside a transaction."),
     (
         10334,
@@ -228,6 +232,11 @@ fn handshake_errors() -> Vec<Error> {
         SaslError::PayloadKind.into(),
         SaslError::PayloadText.into(),
         SaslError::OtherIdentity.into(),
+        CertificateError::NotShown.into(),
+        CertificateError::OtherUser.into(),
+        CertificateError::NoUser("SUBJECT".to_owned()).into(),
+        CertificateError::Database.into(),
+        CertificateError::Mechanism("NAME".to_owned()).into(),
         Error::Revoked,
         HelloError::MetadataAgain.into(),
         HelloError::ApplicationName.into(),

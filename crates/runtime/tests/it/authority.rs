@@ -1,6 +1,8 @@
 //! An authority for tests, and what it signs.
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
+};
 
 /// An authority.
 pub(crate) struct Authority {
@@ -22,8 +24,17 @@ impl Authority {
 
     /// Certificate and key of `127.0.0.1`, in one PEM.
     pub(crate) fn sign(&self) -> String {
+        self.sign_as(&[])
+    }
+
+    /// The same with this subject, the first part first.
+    pub(crate) fn sign_as(&self, subject: &[(DnType, &str)]) -> String {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        params.distinguished_name = DistinguishedName::new();
+        for (kind, value) in subject {
+            params.distinguished_name.push(kind.clone(), *value);
+        }
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         format!("{}{}", certificate.pem(), key.serialize_pem())
     }

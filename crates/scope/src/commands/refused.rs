@@ -91,7 +91,6 @@ pub static REFUSED: &[RefusedGroup] = &[
             "repairDatabase",
             "touch",
             "getnonce",
-            "authenticate",
         ],
         prefixes: &[],
     },

@@ -121,6 +121,11 @@ pub static COMMANDS: &[CommandSpec] = &[
     ),
     open("saslContinue", Local::SaslContinue, "As `saslStart`."),
     open(
+        "authenticate",
+        Local::Authenticate,
+        "Authentication by the client certificate of the connection (`MONGODB-X509`).",
+    ),
+    open(
         "logout",
         Local::Logout,
         "The connection is nobody's again; it may authenticate only as the same app.",

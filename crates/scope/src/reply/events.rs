@@ -3,6 +3,7 @@
 use mdb_wire::{Document, Element, Writer};
 
 use super::Incident;
+use crate::change_stream::FROM_INVALIDATE;
 use crate::generic::session_id;
 use crate::scope::Scope;
 use crate::scoped::ReplyRule;
@@ -61,7 +62,7 @@ impl<'a> Events<'a> {
     ) -> Result<(), Incident> {
         match (member.key, self.last.and_then(|last| last.find("_id"))) {
             (b"firstBatch" | b"nextBatch", _) => self.batch(scope, w, member)?,
-            (b"postBatchResumeToken", Some(token)) => w.renamed(member.key, &token),
+            (b"postBatchResumeToken", Some(token)) => marked(w, member.key, &token),
             _ => w.element(member),
         }
         Ok(())
@@ -74,39 +75,63 @@ impl<'a> Events<'a> {
             let document = event
                 .as_document()
                 .ok_or(Incident::Shape("document in a batch"))?;
-            if self.has_sessions && document.find("lsid").is_some() {
-                with_session(scope, w, event.key, document);
+            let is_last = self
+                .last
+                .is_some_and(|last| std::ptr::eq(last.bytes(), document.bytes()));
+            if is_last || self.has_sessions && document.find("lsid").is_some() {
+                self.event(scope, w, &event, document, is_last);
             } else {
                 w.element(&event);
             }
-            if self
-                .last
-                .is_some_and(|last| std::ptr::eq(last.bytes(), document.bytes()))
-            {
+            if is_last {
                 break;
             }
         }
         w.end(array);
         Ok(())
     }
+
+    /// Writes an event that is not as the server has it: one of a transaction, with the id by which the client knows the
+    /// session; the last one, with the mark by which its token is known again.
+    fn event(
+        &self,
+        scope: &Scope,
+        w: &mut Writer,
+        place: &Element<'_>,
+        event: Document<'_>,
+        is_last: bool,
+    ) {
+        let mark = w.begin_document(place.key);
+        for field in event.elements() {
+            let id = field
+                .as_document()
+                .filter(|_| self.has_sessions && field.key == b"lsid")
+                .and_then(|lsid| lsid.find("id"))
+                .and_then(|id| session_id(&id));
+            match id {
+                Some(id) => {
+                    let lsid = w.begin_document(field.key);
+                    w.binary(b"id", 4, &scope.sessions().client_id(id));
+                    w.end(lsid);
+                }
+                None if is_last && field.key == b"_id" => marked(w, field.key, &field),
+                None => w.element(&field),
+            }
+        }
+        w.end(mark);
+    }
 }
 
-/// Writes an event of a transaction with the id by which the client knows the session.
-fn with_session(scope: &Scope, w: &mut Writer, key: &[u8], event: Document<'_>) {
+/// Writes the resume token of an `invalidate` that the proxy made.
+fn marked(w: &mut Writer, key: &[u8], token: &Element<'_>) {
+    let Some(parts) = token.as_document() else {
+        w.renamed(key, token);
+        return;
+    };
     let mark = w.begin_document(key);
-    for field in event.elements() {
-        let id = field
-            .as_document()
-            .and_then(|lsid| lsid.find("id"))
-            .and_then(|id| session_id(&id));
-        match id {
-            Some(id) if field.key == b"lsid" => {
-                let lsid = w.begin_document(field.key);
-                w.binary(b"id", 4, &scope.sessions().client_id(id));
-                w.end(lsid);
-            }
-            _ => w.element(&field),
-        }
+    for part in parts.elements() {
+        w.element(&part);
     }
+    w.boolean(FROM_INVALIDATE.as_bytes(), true);
     w.end(mark);
 }

@@ -40,7 +40,7 @@ fn topology(kind: TopologyKind, specs: &[Spec]) -> Topology {
 }
 
 fn names(topology: &Topology, preference: &ReadPreference) -> String {
-    let names: Vec<&str> = candidates(topology, preference)
+    let names: Vec<&str> = candidates(topology, preference, LATENCY_WINDOW)
         .iter()
         .map(|member| &*member.address)
         .collect();
@@ -240,12 +240,13 @@ fn the_random_number_decides_between_equals() {
         ],
     );
     let routing = Routing::Preference(preference(ReadMode::Secondary, &[]));
-    let chosen = |random| choose(&topology, &routing, random).map(|member| &*member.address);
+    let chosen =
+        |random| choose(&topology, &routing, LATENCY_WINDOW, random).map(|member| &*member.address);
     assert_eq!(
         [chosen(0), chosen(1), chosen(2)],
         [Some("a"), Some("b"), Some("a")]
     );
-    assert!(choose(&topology, &Routing::Primary, 0).is_none());
+    assert!(choose(&topology, &Routing::Primary, LATENCY_WINDOW, 0).is_none());
 }
 
 #[test]
@@ -260,7 +261,27 @@ fn a_command_for_one_member_goes_nowhere_else() {
     );
     for (wanted, found) in [("p", true), ("a", true), ("u", false), ("x", false)] {
         let routing = Routing::Member(wanted.into());
-        let chosen = choose(&topology, &routing, 0).map(|member| &*member.address);
+        let chosen = choose(&topology, &routing, LATENCY_WINDOW, 0).map(|member| &*member.address);
         assert_eq!(chosen, found.then_some(wanted));
+    }
+}
+
+#[test]
+fn a_command_that_would_rather_go_to_one_mongos_goes_to_another_where_that_does_not_serve() {
+    let topology = topology(
+        TopologyKind::Sharded,
+        &[
+            spec("far", MemberKind::Mongos, 500),
+            spec("near", MemberKind::Mongos, 5),
+            spec("gone", MemberKind::Unknown, 5),
+        ],
+    );
+    for (wanted, expected) in [("far", "far"), ("gone", "near"), ("x", "near")] {
+        let routing = Routing::Rather(wanted.into());
+        for random in 0..3 {
+            let chosen =
+                choose(&topology, &routing, LATENCY_WINDOW, random).map(|member| &*member.address);
+            assert_eq!(chosen, Some(expected), "{wanted}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 """Who gets in, who does not, and what a role allows."""
 
+import os
 import time
 import unittest
 
@@ -37,6 +38,30 @@ class LogIn(unittest.TestCase):
                 details = dict(caught.exception.details)
                 shapes.append((caught.exception.code, details.get("codeName"), details.get("errmsg")))
         self.assertEqual(shapes, [(18, "AuthenticationFailed", "Authentication failed.")] * 3)
+
+    def test_a_certificate_instead_of_a_password(self):
+        certificate = os.environ["DRIVERS_CLIENT_CERTIFICATE"]
+        if not os.path.exists(certificate):
+            self.skipTest("no openssl made certificates")
+        subject = os.environ["DRIVERS_CLIENT_SUBJECT"]
+        tls = {"tls": True, "tlsCAFile": os.environ["DRIVERS_CA"], "authMechanism": "MONGODB-X509"}
+        address = f"localhost:{os.environ['DRIVERS_TLS_PORT']}"
+        with client("notes") as notes:
+            notes[DATABASE].certified.insert_one({"_id": "by password"})
+        for user in (None, subject):
+            with self.subTest(user=user):
+                with MongoClient(address, username=user, tlsCertificateKeyFile=certificate, **tls) as there:
+                    self.assertEqual(there[DATABASE].certified.find_one(), {"_id": "by password"})
+                    status = there.admin.command("connectionStatus")["authInfo"]
+                    self.assertEqual(status["authenticatedUsers"], [{"user": subject, "db": "$external"}])
+        for options, code in (
+            ({"username": "CN=somebody", "tlsCertificateKeyFile": certificate}, 18),
+            ({}, 18),
+        ):
+            with self.subTest(options), MongoClient(address, **options, **tls) as there:
+                with self.assertRaises(OperationFailure) as caught:
+                    there[DATABASE].certified.find_one()
+                self.assertEqual(caught.exception.code, code)
 
     def test_without_log_in_nothing_is_answered(self):
         with MongoClient(place.PROXY) as there:
