@@ -12,6 +12,7 @@ use mongodb::Database;
 
 mod advice;
 mod apps;
+mod full;
 mod giving_way;
 mod turns;
 mod workload;

@@ -34,6 +34,8 @@ const FRESH_FOR: Duration = Duration::from_secs(30);
 /// Documents up to which the base indexes of an existing collection are built at once. Above it the build would hold up
 /// the write that asked for it for seconds: it is left to the administrator.
 const BUILD_AT_ONCE_MAX: u64 = 100_000;
+/// What the server says when a collection has 64 indexes.
+const CANNOT_CREATE_INDEX: i32 = 67;
 /// Loads of different collections go side by side; those of one collection one after another.
 const LOAD_LOCKS: usize = 64;
 
@@ -553,10 +555,15 @@ async fn make_base_indexes(place: Place<'_>, known: &Known) -> Result<(), Driver
             {"key": {field: 1, "_id": 1}, "name": base_id_index_name(field), "unique": true},
         ],
     };
-    place
-        .client
-        .database(place.database)
-        .run_command(command)
-        .await
-        .map(|_| ())
+    let database = place.client.database(place.database);
+    match database.run_command(command).await {
+        Err(error) if server_code(&error) == Some(CANNOT_CREATE_INDEX) => {
+            tracing::warn!(
+                namespace = format!("{}.{}", place.database, place.collection),
+                "the collection has no room for the base indexes: reads of apps scan it until others are dropped"
+            );
+            Ok(())
+        }
+        made => made.map(|_| ()),
+    }
 }
