@@ -15,6 +15,7 @@ mod apps;
 mod full;
 mod giving_way;
 mod turns;
+mod unseen;
 mod workload;
 
 /// Rounds of work come when the test asks for them, and what was seen counts at once.

@@ -10,6 +10,7 @@ use mongodb::error::Error as DriverError;
 
 use crate::catalog::patch_reply;
 use crate::error::Error;
+use crate::figures::number;
 use crate::forward::{Journey, changes_none_on_error};
 use crate::namespaces::{Known, Place, server_code};
 use crate::reply;
@@ -247,6 +248,36 @@ impl Journey<'_> {
         Ok(())
     }
 
+    /// The index that a `collMod` of the app's own collection names must not be an automatic one.
+    ///
+    /// # Errors
+    /// 27, as where there is no such index.
+    pub(crate) async fn check_own_index(&self, place: Place<'_>) -> Result<(), Error> {
+        let known = self
+            .namespace(self.forward.namespaces.look_up(place))
+            .await?;
+        let indexes = self.physical_indexes(place, &known).await?;
+        let (automatic, own): (Vec<&Document>, Vec<&Document>) =
+            indexes.iter().partition(|index| is_automatic(index));
+        let body = Document::from_reader(self.command.body.bytes()).unwrap_or_default();
+        let said = body.get_document("index");
+        for named in ["name", "keyPattern"] {
+            let named = said.as_ref().ok().and_then(|said| said.get(named));
+            let checked = named.map(|named| check_not_automatic(named, &automatic, &own));
+            checked.unwrap_or(Ok(()))?;
+        }
+        Ok(())
+    }
+
+    /// `collStats` and `validate` of the app's own collection, without automatic indexes.
+    pub(crate) async fn own_figures(&self, out: &mut Vec<u8>) -> Result<(), Error> {
+        let start = out.len();
+        if self.as_own(out).await? {
+            hide_figures(out, start);
+        }
+        Ok(())
+    }
+
     /// `createIndexes` on the app's own collection. Gives whether it succeeded.
     pub(crate) async fn create_own_indexes(
         &self,
@@ -373,6 +404,63 @@ fn check_not_automatic(
         }
         _ => Ok(()),
     }
+}
+
+/// Fields of replies that have a member for each index, by its name.
+const BY_NAME: [&str; 3] = ["indexSizes", "indexDetails", "keysPerIndex"];
+
+/// Takes the automatic indexes out of a reply that has figures of indexes.
+fn hide_figures(out: &mut Vec<u8>, start: usize) {
+    let reply = Document::from_reader(out.get(start..).unwrap_or_default()).unwrap_or_default();
+    let members = |field: &&str| reply.get_document(field).ok();
+    let (mut automatic, mut bytes) = (0, 0);
+    if let Some(first) = ["indexSizes", "keysPerIndex"].iter().find_map(members) {
+        let hidden = first.iter();
+        for (_, size) in hidden.filter(|(name, _)| automatic_index_shown(name).is_some()) {
+            automatic += 1;
+            bytes += match size {
+                Bson::Int32(n) => i64::from(*n),
+                Bson::Int64(n) => *n,
+                #[allow(clippy::cast_possible_truncation, reason = "sizes are whole")]
+                Bson::Double(n) => *n as i64,
+                _ => 0,
+            };
+        }
+    }
+    hide_count(out, start, automatic, &["nindexes", "nIndexes"]);
+    if automatic == 0 {
+        return;
+    }
+    patch_reply(out, start, &mut |w, element| {
+        let is = |fields: &[&str]| fields.iter().any(|field| field.as_bytes() == element.key);
+        match (element.as_integer(), element.as_document()) {
+            (Some(total), _) if is(&["totalIndexSize", "totalSize"]) => {
+                number(w, element.key, total.saturating_sub(bytes));
+            }
+            (_, Some(members)) if is(&BY_NAME) => {
+                let document = w.begin_document(element.key);
+                let shown = members.elements();
+                let shown = shown.filter(|m| automatic_index_shown(m.name()).is_none());
+                shown.for_each(|member| w.element(&member));
+                w.end(document);
+            }
+            _ if is(&["indexBuilds"]) => {
+                let names = element
+                    .as_array()
+                    .into_iter()
+                    .flat_map(mdb_wire::Document::elements);
+                let names = names.filter_map(|name| name.as_str());
+                let shown = names.filter(|name| automatic_index_shown(name).is_none());
+                let array = w.begin_array(element.key);
+                for (index, name) in shown.enumerate() {
+                    let key = mdb_wire::writer::IndexKey::new(index);
+                    w.string(key.as_bytes(), name);
+                }
+                w.end(array);
+            }
+            _ => w.element(element),
+        }
+    });
 }
 
 /// Takes the automatic indexes out of counts of indexes.

@@ -401,11 +401,17 @@ async fn read(place: Place<'_>) -> Result<Known, DriverError> {
     let mut found = None;
     while let Some(entry) = cursor.try_next().await? {
         if entry.get_str("name").is_ok_and(|name| name == own) {
-            let mut known = Known::dedicated(true);
-            if entry.get_str("type").is_ok_and(|kind| kind == "view") {
-                known.facts = CollectionFacts::view();
-            }
-            return Ok(known);
+            let is_view = entry.get_str("type").is_ok_and(|kind| kind == "view");
+            let facts = if is_view {
+                CollectionFacts::view()
+            } else {
+                let indexes = read_indexes(place, &own).await?;
+                CollectionFacts::dedicated_with(&documents(&indexes))
+            };
+            return Ok(Known {
+                facts,
+                ..Known::dedicated(true)
+            });
         }
         found = Some(entry);
     }
@@ -415,16 +421,12 @@ async fn read(place: Place<'_>) -> Result<Known, DriverError> {
         return Ok(Known::dedicated(false));
     }
     let indexes = if found.is_some() {
-        read_indexes(place).await?
+        read_indexes(place, place.collection).await?
     } else {
         Vec::new()
     };
-    let documents: Vec<Document<'_>> = indexes
-        .iter()
-        .filter_map(|raw| Document::parse(raw.as_bytes()).ok())
-        .collect();
     Ok(Known {
-        facts: place.scope.collection_facts(&documents.iter().copied()),
+        facts: place.scope.collection_facts(&documents(&indexes)),
         unserved: found.as_ref().and_then(|options| unserved(place, options)),
         exists: found.is_some(),
         has_images: found.as_ref().is_some_and(images::has),
@@ -487,8 +489,16 @@ impl Known {
     }
 }
 
-async fn read_indexes(place: Place<'_>) -> Result<Vec<RawDocumentBuf>, DriverError> {
-    let command = doc! {"listIndexes": place.collection};
+fn documents(raw: &[RawDocumentBuf]) -> impl Iterator<Item = Document<'_>> + Clone {
+    let documents = raw.iter();
+    documents.filter_map(|raw| Document::parse(raw.as_bytes()).ok())
+}
+
+async fn read_indexes(
+    place: Place<'_>,
+    physical: &str,
+) -> Result<Vec<RawDocumentBuf>, DriverError> {
+    let command = doc! {"listIndexes": physical};
     let database = place.client.database(place.database);
     let cursor = database
         .run_cursor_command(command)
