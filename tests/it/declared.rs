@@ -151,7 +151,7 @@ fn values(of: &Bson, field: &str, found: &mut Vec<String>) {
 }
 
 /// `/readyz` of a proxy.
-async fn ready(proxy: &TestProxy) -> String {
+pub(crate) async fn ready(proxy: &TestProxy) -> String {
     let address = proxy.proxy().admin_address();
     let mut stream = TcpStream::connect(address).await.unwrap();
     let question = b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";

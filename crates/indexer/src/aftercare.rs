@@ -11,7 +11,7 @@ use mongodb::ServerInfo;
 use mongodb::error::Error as DriverError;
 use mongodb::options::SelectionCriteria;
 
-use crate::physical::{Existing, code_of};
+use crate::physical::{Existing, code_of, is_being_built};
 use crate::settings::millis;
 use crate::store::{Decision, IndexRow, count_of, stored};
 use crate::table::Namespace;
@@ -54,6 +54,16 @@ impl Worker {
     /// A build that nobody has finished: it is either there, or not.
     async fn recover(&mut self, row: &IndexRow, now: i64) -> Result<(), DriverError> {
         self.may_ask();
+        if is_being_built(self.store.client(), &row.namespace).await? {
+            let decision = Decision {
+                verdict: "wait",
+                reason: "unfinished",
+                text: "whoever began to build has gone; the server goes on".to_owned(),
+                figures: doc! {},
+            };
+            return self.decide(row, decision, now).await;
+        }
+        self.may_ask();
         let existing = Existing::read(self.store.client(), &row.namespace).await?;
         let is_there = existing.is_some_and(|existing| existing.find(&row.name).is_some());
         let at = DateTime::from_millis(now);
@@ -87,9 +97,14 @@ impl Worker {
         let Ok(definition) = found.get_document("definition") else {
             return Ok(());
         };
-        let command = doc! {"createIndexes": &row.namespace.collection, "indexes": [definition]};
+        let on = std::slice::from_ref(&row.namespace);
+        let Some(lease) = self.leases.take_to_build(on).await? else {
+            return Ok(());
+        };
         let at = DateTime::from_millis(now);
-        let built = self.while_building(&row.namespace, command).await;
+        let built = self.while_building(&lease, &row.namespace, definition);
+        let built = built.await?;
+        lease.release().await;
         let (state, text) = match &built {
             Ok(_) => (
                 "watched",

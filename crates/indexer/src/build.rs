@@ -22,6 +22,16 @@ impl Worker {
         now: i64,
     ) -> Result<(), DriverError> {
         let row = wish.row();
+        let on = std::slice::from_ref(&row.namespace);
+        let Some(lease) = self.leases.take_to_build(on).await? else {
+            let decision = Decision {
+                verdict: "wait",
+                reason: "turn",
+                text: "another index is being built".to_owned(),
+                figures: before.document(),
+            };
+            return self.decide(&row, decision, now).await;
+        };
         let wire_version = self.wire_version().await?;
         let definition = wish.wanted.definition(&self.field, wire_version);
         let at = DateTime::from_millis(now);
@@ -33,8 +43,10 @@ impl Worker {
         self.store.set_index(&row, entry).await?;
         tracing::info!(namespace = %row.namespace, index = row.name, examined = before.examined,
             returned = before.returned, "building an index");
-        let command = doc! {"createIndexes": &row.namespace.collection, "indexes": [definition]};
-        if let Err(error) = self.while_building(&row.namespace, command).await {
+        let built = self.while_building(&lease, &row.namespace, &definition);
+        let built = built.await?;
+        lease.release().await;
+        if let Err(error) = built {
             return self.build_failed(&row, &error, now).await;
         }
         self.metrics.index_event(IndexEvent::Build);

@@ -125,7 +125,8 @@ impl Worker {
         let isolation = known
             .first()
             .map_or(Isolation::Shared, |(_, s)| s.placed.isolation);
-        let apps: BTreeSet<&String> = known.iter().flat_map(|(_, s)| s.apps.keys()).collect();
+        let apps = known.iter().flat_map(|(_, s)| s.apps.keys());
+        let apps: BTreeSet<&String> = apps.filter(|app| !self.apps.off.contains(*app)).collect();
         let is_one_for_all = isolation == Isolation::Dedicated
             || candidate.key.0.len() == 1
             || apps.len() >= self.settings.shared_from_apps;
@@ -137,7 +138,7 @@ impl Worker {
         };
         let make = |app: Option<AppId>| {
             let count = |shape: &FleetShape| match &app {
-                None => shape.reads,
+                None => self.reads(shape),
                 Some(app) => shape.apps.get(app.as_str()).copied().unwrap_or(0),
             };
             let mut serves: Vec<(u64, &String)> =
@@ -147,7 +148,7 @@ impl Worker {
             let reads = serves.iter().map(|(reads, _)| reads).sum();
             let before = known.iter().map(|(_, s)| s.writes_before).min();
             let writes = self.fleet.writes.get(&namespace.to_string());
-            let advised = &self.settings.advised_apps;
+            let advised = &self.apps.advise;
             Wish {
                 serves: serves.into_iter().map(|(_, id)| id.clone()).collect(),
                 reads,
@@ -173,6 +174,15 @@ impl Worker {
         wishes
             .filter(|wish| wish.reads >= self.settings.seen_min)
             .collect()
+    }
+
+    /// Reads of a shape, without those of apps that are as if they had not queried.
+    fn reads(&self, shape: &FleetShape) -> u64 {
+        let off = shape.apps.iter();
+        let off = off.filter(|(app, _)| self.apps.off.contains(*app));
+        shape
+            .reads
+            .saturating_sub(off.map(|(_, reads)| reads).sum())
     }
 
     /// Whether it was built, or another large step was taken.

@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bson::Document;
 use tokio::sync::Notify;
 
+use crate::table::Namespace;
+
 mod carry_out;
 mod plan;
 mod reason;
@@ -71,6 +73,12 @@ pub trait Apps: Send + Sync + 'static {
         place: &Place,
         command: Document,
     ) -> impl Future<Output = Result<Document, Unanswered>> + Send;
+
+    /// Where the documents of a collection may be upstream: beside those of other apps, or apart.
+    fn physical(
+        &self,
+        place: &Place,
+    ) -> impl Future<Output = Result<Vec<Namespace>, Unanswered>> + Send;
 
     /// Where these apps have collections of these names, in any database.
     fn find(

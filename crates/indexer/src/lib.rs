@@ -24,7 +24,7 @@ mod table;
 mod worker;
 
 pub use orders::{Line, OrderError};
-pub use settings::{BuildWindow, Mode, Settings};
+pub use settings::{AppModes, BuildWindow, Mode, Settings};
 pub use store::Store;
 pub use table::{Namespace, SHAPES_MAX};
 pub use worker::{Handle, Place, Worker};

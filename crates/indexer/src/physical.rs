@@ -164,6 +164,25 @@ fn says(there: &Document, wanted: &[u8]) -> bool {
         .all(|(name, value)| there.get(name) == Some(value))
 }
 
+/// Whether the server is building an index there, for whomever. Seen: 4.4.2, 5.0.4 and 6.0.5 list an index from the beginning of
+/// its build, with a `buildUUID` when asked for it.
+pub(crate) async fn is_being_built(
+    client: &Client,
+    namespace: &Namespace,
+) -> Result<bool, DriverError> {
+    let command = doc! {"listIndexes": &namespace.collection, "includeBuildUUIDs": true};
+    let database = client.database(&namespace.database);
+    match database.run_cursor_command(command).await {
+        Ok(cursor) => {
+            let all: Vec<Document> = cursor.try_collect().await?;
+            Ok(all.iter().any(|index| index.contains_key("buildUUID")))
+        }
+        // No such collection, a view, or a name that no collection can have.
+        Err(error) if matches!(code_of(&error), Some(26 | 73 | 166)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// The code of an error that the server sent.
 pub(crate) fn code_of(error: &DriverError) -> Option<i32> {
     match error.kind.as_ref() {

@@ -13,6 +13,15 @@ pub enum Mode {
     Auto,
 }
 
+/// How far the worker may go for single apps, by their slugs: less than [`Settings::mode`] says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AppModes {
+    /// Nothing is built for these.
+    pub advise: BTreeSet<String>,
+    /// These are as if they had not queried.
+    pub off: BTreeSet<String>,
+}
+
 /// Hours of the day in which indexes may be built, in minutes since midnight UTC. It may go over midnight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BuildWindow {
@@ -40,8 +49,6 @@ impl BuildWindow {
 pub struct Settings {
     /// How far the worker may go.
     pub mode: Mode,
-    /// Apps for which nothing is built, whatever `mode` says.
-    pub advised_apps: BTreeSet<String>,
     /// Between two merges with the other proxies, each with a round of work.
     pub interval: Duration,
     /// How often a shape must have been seen, by all proxies.
@@ -89,7 +96,6 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             mode: Mode::default(),
-            advised_apps: BTreeSet::new(),
             interval: Duration::from_secs(60),
             seen_min: 20,
             seen_over: Duration::from_secs(60),

@@ -5,7 +5,7 @@
 //! | `shapes` | one for each shape on a physical collection, with counters; and one for each collection, with its writes |
 //! | `indexes` | one for each index that a proxy has made or tried to make |
 //! | `decisions` | one for each different decision on an index, with its reason and figures |
-//! | `lease` | who may work |
+//! | `leases` | who may work, and who may build |
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,6 @@ use mongodb::error::Error as DriverError;
 use mongodb::options::{CollectionOptions, WriteConcern};
 use mongodb::{Client, Collection};
 
-use crate::physical::code_of;
 use crate::table::{Delta, Namespace, Placed, SHAPES_MAX, Table};
 
 /// Statements of one `update`: far below the server's limit of 100,000, and a message of a megabyte at most.
@@ -169,34 +168,6 @@ impl Store {
         Ok(())
     }
 
-    /// Takes or keeps the right to work. One holder at a time in the whole fleet.
-    pub(crate) async fn take_lease(
-        &self,
-        holder: &str,
-        now: i64,
-        lasts_millis: i64,
-    ) -> Result<bool, DriverError> {
-        let free = doc! {
-            "_id": "indexes",
-            "$or": [{"holder": holder}, {"until": {"$lt": DateTime::from_millis(now)}}],
-        };
-        let taken = doc! {"$set": {"holder": holder, "until": DateTime::from_millis(now.saturating_add(lasts_millis))}};
-        let lease = self.collection("lease");
-        match lease.update_one(free, taken).upsert(true).await {
-            Ok(_) => Ok(true),
-            // Another one holds it: there is a document of this `_id` that the filter does not take.
-            Err(error) if is_duplicate(&error) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Gives the right to work back.
-    pub(crate) async fn leave_lease(&self, holder: &str) -> Result<(), DriverError> {
-        let lease = self.collection("lease");
-        let gone = lease.delete_one(doc! {"_id": "indexes", "holder": holder});
-        gone.await.map(|_| ())
-    }
-
     /// Writes a decision down: once for each reason, with how often and when it was taken.
     pub(crate) async fn decide(
         &self,
@@ -305,15 +276,6 @@ pub(crate) struct Decision {
     /// The same for people.
     pub(crate) text: String,
     pub(crate) figures: Document,
-}
-
-fn is_duplicate(error: &DriverError) -> bool {
-    use mongodb::error::{ErrorKind, WriteFailure};
-    let is_write = matches!(
-        error.kind.as_ref(),
-        ErrorKind::Write(WriteFailure::WriteError(error)) if error.code == 11000
-    );
-    is_write || code_of(error) == Some(11000)
 }
 
 fn shape_statement(id: &str, delta: &Delta, writes_before: Option<u64>, now: i64) -> Document {

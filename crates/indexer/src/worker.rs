@@ -3,22 +3,22 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bson::oid::ObjectId;
 use bson::{DateTime, Document, doc};
 use mdb_shape::Observation;
 use mdb_telemetry::Metrics;
 use mongodb::Client;
 use mongodb::error::Error as DriverError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::settings::{Settings, millis};
+use crate::lease::{INDEX_ROUNDS, Lease, Leases};
+use crate::settings::{AppModes, Settings, millis};
 use crate::store::{Decision, Fleet, IndexRow, Store};
 use crate::table::{Namespace, Table};
 
-/// How long a lease holds without being renewed: longer than a round without a build takes.
-const LEASE: Duration = Duration::from_secs(120);
+/// Between two lines that tell of a build.
+const TOLD_EVERY: Duration = Duration::from_secs(30);
 
 /// How often observations are taken out: they wait in bounded room.
 const COLLECT_EVERY: Duration = Duration::from_millis(100);
@@ -39,7 +39,12 @@ pub struct Worker {
     pub(crate) quiet: BTreeMap<String, i64>,
     /// Whether a shape could be judged only by a proxy that has seen it.
     pub(crate) lacks_probe: bool,
-    holder: String,
+    /// How far the worker may go for apps, in this round.
+    pub(crate) apps: AppModes,
+    pub(crate) leases: Leases,
+    /// Kept between rounds, so that the fleet's work is that of one proxy.
+    rounds: Option<Lease>,
+    modes: watch::Receiver<AppModes>,
     observations: mpsc::Receiver<Observation>,
     commands_left: u32,
     wire_version: Option<i32>,
@@ -78,22 +83,27 @@ impl Handle {
     /// Those of the upstream; and one if the worker has ended.
     pub async fn tick(&self, now: DateTime) -> Result<(), DriverError> {
         let (done, told) = oneshot::channel();
-        let ended = || DriverError::custom("the worker on indexes has ended");
         let sent = self.rounds.send(Round { now, done }).await;
         sent.map_err(|_| ended())?;
         told.await.map_err(|_| ended())?
     }
 }
 
+fn ended() -> DriverError {
+    DriverError::custom("the worker on indexes has ended")
+}
+
 impl Worker {
-    /// A worker that gets these observations.
+    /// A worker that gets these observations. `modes` may change at any time, and holds from the next round on.
     pub fn new(
         place: Place,
         settings: Settings,
+        modes: watch::Receiver<AppModes>,
         metrics: Metrics,
         observations: mpsc::Receiver<Observation>,
     ) -> Self {
         Self {
+            leases: Leases::new(&place.client, &place.control_database),
             store: Store::new(place.client, place.control_database),
             field: place.scope_field,
             settings,
@@ -102,7 +112,9 @@ impl Worker {
             fleet: Fleet::default(),
             quiet: BTreeMap::new(),
             lacks_probe: false,
-            holder: ObjectId::new().to_hex(),
+            apps: AppModes::default(),
+            rounds: None,
+            modes,
             observations,
             commands_left: 0,
             wire_version: None,
@@ -137,8 +149,9 @@ impl Worker {
                     }
                 }
                 Some(Round { now, done }) = asked.recv() => {
+                    let round = stop.run_until_cancelled(self.tick(now)).await;
                     // Whoever asked may have gone.
-                    let _ = done.send(self.tick(now).await);
+                    let _ = done.send(round.unwrap_or_else(|| Err(ended())));
                 }
             }
         }
@@ -146,8 +159,11 @@ impl Worker {
         let farewell = async {
             self.collect();
             let now = self.now();
-            self.store.merge(&mut self.table, &self.fleet, now).await?;
-            self.store.leave_lease(&self.holder).await
+            let merged = self.store.merge(&mut self.table, &self.fleet, now).await;
+            if let Some(lease) = self.rounds.take() {
+                lease.release().await;
+            }
+            merged
         };
         let _ = tokio::time::timeout(Duration::from_secs(1), farewell).await;
     }
@@ -175,9 +191,26 @@ impl Worker {
         self.ahead = now.saturating_sub(DateTime::now().timestamp_millis());
         self.store.load(&mut self.fleet, now).await?;
         self.store.merge(&mut self.table, &self.fleet, now).await?;
-        if !self.renew_lease(now).await? {
+        let Some(lease) = self.take_rounds().await? else {
             return Ok(());
+        };
+        // Known from here on, so that it is given back also if the round is broken off.
+        self.rounds = Some(lease.clone());
+        let worked = tokio::select! {
+            worked = self.work(now) => worked,
+            () = lease.lost() => Err(DriverError::custom("another proxy works on indexes now")),
+        };
+        if self.lacks_probe {
+            // Another proxy may have what this one lacks.
+            self.rounds = None;
+            lease.release().await;
         }
+        worked
+    }
+
+    /// What is due, under the lease.
+    async fn work(&mut self, now: i64) -> Result<(), DriverError> {
+        self.apps = self.modes.borrow().clone();
         self.store.load(&mut self.fleet, now).await?;
         self.commands_left = self.settings.commands_max;
         self.quiet.retain(|_, until| *until > now);
@@ -189,17 +222,17 @@ impl Worker {
             self.store.forget_old(now).await?;
             self.forgot_at = now;
         }
-        if self.lacks_probe {
-            // Another proxy may have what this one lacks.
-            self.store.leave_lease(&self.holder).await?;
-        }
         Ok(())
     }
 
-    pub(crate) async fn renew_lease(&self, now: i64) -> Result<bool, DriverError> {
-        self.store
-            .take_lease(&self.holder, now, millis(LEASE))
-            .await
+    /// The right to work: that of the last round, or a new one.
+    async fn take_rounds(&mut self) -> Result<Option<Lease>, DriverError> {
+        if let Some(lease) = self.rounds.take()
+            && lease.renew().await?
+        {
+            return Ok(Some(lease));
+        }
+        self.leases.take(INDEX_ROUNDS).await
     }
 
     /// Whether another command may go to the upstream in this round.
@@ -245,28 +278,31 @@ impl Worker {
         Ok(version)
     }
 
-    /// Runs a build, keeping the lease and taking out observations meanwhile.
+    /// Runs a build, keeping the right to and taking out observations meanwhile. What the server says is in the inner result.
+    ///
+    /// # Errors
+    /// If the right is lost. What was begun is left to whoever has it then.
     pub(crate) async fn while_building(
         &mut self,
+        lease: &Lease,
         namespace: &Namespace,
-        command: Document,
-    ) -> Result<Document, DriverError> {
+        definition: &Document,
+    ) -> Result<Result<Document, DriverError>, DriverError> {
+        let command = doc! {"createIndexes": &namespace.collection, "indexes": [definition]};
         let database = self.store.client().database(&namespace.database);
         let build = async move { database.run_command(command).await };
-        tokio::pin!(build);
+        let lost = lease.lost();
+        tokio::pin!(build, lost);
         let mut collect = interval(COLLECT_EVERY);
-        let mut renew = interval_at(Instant::now() + LEASE / 4, LEASE / 4);
+        let mut tell = interval_at(Instant::now() + TOLD_EVERY, TOLD_EVERY);
         let begun = Instant::now();
         loop {
             tokio::select! {
-                done = &mut build => return done,
+                done = &mut build => return Ok(done),
+                () = &mut lost => return Err(DriverError::custom("another proxy builds indexes now")),
                 _ = collect.tick() => self.collect(),
-                _ = renew.tick() => {
+                _ = tell.tick() => {
                     tracing::info!(%namespace, seconds = begun.elapsed().as_secs(), "an index is being built");
-                    let now = self.now();
-                    if let Err(error) = self.renew_lease(now).await {
-                        tracing::debug!(%error, "the lease on indexes was not renewed");
-                    }
                 }
             }
         }

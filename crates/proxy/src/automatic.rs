@@ -1,19 +1,25 @@
 //! Automatic indexes on the way of commands: an app does not see them, and they make room for what it wants.
 
+use std::collections::BTreeSet;
+
 use bson::{Bson, Document, doc};
 use futures_util::TryStreamExt;
-use mdb_scope::{Isolation, Refusal, automatic_index_name, automatic_index_shown};
+use mdb_scope::{Glance, Isolation, Refusal, automatic_index_name, automatic_index_shown};
 use mdb_wire::Command;
 use mongodb::error::Error as DriverError;
 
 use crate::catalog::patch_reply;
 use crate::error::Error;
-use crate::forward::Journey;
+use crate::figures::number;
+use crate::forward::{Journey, changes_none_on_error};
 use crate::namespaces::{Known, Place, server_code};
 use crate::reply;
 
-/// Another index has the key or the name.
-pub(crate) const TAKEN: [i32; 2] = [85, 86];
+/// There is no room: the collection has 64 indexes, or another one has the key or the name.
+pub(crate) const TAKEN: [i32; 3] = [67, 85, 86];
+
+/// Indexes of a collection, that on `_id` among them.
+const INDEXES_MAX: usize = 64;
 
 fn name_of(index: &Document) -> &str {
     index.get_str("name").unwrap_or_default()
@@ -85,16 +91,20 @@ impl Journey<'_> {
         key.into_iter().filter(|(name, _)| is_own(name)).collect()
     }
 
+    /// Drops those automatic indexes of the app's collection, or that all apps share, that are in the way. `picks` gets all of
+    /// its indexes, as the server has them. Gives whether there were any.
     async fn drop_automatic(
         &self,
         place: Place<'_>,
         known: &Known,
-        indexes: &[&Document],
         reason: &str,
-    ) -> Result<(), Error> {
+        picks: impl FnOnce(&[Document]) -> Vec<&Document>,
+    ) -> Result<bool, Error> {
+        let indexes = self.physical_indexes(place, known).await?;
         let physical = physical_name(place, known);
         let database = place.client.database(place.database);
-        for index in indexes {
+        let picked = picks(&indexes);
+        for index in &picked {
             let command = doc! {"dropIndexes": &physical, "index": name_of(index)};
             let drop = async {
                 match database.run_command(command).await {
@@ -113,53 +123,95 @@ impl Journey<'_> {
             let told = control.decide_drop(place.database, &physical, name_of(index), reason);
             self.driver(told).await?;
         }
-        Ok(())
+        Ok(!picked.is_empty())
     }
 
-    /// Drops automatic indexes that stand where the command wants one of the app's own. Gives whether there were any.
+    /// Drops automatic indexes that stand where the command wants one of the app's own, and as many more as it takes for the
+    /// collection to have room. Gives whether there were any.
     pub(crate) async fn make_room(&self, place: Place<'_>, known: &Known) -> Result<bool, Error> {
         let body = Document::from_reader(self.command.body.bytes()).unwrap_or_default();
         let wanted = of_documents(body.get_array("indexes").cloned().unwrap_or_default());
         let isolation = known.facts.isolation;
-        let indexes = self.physical_indexes(place, known).await?;
         // Those for all apps are of another filter, and may stand beside the app's.
         let own = automatic_index_name(Some(self.scope.app()), "");
-        let stands_in_the_way = |index: &&Document| {
+        let is_in_the_way = |index: &Document| {
             let is_near = isolation == Isolation::Dedicated || name_of(index).starts_with(&own);
             let key = self.logical_key(index, isolation);
             let is_wanted = |wish: &Document| {
                 wish.get_document("key")
                     .is_ok_and(|wish| is_same_key(wish, &key))
             };
-            is_automatic(index) && is_near && wanted.iter().any(is_wanted)
+            is_near && wanted.iter().any(is_wanted)
         };
-        let in_the_way: Vec<&Document> = indexes.iter().filter(stands_in_the_way).collect();
-        self.drop_automatic(place, known, &in_the_way, "the app defines the same")
-            .await?;
-        Ok(!in_the_way.is_empty())
+        self.drop_automatic(place, known, "the app defines an index", |indexes| {
+            let automatic = indexes.iter().filter(|index| is_automatic(index));
+            let (mut picked, others): (Vec<_>, Vec<_>) = automatic.partition(|i| is_in_the_way(i));
+            let left = indexes.len().saturating_sub(picked.len());
+            let excess = (left + wanted.len()).saturating_sub(INDEXES_MAX);
+            picked.extend(others.into_iter().take(excess));
+            picked
+        })
+        .await
     }
 
-    /// Drops automatic indexes because of which a document could not be stored: it has arrays in two of their fields. Gives
-    /// whether there were any, so that the write is worth another try.
-    pub(crate) async fn give_way_to_arrays(
+    /// Drops automatic indexes because of which a document could not be stored. Gives whether the write is to be sent again: what
+    /// was stored in part is not, nor what is of a transaction. The app's next write finds the index gone.
+    pub(crate) async fn gives_way(
         &self,
         place: Place<'_>,
         known: &Known,
+        seen: &Glance,
+        reply: &[u8],
     ) -> Result<bool, Error> {
-        let indexes = self.physical_indexes(place, known).await?;
+        let may_go_again =
+            seen.n == 0 && !self.in_transaction() && changes_none_on_error(self.spec, self.command);
+        let arrays = ParallelArrays::of_reply(reply);
+        match self.give_way_to_arrays(place, known, &arrays).await {
+            Ok(has_given_way) => Ok(has_given_way && may_go_again),
+            Err(error) if may_go_again => Err(error),
+            // What the server said of the write counts.
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// Drops the automatic indexes that hold two of these arrays in their fields. Gives whether there were any.
+    async fn give_way_to_arrays(
+        &self,
+        place: Place<'_>,
+        known: &Known,
+        arrays: &[ParallelArrays],
+    ) -> Result<bool, Error> {
         let own = automatic_index_name(Some(self.scope.app()), "");
         let shared = automatic_index_name(None, "");
-        let is_wide = |index: &&Document| {
-            let name = name_of(index);
-            let is_of_app = name.starts_with(&own) || name.starts_with(&shared);
-            is_automatic(index)
-                && is_of_app
-                && self.logical_key(index, known.facts.isolation).len() > 1
+        let isolation = known.facts.isolation;
+        let refuses = |index: &Document, arrays: &ParallelArrays| {
+            let key = self.logical_key(index, isolation);
+            arrays.are_refused_by(key.keys().map(String::as_str))
         };
-        let wide: Vec<&Document> = indexes.iter().filter(is_wide).collect();
-        self.drop_automatic(place, known, &wide, "a document has arrays in two fields")
-            .await?;
-        Ok(!wide.is_empty())
+        let reason = "a document has arrays in two fields";
+        self.drop_automatic(place, known, reason, |indexes| {
+            let (automatic, others): (Vec<_>, Vec<_>) =
+                indexes.iter().partition(|index| is_automatic(index));
+            // Where the app's own index refuses them too, nothing is gained.
+            let others = others.into_iter().filter(|i| self.holds_all(i));
+            let others: Vec<_> = others.collect();
+            let is_hopeless = |arrays: &&ParallelArrays| others.iter().any(|i| refuses(i, arrays));
+            let hopeful = arrays.iter().filter(|arrays| !is_hopeless(arrays));
+            let hopeful: Vec<_> = hopeful.collect();
+            let is_of_app = |name: &str| name.starts_with(&own) || name.starts_with(&shared);
+            let automatic = automatic.into_iter().filter(|i| is_of_app(name_of(i)));
+            automatic
+                .filter(|index| hopeful.iter().any(|arrays| refuses(index, arrays)))
+                .collect()
+        })
+        .await
+    }
+
+    /// Whether an index holds all documents of the app: it is of all documents, or of the app's without another condition.
+    fn holds_all(&self, index: &Document) -> bool {
+        let filter = index.get_document("partialFilterExpression");
+        let of_app = doc! {self.scope.field().as_str(): self.scope.app().as_str()};
+        filter.map_or(true, |filter| *filter == of_app)
     }
 
     /// `listIndexes` of the app's own collection.
@@ -193,6 +245,36 @@ impl Journey<'_> {
             w.end(batch);
             w.end(cursor);
         });
+        Ok(())
+    }
+
+    /// The index that a `collMod` of the app's own collection names must not be an automatic one.
+    ///
+    /// # Errors
+    /// 27, as where there is no such index.
+    pub(crate) async fn check_own_index(&self, place: Place<'_>) -> Result<(), Error> {
+        let known = self
+            .namespace(self.forward.namespaces.look_up(place))
+            .await?;
+        let indexes = self.physical_indexes(place, &known).await?;
+        let (automatic, own): (Vec<&Document>, Vec<&Document>) =
+            indexes.iter().partition(|index| is_automatic(index));
+        let body = Document::from_reader(self.command.body.bytes()).unwrap_or_default();
+        let said = body.get_document("index");
+        for named in ["name", "keyPattern"] {
+            let named = said.as_ref().ok().and_then(|said| said.get(named));
+            let checked = named.map(|named| check_not_automatic(named, &automatic, &own));
+            checked.unwrap_or(Ok(()))?;
+        }
+        Ok(())
+    }
+
+    /// `collStats` and `validate` of the app's own collection, without automatic indexes.
+    pub(crate) async fn own_figures(&self, out: &mut Vec<u8>) -> Result<(), Error> {
+        let start = out.len();
+        if self.as_own(out).await? {
+            hide_figures(out, start);
+        }
         Ok(())
     }
 
@@ -253,6 +335,48 @@ impl Journey<'_> {
     }
 }
 
+/// Fields of one document that hold arrays, because of which an index cannot hold it.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ParallelArrays([String; 2]);
+
+/// `CannotIndexParallelArrays`.
+const PARALLEL_ARRAYS: i64 = 171;
+
+impl ParallelArrays {
+    /// Those that a reply speaks of, once each. Seen: 4.4.2, 5.0.4 and 6.0.5 do not name the index, but the last names of the
+    /// two fields, as in `cannot index parallel arrays [b] [p]` for `{"a.b": 1, "x.p": 1}`.
+    pub(crate) fn of_reply(reply: &[u8]) -> Vec<Self> {
+        let reply = Document::from_reader(reply).unwrap_or_default();
+        let errors = of_documents(reply.get_array("writeErrors").cloned().unwrap_or_default());
+        let errors = errors.iter().chain([&reply]);
+        let refused = errors.filter(|e| {
+            e.get_i32("code")
+                .is_ok_and(|c| i64::from(c) == PARALLEL_ARRAYS)
+        });
+        let texts = refused.filter_map(|error| error.get_str("errmsg").ok());
+        let found: BTreeSet<Self> = texts.filter_map(Self::parse).collect();
+        found.into_iter().collect()
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (_, names) = text.split_once("parallel arrays [")?;
+        let (one, other) = names.strip_suffix(']')?.split_once("] [")?;
+        Some(Self([one.to_owned(), other.to_owned()]))
+    }
+
+    /// Whether an index over these fields does not take them.
+    fn are_refused_by<'k>(&self, fields: impl Iterator<Item = &'k str>) -> bool {
+        let [one, other] = &self.0;
+        let has = |field: &str, name: &String| field.split('.').any(|part| part == name);
+        let fields: Vec<&str> = fields.collect();
+        let pairs = fields
+            .iter()
+            .flat_map(|a| fields.iter().map(move |b| (a, b)));
+        let mut pairs = pairs.filter(|(a, b)| a != b);
+        pairs.any(|(a, b)| has(a, one) && has(b, other))
+    }
+}
+
 /// # Errors
 /// 27 for what names an automatic index: the app has none such.
 fn check_not_automatic(
@@ -280,6 +404,63 @@ fn check_not_automatic(
         }
         _ => Ok(()),
     }
+}
+
+/// Fields of replies that have a member for each index, by its name.
+const BY_NAME: [&str; 3] = ["indexSizes", "indexDetails", "keysPerIndex"];
+
+/// Takes the automatic indexes out of a reply that has figures of indexes.
+fn hide_figures(out: &mut Vec<u8>, start: usize) {
+    let reply = Document::from_reader(out.get(start..).unwrap_or_default()).unwrap_or_default();
+    let members = |field: &&str| reply.get_document(field).ok();
+    let (mut automatic, mut bytes) = (0, 0);
+    if let Some(first) = ["indexSizes", "keysPerIndex"].iter().find_map(members) {
+        let hidden = first.iter();
+        for (_, size) in hidden.filter(|(name, _)| automatic_index_shown(name).is_some()) {
+            automatic += 1;
+            bytes += match size {
+                Bson::Int32(n) => i64::from(*n),
+                Bson::Int64(n) => *n,
+                #[allow(clippy::cast_possible_truncation, reason = "sizes are whole")]
+                Bson::Double(n) => *n as i64,
+                _ => 0,
+            };
+        }
+    }
+    hide_count(out, start, automatic, &["nindexes", "nIndexes"]);
+    if automatic == 0 {
+        return;
+    }
+    patch_reply(out, start, &mut |w, element| {
+        let is = |fields: &[&str]| fields.iter().any(|field| field.as_bytes() == element.key);
+        match (element.as_integer(), element.as_document()) {
+            (Some(total), _) if is(&["totalIndexSize", "totalSize"]) => {
+                number(w, element.key, total.saturating_sub(bytes));
+            }
+            (_, Some(members)) if is(&BY_NAME) => {
+                let document = w.begin_document(element.key);
+                let shown = members.elements();
+                let shown = shown.filter(|m| automatic_index_shown(m.name()).is_none());
+                shown.for_each(|member| w.element(&member));
+                w.end(document);
+            }
+            _ if is(&["indexBuilds"]) => {
+                let names = element
+                    .as_array()
+                    .into_iter()
+                    .flat_map(mdb_wire::Document::elements);
+                let names = names.filter_map(|name| name.as_str());
+                let shown = names.filter(|name| automatic_index_shown(name).is_none());
+                let array = w.begin_array(element.key);
+                for (index, name) in shown.enumerate() {
+                    let key = mdb_wire::writer::IndexKey::new(index);
+                    w.string(key.as_bytes(), name);
+                }
+                w.end(array);
+            }
+            _ => w.element(element),
+        }
+    });
 }
 
 /// Takes the automatic indexes out of counts of indexes.
@@ -314,6 +495,33 @@ mod tests {
             (doc! {"a": "text"}, doc! {"a": 1}, false),
         ] {
             assert_eq!(is_same_key(&a, &b), expected, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn arrays_are_refused_by_indexes_over_both_fields() {
+        let text = |fields: &str| format!("cannot index parallel arrays {fields}");
+        let error = |fields: &str| doc! {"code": 171, "errmsg": text(fields)};
+        let reply = doc! {"writeErrors": [error("[b] [a]"), error("[b] [a]"), {"code": 11000, "errmsg": text("[x] [y]")}]};
+        let bytes = bson::serialize_to_vec(&reply).unwrap();
+        let read = ParallelArrays::of_reply(&bytes);
+        let expected = [ParallelArrays(["b".to_owned(), "a".to_owned()])];
+        assert_eq!(read, expected);
+        let whole = bson::serialize_to_vec(&error("[p] [p]")).unwrap();
+        let [same] = <[ParallelArrays; 1]>::try_from(ParallelArrays::of_reply(&whole)).unwrap();
+        for (arrays, fields, is_refused) in [
+            (&read[0], &["a", "b"][..], true),
+            (&read[0], &["x.b", "c", "a.y"], true),
+            (&read[0], &["a", "c"], false),
+            (&read[0], &["a.b", "c"], false),
+            (&same, &["x.p", "y.p"], true),
+            (&same, &["x.p"], false),
+        ] {
+            assert_eq!(
+                arrays.are_refused_by(fields.iter().copied()),
+                is_refused,
+                "{fields:?}"
+            );
         }
     }
 

@@ -96,6 +96,23 @@ impl Behalf {
             .map_err(|_| Error::incident("a reply that is no document"))
     }
 
+    /// The names that a collection of the app may have upstream: beside other apps' documents, and apart.
+    ///
+    /// # Errors
+    /// Where the upstream does not answer.
+    pub async fn physical_names(&self, collection: &str) -> Result<[String; 2], Error> {
+        let shared = &*self.shared;
+        let scope = shared.forward.make_scope(shared, &self.identity.app);
+        let lost = |error| Error::control(Some(error), labels::NONE);
+        let scope = scope.await.map_err(lost)?;
+        let name = |isolation| {
+            scope
+                .physical_collection(collection, isolation)
+                .into_owned()
+        };
+        Ok([Isolation::Shared, Isolation::Dedicated].map(name))
+    }
+
     /// Which of these collections the app has in a database with these physical collections.
     async fn collections(
         &self,

@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use bson::{Bson, doc};
-use mdb_scope::{Isolation, Refusal, base_index_name, check_namespace, collection_of};
+use mdb_scope::{
+    Isolation, Refusal, automatic_index_shown, base_index_name, check_namespace, collection_of,
+};
 use mdb_wire::{Element, Kind, Writer};
 use tokio::time::Instant;
 
@@ -73,7 +75,7 @@ impl Figures {
 }
 
 /// The least kind of integer that holds the number, as servers write figures.
-fn number(w: &mut Writer, key: &[u8], value: i64) {
+pub(crate) fn number(w: &mut Writer, key: &[u8], value: i64) {
     match i32::try_from(value) {
         Ok(small) => w.int32(key, small),
         Err(_) => w.int64(key, value),
@@ -128,7 +130,7 @@ impl<'a> Journey<'a> {
         let collection = collection_of(self.command)?;
         let place = self.place(collection);
         let Some(known) = self.shared_one(place).await? else {
-            return self.as_own(out).await.map(|_| ());
+            return self.own_figures(out).await;
         };
         let scale = scale_of(self.command.body.find("scale"), "collStats.scale")?;
         let figures = self.measure_shared(place, &known).await?;
@@ -249,26 +251,16 @@ impl<'a> Journey<'a> {
             .scope
             .physical_collection(place.collection, Isolation::Dedicated);
         let stats = self.ask(place, doc! {"collStats": &*name}).await?;
-        let sizes = stats.get_document("indexSizes");
-        let sizes = sizes.into_iter().flatten();
+        let sizes = stats.get_document("indexSizes").cloned();
+        let sizes = sizes.unwrap_or_default();
+        let own = sizes.keys();
+        let own = own.filter(|name| automatic_index_shown(name).is_none());
         Ok(Figures {
             documents: read(&stats, "count"),
             bytes: read(&stats, "size"),
             storage_bytes: read(&stats, "storageSize"),
             free_bytes: read(&stats, "freeStorageSize"),
-            indexes: sizes
-                .map(|(name, _)| {
-                    (
-                        name.clone(),
-                        read(
-                            stats
-                                .get_document("indexSizes")
-                                .unwrap_or(&bson::Document::new()),
-                            name,
-                        ),
-                    )
-                })
-                .collect(),
+            indexes: own.map(|name| (name.clone(), read(&sizes, name))).collect(),
             is_estimate: false,
         })
     }

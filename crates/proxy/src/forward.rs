@@ -325,12 +325,9 @@ impl<'a> Journey<'a> {
         if is_done && known.is_own_to_be() && may_create(self.spec, self.command) {
             self.made_own(place);
         }
-        // Refused for an index that the app did not ask for. What was stored in part cannot be sent again.
-        let is_refused = seen.parallel_arrays > 0
-            && seen.n == 0
-            && !self.in_transaction()
-            && changes_none_on_error(self.spec, self.command);
-        if is_refused && Box::pin(self.give_way_to_arrays(place, &known)).await? {
+        if seen.parallel_arrays > 0
+            && Box::pin(self.gives_way(place, &known, &seen, &out[start..])).await?
+        {
             out.truncate(start);
             let mut again = self.rewrite(known.ground(&foreign))?;
             let ground = known.ground(&foreign);
@@ -534,7 +531,7 @@ impl<'a> Journey<'a> {
 
 /// Whether a write that failed, and reached no document by its reply, has changed none: an update of many counts nothing of
 /// what it did before its error (6.0.5), and a stage that writes does not count at all.
-fn changes_none_on_error(spec: &CommandSpec, command: &Command<'_>) -> bool {
+pub(crate) fn changes_none_on_error(spec: &CommandSpec, command: &Command<'_>) -> bool {
     let is_multi =
         |statement: Document<'_>| statement.find("multi").and_then(|e| e.as_flag()) == Some(true);
     match spec.name {

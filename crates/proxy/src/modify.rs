@@ -42,6 +42,9 @@ impl<'a> Journey<'a> {
     async fn modify_own(&self, place: Place<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
         let body = self.command.body;
         let says = |field: &str| body.find(field).is_some();
+        if says("index") {
+            self.check_own_index(place).await?;
+        }
         if !says("viewOn") && !says("pipeline") {
             return self.as_own(out).await.map(|_| ());
         }
@@ -91,6 +94,7 @@ impl<'a> Journey<'a> {
             .and_then(|to| to.as_str())
         {
             Some(to) => self.clone_own(to, out).await,
+            None if self.spec.name == "validate" => self.own_figures(out).await,
             None => self.as_own(out).await.map(|_| ()),
         }
     }

@@ -35,6 +35,8 @@ const FRESH_FOR: Duration = Duration::from_secs(30);
 /// Documents up to which the base indexes of an existing collection are built at once. Above it the build would hold up
 /// the write that asked for it for seconds: it is left to the administrator.
 const BUILD_AT_ONCE_MAX: u64 = 100_000;
+/// What the server says when a collection has 64 indexes.
+const CANNOT_CREATE_INDEX: i32 = 67;
 /// Loads of different collections go side by side; those of one collection one after another.
 const LOAD_LOCKS: usize = 64;
 
@@ -373,11 +375,17 @@ async fn read(place: Place<'_>) -> Result<Known, DriverError> {
     let mut found = None;
     while let Some(entry) = cursor.try_next().await? {
         if entry.get_str("name").is_ok_and(|name| name == own) {
-            let mut known = Known::dedicated(true);
-            if entry.get_str("type").is_ok_and(|kind| kind == "view") {
-                known.facts = CollectionFacts::view();
-            }
-            return Ok(known);
+            let is_view = entry.get_str("type").is_ok_and(|kind| kind == "view");
+            let facts = if is_view {
+                CollectionFacts::view()
+            } else {
+                let indexes = read_indexes(place, &own).await?;
+                CollectionFacts::dedicated_with(&documents(&indexes))
+            };
+            return Ok(Known {
+                facts,
+                ..Known::dedicated(true)
+            });
         }
         found = Some(entry);
     }
@@ -387,16 +395,12 @@ async fn read(place: Place<'_>) -> Result<Known, DriverError> {
         return Ok(Known::dedicated(false));
     }
     let indexes = if found.is_some() {
-        read_indexes(place).await?
+        read_indexes(place, place.collection).await?
     } else {
         Vec::new()
     };
-    let documents: Vec<Document<'_>> = indexes
-        .iter()
-        .filter_map(|raw| Document::parse(raw.as_bytes()).ok())
-        .collect();
     Ok(Known {
-        facts: place.scope.collection_facts(&documents.iter().copied()),
+        facts: place.scope.collection_facts(&documents(&indexes)),
         unserved: found.as_ref().and_then(|options| unserved(place, options)),
         exists: found.is_some(),
         has_images: found.as_ref().is_some_and(images::has),
@@ -459,8 +463,16 @@ impl Known {
     }
 }
 
-async fn read_indexes(place: Place<'_>) -> Result<Vec<RawDocumentBuf>, DriverError> {
-    let command = doc! {"listIndexes": place.collection};
+fn documents(raw: &[RawDocumentBuf]) -> impl Iterator<Item = Document<'_>> + Clone {
+    let documents = raw.iter();
+    documents.filter_map(|raw| Document::parse(raw.as_bytes()).ok())
+}
+
+async fn read_indexes(
+    place: Place<'_>,
+    physical: &str,
+) -> Result<Vec<RawDocumentBuf>, DriverError> {
+    let command = doc! {"listIndexes": physical};
     let database = place.client.database(place.database);
     let cursor = database
         .run_cursor_command(command)
@@ -527,10 +539,15 @@ async fn make_base_indexes(place: Place<'_>, known: &Known) -> Result<(), Driver
             {"key": {field: 1, "_id": 1}, "name": base_id_index_name(field), "unique": true},
         ],
     };
-    place
-        .client
-        .database(place.database)
-        .run_command(command)
-        .await
-        .map(|_| ())
+    let database = place.client.database(place.database);
+    match database.run_command(command).await {
+        Err(error) if server_code(&error) == Some(CANNOT_CREATE_INDEX) => {
+            tracing::warn!(
+                namespace = format!("{}.{}", place.database, place.collection),
+                "the collection has no room for the base indexes: reads of apps scan it until others are dropped"
+            );
+            Ok(())
+        }
+        made => made.map(|_| ()),
+    }
 }

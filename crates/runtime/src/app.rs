@@ -14,6 +14,7 @@ use mdb_scope::{AppId, FieldName};
 use mdb_telemetry::Metrics;
 use mdb_upstream::{Upstream, UpstreamOptions};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -63,7 +64,8 @@ impl Proxy {
         let forward = forward(&config)?.with_news(move |app, database, collection| {
             told.made(app.as_str(), database, collection);
         });
-        let index_settings = indexing::settings(&config.indexes, &apps);
+        let index_settings = indexing::settings(&config.indexes);
+        let index_modes = watch::Sender::new(indexing::app_modes(&apps));
         let listeners = Listeners::bind(&config).await?;
         let addresses = listeners.client_addresses()?;
         let admin_address = listeners.admin.local_addr()?;
@@ -84,7 +86,9 @@ impl Proxy {
         );
         let shutdown = Shutdown::default();
         let started = index_settings.map(|settings| {
-            let (observer, worker) = indexing::worker(&config, settings, &upstream, &metrics);
+            let modes = index_modes.subscribe();
+            let (observer, worker) =
+                indexing::worker(&config, settings, modes, &upstream, &metrics);
             (observer, worker.start(shutdown.stop.clone()))
         });
         let (shared, indexer) = match started {
@@ -127,6 +131,7 @@ impl Proxy {
             tls: tls.into(),
             readiness: readiness.clone(),
             indexes: declared_indexes,
+            index_modes: index_modes.into(),
         };
         Ok(Self {
             upstream,

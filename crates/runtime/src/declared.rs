@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bson::{Bson, Document};
+use mdb_indexer::Namespace;
 use mdb_indexer::declared::{Apps, Declaration, Declared, Place, Unanswered, Wish, Worker};
 use mdb_manifest::{AppManifest, Direction, ManagedIndex, Value};
 use mdb_proxy::{Behalf, FoundCollection, Shared, find_collections};
@@ -89,6 +90,17 @@ impl Apps for DeclaredIndexes {
         let behalf = self.behalf(&place.app)?;
         let reply = behalf.run(&place.database, &command).await;
         reply.map_err(|error| Unanswered(error.to_string()))
+    }
+
+    async fn physical(&self, place: &Place) -> Result<Vec<Namespace>, Unanswered> {
+        let behalf = self.behalf(&place.app)?;
+        let names = behalf.physical_names(&place.collection).await;
+        let names = names.map_err(|error| Unanswered(error.to_string()))?;
+        let namespace = |collection| Namespace {
+            database: place.database.clone(),
+            collection,
+        };
+        Ok(names.map(namespace).into())
     }
 
     async fn find(&self, wanted: Vec<(String, Vec<String>)>) -> Result<Vec<Place>, Unanswered> {

@@ -1,25 +1,22 @@
 //! The worker on indexes, as the configuration wants it.
 
-use mdb_indexer::{BuildWindow, Mode, Place, Settings, Worker};
+use mdb_indexer::{AppModes, BuildWindow, Mode, Place, Settings, Worker};
 use mdb_manifest::{AppManifest, Config, IndexMode, Indexes};
 use mdb_proxy::Observer;
 use mdb_telemetry::Metrics;
 use mdb_upstream::Upstream;
+use tokio::sync::watch;
 
 /// What the worker may do; `None` where nothing is to be observed.
-pub(crate) fn settings(indexes: &Indexes, apps: &[AppManifest]) -> Option<Settings> {
+pub(crate) fn settings(indexes: &Indexes) -> Option<Settings> {
     let mode = match indexes.mode {
         IndexMode::Off => return None,
         IndexMode::Advise => Mode::Advise,
         IndexMode::Auto => Mode::Auto,
     };
-    let advised = apps
-        .iter()
-        .filter(|app| app.index_mode == Some(IndexMode::Advise));
     let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
     Some(Settings {
         mode,
-        advised_apps: advised.map(|app| app.slug.to_string()).collect(),
         interval: indexes.interval,
         seen_min: u64::from(indexes.seen_min),
         seen_over: indexes.seen_over,
@@ -44,10 +41,23 @@ pub(crate) fn settings(indexes: &Indexes, apps: &[AppManifest]) -> Option<Settin
     })
 }
 
+/// What manifests say of single apps.
+pub(crate) fn app_modes(apps: &[AppManifest]) -> AppModes {
+    let of = |mode| {
+        let apps = apps.iter().filter(move |app| app.index_mode == Some(mode));
+        apps.map(|app| app.slug.to_string()).collect()
+    };
+    AppModes {
+        advise: of(IndexMode::Advise),
+        off: of(IndexMode::Off),
+    }
+}
+
 /// A worker, and who tells it of commands.
 pub(crate) fn worker(
     config: &Config,
     settings: Settings,
+    modes: watch::Receiver<AppModes>,
     upstream: &Upstream,
     metrics: &Metrics,
 ) -> (Observer, Worker) {
@@ -57,6 +67,6 @@ pub(crate) fn worker(
         control_database: config.control_database.as_str().to_owned(),
         scope_field: config.scope_field.as_str().to_owned(),
     };
-    let worker = Worker::new(place, settings, metrics.clone(), observations);
+    let worker = Worker::new(place, settings, modes, metrics.clone(), observations);
     (observer, worker)
 }

@@ -6,13 +6,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use mdb_indexer::AppModes;
 use mdb_manifest::{AppManifest, Config, Loaded, Problem, Report, load};
 use mdb_proxy::{Shared, Tls};
 use mdb_telemetry::ReloadOutcome;
+use tokio::sync::watch;
 
 use crate::certificates::{self, LoadedCertificates};
 use crate::credentials::{self, Users};
 use crate::declared::DeclaredIndexes;
+use crate::indexing;
 use crate::readiness::Readiness;
 use crate::signals::HangUps;
 use crate::watch::{Files, Watch};
@@ -30,6 +33,8 @@ pub(crate) struct Reloading {
     pub(crate) tls: Arc<[ListenerTls]>,
     pub(crate) readiness: Readiness,
     pub(crate) indexes: DeclaredIndexes,
+    /// How far automatic indexes may go for single apps.
+    pub(crate) index_modes: Arc<watch::Sender<AppModes>>,
 }
 
 /// Everything that a reload puts in force.
@@ -99,6 +104,8 @@ impl Reloading {
         }
         let ended = self.shared.replace_users(fresh.users);
         self.indexes.apply(&fresh.apps);
+        self.index_modes
+            .send_replace(indexing::app_modes(&fresh.apps));
         if !fresh.restart_needed.is_empty() {
             let keys = fresh.restart_needed.join(", ");
             tracing::warn!(keys, "the configuration has changed: that takes a restart");

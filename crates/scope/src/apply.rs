@@ -9,6 +9,7 @@ use crate::change_stream::{self, StreamReach, stream_reach};
 use crate::commands::{self, Action, CommandSpec, Duty, Rule};
 use crate::facts::Facts;
 use crate::pipeline::Strip;
+use crate::pipeline::figures::figures_stage;
 use crate::refusal::Refusal;
 use crate::refused::{Refused, substitute};
 use crate::scope::Scope;
@@ -374,6 +375,9 @@ fn reply_rule(body: &Body<'_, '_>, strip: Strip) -> ReplyRule {
     match body.spec.name {
         "find" => ReplyRule::Cursor { strips: hides },
         "aggregate" if body.prelude.explains => ReplyRule::Explain,
+        "aggregate" if figures_stage(body.command).is_some_and(|f| f.name == "$planCacheStats") => {
+            ReplyRule::KeptPlans
+        }
         "aggregate" => match stream_reach(body.command) {
             Some(reach) => change_stream::reply_rule(reach, body),
             None => ReplyRule::Cursor { strips: strip.0 },

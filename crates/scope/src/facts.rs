@@ -2,6 +2,8 @@
 
 use mdb_wire::{Document, Element};
 
+use crate::hint::same_key;
+use crate::index::automatic_index_shown;
 use crate::scoped::{ReplyRule, ServerAddress};
 
 /// Name of the base index `{FIELD: 1}` for a scope field named `field`.
@@ -165,6 +167,8 @@ pub struct CollectionFacts {
     pub indexes: Vec<OwnIndex>,
     /// First fields of the app's key patterns, and of automatic indexes that hold its documents.
     pub leading_fields: Vec<Vec<u8>>,
+    /// Of a collection of the app's own: key patterns that only an automatic index has, so that none of the app's is meant.
+    pub automatic_keys: Vec<Vec<u8>>,
     /// What a `$geoNear` means that names no field.
     pub near: NearKey,
 }
@@ -180,6 +184,7 @@ impl CollectionFacts {
             near: NearKey::of(&indexes),
             indexes,
             leading_fields,
+            automatic_keys: Vec::new(),
         }
     }
 
@@ -188,6 +193,23 @@ impl CollectionFacts {
         Self {
             isolation: Isolation::Dedicated,
             ..Self::default()
+        }
+    }
+
+    /// The same, with what its `listIndexes` shows.
+    pub fn dedicated_with<'d>(physical: &(impl Iterator<Item = Document<'d>> + Clone)) -> Self {
+        let is_automatic = |index: &Document<'_>| {
+            let name = index.find("name").and_then(|name| name.as_str());
+            name.and_then(automatic_index_shown).is_some()
+        };
+        let key = |index: Document<'d>| index.find("key")?.as_document();
+        let own = physical.clone().filter(|index| !is_automatic(index));
+        let own = own.filter_map(key);
+        let automatic = physical.clone().filter(is_automatic).filter_map(key);
+        let hidden = automatic.filter(|key| !own.clone().any(|own| same_key(own, *key)));
+        Self {
+            automatic_keys: hidden.map(|key| key.bytes().to_vec()).collect(),
+            ..Self::dedicated()
         }
     }
 

@@ -116,8 +116,7 @@ impl<'a> Plan<'a> {
             (Some(sort), _) => w.element(sort),
             (None, _) => {}
         }
-        let named = self.hint.as_ref().and_then(Element::as_str);
-        if named.and_then(automatic_index_shown).is_some() {
+        if self.hint.is_some_and(|hint| is_hidden(body, &hint)) {
             return Err(unknown_hint());
         }
         for element in [&self.hint, &self.min, &self.max].into_iter().flatten() {
@@ -344,6 +343,17 @@ fn find_index<'f>(body: &Body<'_, 'f>, hint: &Element<'_>) -> Result<&'f OwnInde
         }
     };
     found.ok_or_else(unknown_hint)
+}
+
+/// Whether a hint means an automatic index of the app's own collection: the app has none such.
+fn is_hidden(body: &Body<'_, '_>, hint: &Element<'_>) -> bool {
+    if let Some(name) = hint.as_str() {
+        return automatic_index_shown(name).is_some();
+    }
+    let keys = &body.facts.collection.automatic_keys;
+    let mut keys = keys.iter().filter_map(|key| Document::parse(key).ok());
+    hint.as_document()
+        .is_some_and(|hint| keys.any(|key| same_key(key, hint)))
 }
 
 fn unknown_hint() -> Refusal {

@@ -11,6 +11,7 @@ use events::Events;
 pub use events::ends_stream;
 
 mod events;
+mod plans;
 
 /// A reply that must not be passed on. The client gets an internal error, the log gets this.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -430,6 +431,9 @@ impl ReplyView<'_> {
         for member in members.elements() {
             match member.key {
                 b"firstBatch" | b"nextBatch" if strips => self.batch(w, &member)?,
+                b"firstBatch" | b"nextBatch" if self.rule == ReplyRule::KeptPlans => {
+                    plans::write(w, &member);
+                }
                 b"firstBatch" | b"nextBatch" if self.rule == ReplyRule::Bulk => {
                     self.outcomes(w, &member)?;
                 }

@@ -100,6 +100,8 @@ pub enum ReplyRule {
     },
     /// A plan.
     Explain,
+    /// A cursor whose documents are plans that the server keeps.
+    KeptPlans,
 }
 
 /// A command proven safe to forward. Only this crate can make one.

@@ -17,6 +17,9 @@ const WITHHELD: &str = "the server's message speaks of the proxy's own field and
 /// What the server says before the name of the one text index of a collection, which may be another app's.
 const FOUND_TEXT_INDEX: &str = ", found existing text index ";
 
+/// What the server says of a collection with 64 indexes.
+const TOO_MANY_INDEXES: &str = "add index fails, too many indexes for ";
+
 /// The text for the client: names of collections and indexes and keys in the app's terms, without the app's condition.
 pub(crate) fn rewrite(view: &ReplyView<'_>, message: &str) -> String {
     if message.contains("different case") {
@@ -57,6 +60,14 @@ fn of_shared(view: &ReplyView<'_>, message: &str) -> String {
         .flatten()
     {
         out = String::from(cause);
+    }
+    // Its key is that of the physical index, which nobody asked for so.
+    if let Some((full, _)) = out
+        .starts_with(TOO_MANY_INDEXES)
+        .then(|| out.split_once(" key:{"))
+        .flatten()
+    {
+        out = format!("{full}: it has 64, of all apps together");
     }
     // Which plan failed, and whether there was a choice, depends on the base indexes.
     out = out.replace(MULTIPLANNER, "");

@@ -17,6 +17,7 @@ pub(crate) const RULES: &[ReplyRule] = &[
     ReplyRule::Value { strips: true },
     ReplyRule::Value { strips: false },
     ReplyRule::Explain,
+    ReplyRule::KeptPlans,
     ReplyRule::Events {
         has_sessions: true,
         ends: true,

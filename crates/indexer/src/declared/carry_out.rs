@@ -6,7 +6,7 @@ use mdb_telemetry::IndexChange;
 use mongodb::error::Error as DriverError;
 
 use crate::declared::plan::{Listed, Record, Step};
-use crate::declared::reason::{Reason, is_conflict};
+use crate::declared::reason::{CANNOT_CREATE_INDEX, Reason, is_conflict};
 use crate::declared::wish::{Wish, stand_in_name};
 use crate::declared::worker::{Failures, Worker};
 use crate::declared::{Apps, Place, Unanswered};
@@ -279,7 +279,6 @@ impl<A: Apps> Worker<A> {
     }
 }
 
-const CANNOT_CREATE_INDEX: i32 = 67;
 const INDEX_NOT_FOUND: i32 = 27;
 
 /// A collection has at most 64.

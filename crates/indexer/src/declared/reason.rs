@@ -13,6 +13,9 @@ pub struct Reason {
     pub text: String,
 }
 
+/// The server can make no such index, or no further one.
+pub(crate) const CANNOT_CREATE_INDEX: i32 = 67;
+
 /// Codes whose texts speak of definitions alone; the others may quote documents.
 const ABOUT_DEFINITIONS: &[i32] = &[2, 67, 72, 85, 86, 166, 197];
 
@@ -28,6 +31,12 @@ const TEXTS: &[(i32, &str)] = &[
     (17262, "a document's language is not known"),
 ];
 
+/// What is said of a collection with 64 indexes, and what is said instead (67).
+const FULL: (&str, &str) = (
+    "too many indexes",
+    "the collection has 64 indexes, of all apps together: MongoDB takes no more",
+);
+
 /// How much of a text is shown.
 const TEXT_CHARS_MAX: usize = 300;
 
@@ -36,11 +45,12 @@ impl Reason {
     pub(crate) fn of_reply(reply: &Document) -> Self {
         let code = reply.get_i32("code").unwrap_or_default();
         let said = TEXTS.iter().find(|(known, _)| *known == code);
+        let errmsg = reply.get_str("errmsg").unwrap_or_default();
         let text = match said {
             Some((_, text)) => (*text).to_owned(),
+            None if code == CANNOT_CREATE_INDEX && errmsg.contains(FULL.0) => FULL.1.to_owned(),
             None if ABOUT_DEFINITIONS.contains(&code) => {
-                let text = reply.get_str("errmsg").unwrap_or_default();
-                text.chars().take(TEXT_CHARS_MAX).collect()
+                errmsg.chars().take(TEXT_CHARS_MAX).collect()
             }
             None => {
                 let name = reply.get_str("codeName").unwrap_or("an error");
@@ -88,7 +98,14 @@ mod tests {
                 doc! {"code": 4711, "codeName": "Odd", "errmsg": "secret"},
                 "the deployment refused it: Odd (4711)",
             ),
-            (doc! {"code": 67, "errmsg": "too many"}, "too many (67)"),
+            (
+                doc! {"code": 67, "errmsg": "no such kind"},
+                "no such kind (67)",
+            ),
+            (
+                doc! {"code": 67, "errmsg": "add index fails, too many indexes for shop.c@a key:{ x: 1 }"},
+                "the collection has 64 indexes, of all apps together: MongoDB takes no more (67)",
+            ),
         ] {
             assert_eq!(Reason::of_reply(&reply).to_string(), expected);
         }

@@ -13,7 +13,7 @@ use crate::declared::plan::{Plan, Step, plan};
 use crate::declared::reason::Reason;
 use crate::declared::records::Records;
 use crate::declared::{Apps, Declaration, Declared, Place};
-use crate::lease::{INDEX_BUILD, Leases};
+use crate::lease::Leases;
 
 /// Between two rounds over all collections. A collection that this proxy's clients make is looked at when it is made; a round
 /// finds those that another proxy did not get to, and indexes that somebody has dropped.
@@ -221,7 +221,8 @@ impl<A: Apps> Worker<A> {
             if plan.steps.is_empty() {
                 return Ok(Failures::new());
             }
-            if let Some(lease) = self.leases.take(INDEX_BUILD).await? {
+            let physical = self.apps.physical(place).await?;
+            if let Some(lease) = self.leases.take_to_build(&physical).await? {
                 let done = tokio::select! {
                     done = self.carry_out(place, lease.fence()) => done,
                     () = lease.lost() => Err(Trouble::Lost),

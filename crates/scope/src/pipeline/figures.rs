@@ -11,6 +11,8 @@ use crate::refusal::Refusal;
 use crate::scope::no_repeats;
 use crate::stages::StageSpec;
 
+mod automatic;
+
 /// In place of the name of a member of the upstream.
 const HOST: &str = "mdb-runtime";
 
@@ -128,7 +130,8 @@ pub(super) fn check(stages: Document<'_>, source: Source) -> Result<(), Refusal>
     Ok(())
 }
 
-/// Writes the stage, and behind it two that leave only known fields in the app's own terms.
+/// Writes the stage, and behind it two that leave only known fields in the app's own terms, and those that leave out automatic
+/// indexes.
 pub(super) fn write(
     around: Surroundings<'_>,
     out: &mut Stages<'_>,
@@ -166,6 +169,12 @@ pub(super) fn write(
     }
     out.w.end(project);
     out.w.end(stage);
+    if spec.name == "$indexStats" {
+        automatic::leave_out(out);
+    }
+    if members.find("storageStats").is_some() {
+        automatic::take_out(out);
+    }
     Ok(())
 }
 

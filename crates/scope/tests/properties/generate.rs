@@ -453,6 +453,7 @@ pub(super) fn reply_rule() -> impl Strategy<Value = ReplyRule> {
         (any::<bool>(), any::<bool>())
             .prop_map(|(has_sessions, ends)| ReplyRule::Events { has_sessions, ends }),
         Just(ReplyRule::Explain),
+        Just(ReplyRule::KeptPlans),
     ]
 }
 

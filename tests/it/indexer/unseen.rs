@@ -1,0 +1,165 @@
+//! An app sees its own definitions only: no figure, listing, plan, hint or change reaches an automatic index.
+
+use super::*;
+
+/// How a command on `products`, which has no index of the app's but `ours`, must end.
+enum Ends {
+    /// Without a word of the automatic index.
+    Well,
+    /// With this code, as where there is no such index.
+    With(i32),
+}
+
+use Ends::{Well, With};
+
+fn key() -> Document {
+    doc! {"category": 1, "price": 1}
+}
+
+fn commands() -> Vec<(Document, Ends)> {
+    let stage = |stage: Document| doc! {"aggregate": "products", "pipeline": [stage], "cursor": {}};
+    let named = doc! {"$set": {"x": 1}};
+    let hints = |hint: bson::Bson| {
+        let statement = |more: Document| {
+            let mut statement = doc! {"q": {"category": "c1"}, "hint": &hint};
+            statement.extend(more);
+            statement
+        };
+        vec![
+            doc! {"find": "products", "filter": {"category": "c1"}, "hint": &hint},
+            doc! {"find": "products", "hint": &hint, "min": {"category": "c1", "price": 0}},
+            doc! {"count": "products", "query": {"category": "c1"}, "hint": &hint},
+            doc! {"aggregate": "products", "pipeline": [{"$match": {"category": "c1"}}], "cursor": {}, "hint": &hint},
+            doc! {"findAndModify": "products", "query": {"category": "c1"}, "update": &named, "hint": &hint},
+            doc! {"update": "products", "updates": [statement(doc! {"u": &named})]},
+            doc! {"delete": "products", "deletes": [statement(doc! {"limit": 1})]},
+            doc! {"explain": {"find": "products", "filter": {"category": "c1"}, "hint": &hint}},
+        ]
+    };
+    let mut all = vec![
+        (doc! {"listIndexes": "products"}, Well),
+        (stage(doc! {"$indexStats": {}}), Well),
+        (
+            stage(doc! {"$collStats": {"storageStats": {}, "count": {}, "latencyStats": {}}}),
+            Well,
+        ),
+        (doc! {"collStats": "products"}, Well),
+        (doc! {"collStats": "products", "scale": 1024}, Well),
+        (doc! {"validate": "products"}, Well),
+        (doc! {"dbStats": 1}, Well),
+        (stage(doc! {"$planCacheStats": {}}), Well),
+        (doc! {"dropIndexes": "products", "index": key()}, With(27)),
+        (
+            doc! {"dropIndexes": "products", "index": "_auto.category_1_price_1"},
+            With(27),
+        ),
+        (
+            doc! {"collMod": "products", "index": {"keyPattern": key(), "hidden": true}},
+            With(27),
+        ),
+        (
+            doc! {"collMod": "products", "index": {"name": "_auto.category_1_price_1", "hidden": true}},
+            With(27),
+        ),
+    ];
+    for hint in [
+        bson::bson!("category_1_price_1"),
+        bson::bson!("_auto.category_1_price_1"),
+        bson::Bson::Document(key()),
+    ] {
+        all.extend(hints(hint).into_iter().map(|command| (command, With(2))));
+    }
+    all
+}
+
+fn batch_of(reply: &Document) -> Option<&Document> {
+    let cursor = reply.get_document("cursor").ok()?;
+    cursor.get_array("firstBatch").ok()?.first()?.as_document()
+}
+
+fn number(value: &bson::Bson) -> i64 {
+    match value {
+        bson::Bson::Int32(n) => i64::from(*n),
+        bson::Bson::Int64(n) => *n,
+        #[allow(clippy::cast_possible_truncation, reason = "sizes are whole")]
+        bson::Bson::Double(n) => *n as i64,
+        other => panic!("{other}"),
+    }
+}
+
+/// Counts and sums are of the two indexes that the app has: on `_id`, and its own.
+fn check_figures(figures: &Document) {
+    for count in ["nindexes", "nIndexes", "indexes"] {
+        if let Some(found) = figures.get(count) {
+            assert_eq!(number(found), 2, "{count}: {figures}");
+        }
+    }
+    if let Ok(sizes) = figures.get_document("indexSizes") {
+        let names: Vec<&String> = sizes.keys().collect();
+        assert_eq!(names, ["_id_", "ours"], "{figures}");
+        let sum: i64 = sizes.values().map(number).sum();
+        assert_eq!(
+            number(figures.get("totalIndexSize").unwrap()),
+            sum,
+            "{figures}"
+        );
+        let storage = number(figures.get("storageSize").unwrap());
+        let total = number(figures.get("totalSize").unwrap());
+        // In units of 1024 bytes each is rounded by itself.
+        assert!((total - storage - sum).abs() <= 1, "{figures}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_shows_or_reaches_an_automatic_index() {
+    for isolation in ["shared", "dedicated"] {
+        let mut world = world(isolation, &[]).await;
+        world.stock().await;
+        let db = world.db.clone();
+        let ours = doc! {"createIndexes": "products", "indexes": [{"key": {"sku": 1}, "name": "ours"}], "$db": &db};
+        world.app.ok(&ours).await;
+        world.shop(20).await;
+        world.tick().await;
+        // Plans that are kept: there is a choice, and it was taken again and again.
+        for _ in 0..10 {
+            world
+                .find(doc! {"category": "c1", "sku": {"$gt": 0}}, doc! {})
+                .await;
+        }
+        let physical = match isolation {
+            "shared" => "products".to_owned(),
+            _ => format!("products@{}", world.proxy.slug("alice")),
+        };
+        assert_eq!(world.automatic(&physical).await.len(), 1);
+        for (mut command, ends) in commands() {
+            command.insert("$db", &db);
+            let reply = world.app.command(&command).await;
+            let errors = reply.get_array("writeErrors");
+            let error = errors.ok().and_then(|errors| errors.first()?.as_document());
+            let code = error.unwrap_or(&reply).get_i32("code").ok();
+            match ends {
+                // Of one's own collections only.
+                Well if code == Some(13) && isolation == "shared" => {}
+                Well => assert_eq!(code, None, "{isolation} {command}: {reply}"),
+                With(expected) => {
+                    assert_eq!(code, Some(expected), "{isolation} {command}: {reply}");
+                }
+            }
+            let text = reply.to_string();
+            let said = command.to_string();
+            // A plan calls the index as MongoDB calls one of its fields.
+            let is_plan = said.contains("$planCacheStats");
+            let words = ["_auto", "category_1_price_1"];
+            for word in words.into_iter().take(if is_plan { 1 } else { 2 }) {
+                let is_new = text.contains(word) && !said.contains(word);
+                assert!(!is_new, "{isolation} {command}: {reply}");
+            }
+            let stats = batch_of(&reply).and_then(|first| first.get_document("storageStats").ok());
+            for figures in [Some(&reply), stats].into_iter().flatten() {
+                check_figures(figures);
+            }
+        }
+        assert_eq!(world.automatic(&physical).await.len(), 1);
+        assert!(world.automatic(&physical).await[0].get("hidden").is_none());
+    }
+}
