@@ -175,7 +175,7 @@ impl Journey<'_> {
     }
 
     /// Drops the automatic indexes that hold two of these arrays in their fields. Gives whether there were any.
-    async fn give_way_to_arrays(
+    pub(crate) async fn give_way_to_arrays(
         &self,
         place: Place<'_>,
         known: &Known,
@@ -348,7 +348,12 @@ impl ParallelArrays {
     pub(crate) fn of_reply(reply: &[u8]) -> Vec<Self> {
         let reply = Document::from_reader(reply).unwrap_or_default();
         let errors = of_documents(reply.get_array("writeErrors").cloned().unwrap_or_default());
-        let errors = errors.iter().chain([&reply]);
+        Self::of_errors(errors.iter().chain([&reply]))
+    }
+
+    /// Those that documents with code and text speak of, once each.
+    pub(crate) fn of_errors<'e>(errors: impl IntoIterator<Item = &'e Document>) -> Vec<Self> {
+        let errors = errors.into_iter();
         let refused = errors.filter(|e| {
             e.get_i32("code")
                 .is_ok_and(|c| i64::from(c) == PARALLEL_ARRAYS)

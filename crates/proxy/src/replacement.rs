@@ -14,6 +14,7 @@ use mongodb::options::{ReadConcern, WriteConcern};
 use mongodb::{Client, ClientSession, Collection};
 use tokio::time::sleep;
 
+use crate::automatic::ParallelArrays;
 use crate::codes::code_name;
 use crate::control::Control;
 use crate::error::Error;
@@ -31,9 +32,6 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(10 * 60);
 /// Documents, and their bytes, that are written at a time.
 const BATCH: usize = 1000;
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
-
-/// `CannotIndexParallelArrays`.
-const PARALLEL_ARRAYS: i32 = 171;
 
 /// What the server says of a document that it does not store: a member of `writeErrors`.
 #[derive(Debug, Clone)]
@@ -154,11 +152,12 @@ impl<'a> Journey<'a> {
                 None => return Ok(Written::Done),
                 Some(NotStored(error)) => error,
             };
-            let is_wide = not_stored.get_i32("code").ok() == Some(PARALLEL_ARRAYS);
-            if is_wide && !has_given_way && Box::pin(self.give_way_to_arrays(place, &known)).await?
-            {
+            let arrays = ParallelArrays::of_errors([&not_stored]);
+            if !arrays.is_empty() && !has_given_way {
                 has_given_way = true;
-                continue;
+                if Box::pin(self.give_way_to_arrays(place, &known, &arrays)).await? {
+                    continue;
+                }
             }
             self.tell_not_stored(place, &known, not_stored, out)?;
             return Ok(Written::Failed);
