@@ -107,6 +107,9 @@ impl Journey<'_> {
         known: &Known,
         out: &mut Vec<u8>,
     ) -> Result<(), Error> {
+        if !known.exists {
+            self.views_agree(place).await?;
+        }
         let app = self.scope.app();
         let control = place.control();
         let entry = Entry {

@@ -299,6 +299,10 @@ impl<'a> Journey<'a> {
             api::check_stage(self.command.body)?;
             return Box::pin(self.figures_of(stage, place, out)).await;
         }
+        if self.explains() && known.exists && !self.has(place, &known).await? {
+            // A plan tells whether there is a collection, whosever it is; one of the app's own is not there either.
+            known = Arc::new(Known::dedicated(false));
+        }
         // What is refused must leave no trace: the collection is made after the command was rewritten.
         let mut scoped = self.rewrite(known.ground(&foreign))?;
         let Some(prepared) = self.prepare(place, &known, out).await? else {
@@ -345,6 +349,13 @@ impl<'a> Journey<'a> {
                 .await?;
         }
         Ok(())
+    }
+
+    /// Whether the reply is a plan.
+    fn explains(&self) -> bool {
+        let flag = self.command.body.find("explain");
+        self.spec.name == "explain"
+            || self.spec.name == "aggregate" && flag.and_then(|f| f.as_flag()) == Some(true)
     }
 
     /// The same for a command that works on no collection: its documents come with it, it is a stream of a database, or it is

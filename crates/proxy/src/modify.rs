@@ -21,7 +21,14 @@ impl<'a> Journey<'a> {
         self.refuse_in_transaction()?;
         let place = self.place(collection_of(self.command)?);
         let Some(known) = self.shared_one(place).await? else {
-            return self.modify_own(place, out).await;
+            return match self.modify_own(place, out).await {
+                // A server looks for the collection first (6.0.5).
+                Err(Error::Refusal(refusal)) if !self.is_there(place).await? => {
+                    tracing::debug!(%refusal, "a collection that is not there was to be changed");
+                    Err(Refusal::namespace_not_found("ns does not exist").into())
+                }
+                modified => modified,
+            };
         };
         let ground = Ground::of(&known.facts);
         let scoped = self.with_facts(ground, |facts| {
@@ -36,6 +43,13 @@ impl<'a> Journey<'a> {
         self.namespace(self.forward.namespaces.refresh(place))
             .await?;
         Ok(())
+    }
+
+    /// Whether the app has a collection or view of that name.
+    async fn is_there(&self, place: Place<'_>) -> Result<bool, Error> {
+        let known = self.forward.namespaces.refresh(place);
+        let known = self.namespace(known).await?;
+        self.has(place, &known).await
     }
 
     /// `collMod` of a collection or view of the app's own. What it does not say of a view stays.
@@ -247,6 +261,39 @@ impl<'a> Journey<'a> {
         self.driver(leave).await.map(|_| ())
     }
 
+    /// Checks that the app's views on a name have the collation of the view that is about to be made under it. The server
+    /// knows them as views on what else could be there.
+    ///
+    /// # Errors
+    /// 167, in mongod's words (6.0.5).
+    pub(crate) async fn views_agree(&self, place: Place<'_>) -> Result<(), Error> {
+        let body = bson::Document::from_reader(self.command.body.bytes()).unwrap_or_default();
+        if !body.contains_key("viewOn") {
+            return Ok(());
+        }
+        let Place {
+            database,
+            collection,
+            ..
+        } = place;
+        let control = place.control();
+        for entry in self
+            .driver(control.entries(self.scope.app(), Some(database)))
+            .await?
+        {
+            let Some(view) = entry.view else { continue };
+            let is_on_it = view.get_str("viewOn").is_ok_and(|on| on == collection);
+            if is_on_it && collation(&view) != collation(&body) {
+                let text = format!(
+                    "View {database}.{collection} has a collation that does not match the collation of view {database}.{}",
+                    entry.collection
+                );
+                return Err(Refusal::stage_in_view(text).into());
+            }
+        }
+        Ok(())
+    }
+
     /// Binds the app's views that name a collection to it as it is now: one that came into being after them may be of the other
     /// kind than they were bound to.
     pub(crate) async fn views_follow(&self, database: &str, collection: &str) -> Result<(), Error> {
@@ -274,4 +321,10 @@ impl<'a> Journey<'a> {
         }
         Ok(())
     }
+}
+
+/// The collation of a view, as far as it is not that of every view.
+fn collation(view: &bson::Document) -> Option<&bson::Document> {
+    let collation = view.get_document("collation").ok();
+    collation.filter(|collation| !matches!(collation.get_str("locale"), Ok("simple")))
 }

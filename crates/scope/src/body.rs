@@ -66,9 +66,11 @@ impl<'a, 'f> Body<'a, 'f> {
         facts: &'a Facts<'f>,
     ) -> Result<Self, Refusal> {
         let mut prelude = Prelude::default();
-        if matches!(spec.name, "find" | "findAndModify") {
-            prelude.plan.order = hint::Order::OfRecords;
-        }
+        prelude.plan.order = match spec.name {
+            "find" | "findAndModify" => hint::Order::OfRecords,
+            "count" => hint::Order::Indifferent,
+            _ => hint::Order::Any,
+        };
         for element in command.body.elements().skip(1) {
             let take = row(spec, &element)?.take;
             prelude.learn(take, &element)?;
@@ -396,7 +398,10 @@ impl<'a, 'f> Body<'a, 'f> {
 impl<'a> Prelude<'a> {
     fn learn(&mut self, take: Take, element: &Element<'a>) -> Result<(), Refusal> {
         match take {
-            Take::Collation => self.is_collated = generic::collation(element)?,
+            Take::Collation => {
+                self.is_collated = generic::collation(element)?;
+                self.plan.is_collated = self.is_collated;
+            }
             Take::Session => self.session = Some(generic::client_session(element)?),
             Take::Cursor => generic::cursor(element)?,
             Take::ReadConcern => generic::read_concern(element)?,

@@ -1,6 +1,6 @@
 //! Commands on the definition of a collection that is the app's own: as the app says them, with the physical name.
 
-use mdb_wire::{Command, Element, Writer};
+use mdb_wire::{Command, Document, Element, Writer};
 
 use crate::apply::{Outcome, begin, check_sequences, seal, target};
 use crate::arguments::{self, Take};
@@ -94,7 +94,33 @@ impl<'a> View<'a> {
             let path = format!("{}.pipeline", body.spec.name);
             return Err(Refusal::wrong_kind(&path, other.kind.name(), "array"));
         }
+        if let Some(stages) = pipeline.and_then(|p| p.as_array()) {
+            Self::no_writing(body, stages)?;
+        }
         Ok(Some(Self { on: name, pipeline }))
+    }
+
+    /// Refuses the stages that no view has, in mongod's words (4.4.2, 6.0.5).
+    fn no_writing(body: &Body<'a, '_>, stages: Document<'a>) -> Result<(), Refusal> {
+        let database = body.command.database;
+        let name = body.command.target.as_str().unwrap_or_default();
+        let view = format!("{database}.{name}");
+        let stages = stages.elements().filter_map(|s| s.as_document()?.first());
+        for (place, stage) in stages.enumerate() {
+            let why = match stage.key {
+                b"$changeStream" if place == 0 => {
+                    "$changeStream cannot be used in a view definition".to_owned()
+                }
+                b"$out" | b"$merge" => format!(
+                    "The aggregation stage {} in location {place} of the pipeline cannot be used in the view definition of {view} because it writes to disk",
+                    stage.name()
+                ),
+                _ => continue,
+            };
+            let text = format!("Invalid pipeline for view {view} :: caused by :: {why}");
+            return Err(Refusal::stage_in_view(text));
+        }
+        Ok(())
     }
 
     fn write(&self, body: &Body<'_, '_>, w: &mut Writer) -> Result<(), Refusal> {
@@ -131,6 +157,9 @@ impl<'a> View<'a> {
     }
 }
 
+/// What stands in front of what is wrong with a changed validator.
+const VALIDATOR: &str = "Parsing of collection validator failed :: caused by :: ";
+
 /// Writes a field of a definition. What the server would run for every write must be of the tables as well.
 fn definition(body: &Body<'_, '_>, w: &mut Writer, element: &Element<'_>) -> Result<(), Refusal> {
     if let Some(document) = element.as_document() {
@@ -139,13 +168,15 @@ fn definition(body: &Body<'_, '_>, w: &mut Writer, element: &Element<'_>) -> Res
     match element.key {
         b"validator" => {
             let document = generic::document_or_null(element, "validator")?;
-            filter::bound(
-                body.sight().of_view(false),
-                w,
-                element.key,
-                false,
-                Some(document),
-            )
+            let sight = body.sight().of_view(false);
+            filter::bound(sight, w, element.key, false, Some(document)).map_err(|refusal| {
+                // In mongod's words (6.0.5); of a new collection it says no more than what is wrong.
+                if body.spec.name == "collMod" && refusal.is_of_statement() {
+                    refusal.behind(VALIDATOR)
+                } else {
+                    refusal
+                }
+            })
         }
         b"indexes" => {
             index::check_dedicated(element)?;

@@ -7,108 +7,18 @@ use crate::facts::{CollectionFacts, base_id_index_name, base_index_name};
 use crate::index::automatic_index_shown;
 use crate::reply::{Incident, ReplyView};
 use crate::scope::Scope;
+use fields::{DEDICATED_FIELDS, FIELDS, Treat};
 
-/// What is done with a field of a plan.
+mod fields;
+
+/// Whose the documents are that a part of a plan counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Treat {
-    /// A value that tells of the plan only.
-    Pass,
-    /// A part of the plan.
-    Descend,
-    /// A predicate: without the app's condition.
-    Predicate,
-    /// A document by key fields: without the scope field.
-    Key,
-    /// A projection: without the scope field, and without expressions that name it.
-    Projection,
-    /// A physical index name.
-    Index,
-    /// A property of the index that stands beside it.
-    Property,
-    /// A physical namespace.
-    Namespace,
+enum Counted {
+    /// The app's.
+    Own,
+    /// Perhaps also others': what is below the stage that asks whose a document is.
+    Any,
 }
-
-/// Fields of plans; what is not here is removed. Counts of examined keys and documents are not: a scan counts those of
-/// other apps as well.
-static FIELDS: &[(&str, Treat)] = &[
-    ("explainVersion", Treat::Pass),
-    ("ok", Treat::Pass),
-    ("$clusterTime", Treat::Pass),
-    ("operationTime", Treat::Pass),
-    ("queryPlanner", Treat::Descend),
-    ("executionStats", Treat::Descend),
-    ("executionStages", Treat::Descend),
-    ("executionSuccess", Treat::Pass),
-    ("executionTimeMillis", Treat::Pass),
-    ("nReturned", Treat::Pass),
-    ("nWouldModify", Treat::Pass),
-    ("nWouldUpsert", Treat::Pass),
-    ("nWouldDelete", Treat::Pass),
-    ("namespace", Treat::Namespace),
-    ("indexFilterSet", Treat::Pass),
-    ("parsedQuery", Treat::Predicate),
-    ("maxIndexedOrSolutionsReached", Treat::Pass),
-    ("maxIndexedAndSolutionsReached", Treat::Pass),
-    ("maxScansToExplodeReached", Treat::Pass),
-    ("winningPlan", Treat::Descend),
-    ("queryPlan", Treat::Descend),
-    ("rejectedPlans", Treat::Descend),
-    ("inputStage", Treat::Descend),
-    ("inputStages", Treat::Descend),
-    ("thenStage", Treat::Descend),
-    ("elseStage", Treat::Descend),
-    ("outerStage", Treat::Descend),
-    ("innerStage", Treat::Descend),
-    ("stages", Treat::Descend),
-    ("$cursor", Treat::Descend),
-    ("shards", Treat::Descend),
-    ("stage", Treat::Pass),
-    ("filter", Treat::Predicate),
-    ("direction", Treat::Pass),
-    ("keyPattern", Treat::Key),
-    ("indexName", Treat::Index),
-    ("isMultiKey", Treat::Pass),
-    ("multiKeyPaths", Treat::Key),
-    ("isUnique", Treat::Property),
-    ("isSparse", Treat::Property),
-    ("isPartial", Treat::Property),
-    ("indexVersion", Treat::Pass),
-    ("indexBounds", Treat::Key),
-    ("sortPattern", Treat::Key),
-    ("memLimit", Treat::Pass),
-    ("limitAmount", Treat::Pass),
-    ("skipAmount", Treat::Pass),
-    ("type", Treat::Pass),
-    ("transformBy", Treat::Projection),
-    ("collation", Treat::Pass),
-];
-
-/// What a plan on a collection of the app's own shows besides.
-static DEDICATED_FIELDS: &[(&str, Treat)] = &[
-    ("allPlansExecution", Treat::Descend),
-    ("totalKeysExamined", Treat::Pass),
-    ("totalDocsExamined", Treat::Pass),
-    ("executionTimeMillisEstimate", Treat::Pass),
-    ("works", Treat::Pass),
-    ("advanced", Treat::Pass),
-    ("needTime", Treat::Pass),
-    ("needYield", Treat::Pass),
-    ("saveState", Treat::Pass),
-    ("restoreState", Treat::Pass),
-    ("isEOF", Treat::Pass),
-    ("docsExamined", Treat::Pass),
-    ("keysExamined", Treat::Pass),
-    ("alreadyHasObj", Treat::Pass),
-    ("seeks", Treat::Pass),
-    ("dupsTested", Treat::Pass),
-    ("dupsDropped", Treat::Pass),
-    ("nCounted", Treat::Pass),
-    ("nSkipped", Treat::Pass),
-    ("nMatched", Treat::Pass),
-    ("totalDataSizeSorted", Treat::Pass),
-    ("usedDisk", Treat::Pass),
-];
 
 /// Writes a plan for the client.
 ///
@@ -129,7 +39,7 @@ pub(crate) fn write(
     };
     let mut inner = Writer::default();
     let mark = inner.begin();
-    plan.fields(&mut inner, reply);
+    plan.fields(&mut inner, reply, Counted::Own);
     inner.end(mark);
     let bytes = inner.into_bytes();
     let document = Document::parse(&bytes).map_err(|_| Incident::Shape("plan"))?;
@@ -148,35 +58,55 @@ struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    fn fields(&self, w: &mut Writer, document: Document<'_>) {
+    fn fields(&self, w: &mut Writer, document: Document<'_>, counted: Counted) {
         if let Some(input) = self.record_scan(document) {
             w.string(b"stage", "COLLSCAN");
             if let Some(filter) = document.find("filter") {
-                self.field(w, &filter, Treat::Predicate);
+                self.field(w, &filter, Treat::Predicate, counted);
             }
             if let Some(direction) = input.find("direction") {
                 w.element(&direction);
             }
             return;
         }
+        let (here, below) = self.counted(document, counted);
         for element in document.elements() {
-            let treat = self.treat(&element);
-            if treat == Some(Treat::Property) {
-                self.property(w, &element, document);
-            } else if let Some(treat) = treat {
-                self.field(w, &element, treat);
-            } else if element.key.first() == Some(&b'$') {
-                self.part(w, &element);
+            match self.treat(&element) {
+                Some(Treat::Property) => self.property(w, &element, document),
+                Some(Treat::Returned) if here == Counted::Any => {}
+                // What asks whose a document is stands where the index does not.
+                _ if !self.is_own() && element.as_document().is_some_and(is_of_sbe) => {}
+                Some(treat) => self.field(w, &element, treat, below),
+                None if element.key.first() == Some(&b'$') => self.part(w, &element),
+                None => {}
             }
         }
     }
 
+    /// Whose documents a stage counts, and those below it. The app's condition is asked by the bounds of a base index, by a
+    /// scan, or by a FETCH, which reads what an index gave: that on `_id` gives every app's.
+    fn counted(&self, document: Document<'_>, counted: Counted) -> (Counted, Counted) {
+        if self.is_own() {
+            return (Counted::Own, Counted::Own);
+        }
+        let stage = document.find("stage");
+        let name = stage.and_then(|s| s.as_str()).unwrap_or_default();
+        let index = document.find("indexName").and_then(|name| name.as_str());
+        match (counted, name) {
+            (Counted::Any, _) => (Counted::Any, Counted::Any),
+            _ if index == Some("_id_") => (Counted::Any, Counted::Any),
+            (Counted::Own, "FETCH") => (Counted::Own, Counted::Any),
+            (Counted::Own, _) => (Counted::Own, Counted::Own),
+        }
+    }
+
+    /// Whether nothing that the plan is about is shared.
+    fn is_own(&self) -> bool {
+        self.collection.is_stored_apart() && !self.view.shares
+    }
+
     fn treat(&self, element: &Element<'_>) -> Option<Treat> {
-        let more: &[_] = if self.collection.is_stored_apart() {
-            DEDICATED_FIELDS
-        } else {
-            &[]
-        };
+        let more: &[_] = if self.is_own() { DEDICATED_FIELDS } else { &[] };
         let row = FIELDS
             .iter()
             .chain(more)
@@ -193,10 +123,12 @@ impl Plan<'_> {
         (is_fetch && input.find("indexName")?.as_str() == Some(base.as_str())).then_some(input)
     }
 
-    fn field(&self, w: &mut Writer, element: &Element<'_>, treat: Treat) {
+    fn field(&self, w: &mut Writer, element: &Element<'_>, treat: Treat, counted: Counted) {
         match treat {
-            Treat::Pass | Treat::Property => w.element(element),
-            Treat::Descend => self.descend(w, element),
+            Treat::Pass | Treat::Property | Treat::Returned => w.element(element),
+            Treat::Descend => self.descend(w, element, counted),
+            Treat::Unordered if self.is_own() => self.descend(w, element, counted),
+            Treat::Unordered => self.unordered(w, element),
             Treat::Predicate => {
                 let document = w.begin_document(element.key);
                 if let Some(predicate) = element.as_document() {
@@ -285,10 +217,18 @@ impl Plan<'_> {
                 .and_then(|definition| definition.find(name).map(|e| e.as_flag() != Some(false)))
                 .unwrap_or(false)
         };
-        let holds = match element.key {
-            _ if base.iter().any(|name| Some(name.as_str()) == physical) => {
-                element.key == b"isUnique"
+        let is_base =
+            physical == Some("_id_") || base.iter().any(|name| Some(name.as_str()) == physical);
+        if matches!(element.key, b"isMultiKey" | b"multiKeyPaths") {
+            // An index that apps share is one also for the sake of another's arrays.
+            let prefix = format!("{}.", self.scope.app().as_str());
+            if own.is_some() || is_base || physical.is_some_and(|name| name.starts_with(&prefix)) {
+                self.multi_key(w, element);
             }
+            return;
+        }
+        let holds = match element.key {
+            _ if is_base => element.key == b"isUnique",
             // Through a view the definition is not known.
             _ if own.is_none() => return,
             b"isUnique" => says("unique"),
@@ -298,18 +238,50 @@ impl Plan<'_> {
         w.boolean(element.key, holds);
     }
 
-    fn descend(&self, w: &mut Writer, element: &Element<'_>) {
+    /// One plan or branch does worse than another also by the keys of other apps that it met.
+    fn unordered(&self, w: &mut Writer, element: &Element<'_>) {
+        let plans = element.as_array().into_iter().flat_map(Document::elements);
+        let mut shown: Vec<Vec<u8>> = plans
+            .filter_map(|plan| plan.as_document())
+            .map(|plan| {
+                let mut inner = Writer::default();
+                let mark = inner.begin();
+                self.fields(&mut inner, plan, Counted::Any);
+                inner.end(mark);
+                inner.into_bytes()
+            })
+            .collect();
+        shown.sort_unstable();
+        let array = w.begin_array(element.key);
+        for (index, plan) in shown.iter().enumerate() {
+            let document = w.begin_document(IndexKey::new(index).as_bytes());
+            w.raw(Document::parse(plan).map_or(&[], Document::inner_bytes));
+            w.end(document);
+        }
+        w.end(array);
+    }
+
+    fn multi_key(&self, w: &mut Writer, element: &Element<'_>) {
+        if element.kind == Kind::Document {
+            self.key(w, element);
+        } else {
+            w.element(element);
+        }
+    }
+
+    fn descend(&self, w: &mut Writer, element: &Element<'_>, counted: Counted) {
         match element.kind {
             Kind::Document => {
                 let document = w.begin_document(element.key);
-                self.fields(w, element.as_document().unwrap_or(Document::EMPTY));
+                let fields = element.as_document().unwrap_or(Document::EMPTY);
+                self.fields(w, fields, counted);
                 w.end(document);
             }
             Kind::Array => {
                 let array = w.begin_array(element.key);
                 let parts = element.as_array().into_iter().flat_map(Document::elements);
                 for part in parts.filter(|part| !self.is_own_stage(part)) {
-                    self.descend(w, &part);
+                    self.descend(w, &part, counted);
                 }
                 w.end(array);
             }
@@ -509,6 +481,12 @@ impl Plan<'_> {
             }
         }
     }
+}
+
+/// Whether it is a stage of SBE, which are in small letters: a scan of it counts every app's documents (6.0.5).
+fn is_of_sbe(part: Document<'_>) -> bool {
+    let stage = part.find("stage").and_then(|stage| stage.as_str());
+    stage.is_some_and(|stage| stage.bytes().any(|c| c.is_ascii_lowercase()))
 }
 
 /// Whether a document holds the physical name of a collection of the app's own.

@@ -158,10 +158,14 @@ fn guarded_expression(
 
 /// Whether an `$expr` anywhere in a filter or pipeline can end in an error that tells of a document.
 pub(crate) fn may_fail(document: Document<'_>) -> bool {
-    document.elements().any(|element| {
-        (element.key == b"$expr" && expression::may_fail(&element))
-            || element.as_nested().is_some_and(may_fail)
-    })
+    document
+        .elements()
+        .any(|element| expression_may_fail(&element) || element.as_nested().is_some_and(may_fail))
+}
+
+/// Whether it is an `$expr` that can end so.
+pub(crate) fn expression_may_fail(element: &Element<'_>) -> bool {
+    element.key == b"$expr" && expression::may_fail(element)
 }
 
 /// Checks the members of `$text` or of a geometry, in mongod's words (6.0.5). A point near which to search may be an object of
@@ -346,13 +350,14 @@ fn schema(sight: Sight<'_>, element: &Element<'_>) -> Result<(), Refusal> {
     let (Some(schema), true) = (element.as_document(), sight.sees_hidden_field()) else {
         return Ok(());
     };
-    let field = sight.scope().field().as_str().as_bytes();
+    // A property with a dot is a path to the server.
+    let is_named = |name: &[u8]| sight.scope().field().begins(name);
     for keyword in schema.elements() {
         let nested = keyword.as_nested();
         let names_field = match keyword.key {
-            b"properties" => nested.is_some_and(|d| d.elements().any(|e| e.key == field)),
+            b"properties" => nested.is_some_and(|d| d.elements().any(|e| is_named(e.key))),
             b"required" => {
-                nested.is_some_and(|d| d.elements().any(|e| e.as_string() == Some(field)))
+                nested.is_some_and(|d| d.elements().any(|e| e.as_string().is_some_and(is_named)))
             }
             b"not" => {
                 self::schema(sight, &keyword)?;
@@ -404,20 +409,21 @@ pub(crate) fn has_text(filter: Document<'_>) -> bool {
     })
 }
 
-/// Calls `see` with each path of a filter, and with each operator that asks for an index of its own kind.
-pub(crate) fn paths<'a>(filter: Document<'a>, see: &mut dyn FnMut(&'a [u8])) {
+/// Calls `see` with each predicate of a filter that stands under a path, and with each operator that asks for an index of its
+/// own kind.
+pub(crate) fn predicates<'a>(filter: Document<'a>, see: &mut dyn FnMut(&Element<'a>)) {
     for element in filter.elements() {
         match element.key {
             b"$and" | b"$or" | b"$nor" => {
                 for branch in element.as_array().into_iter().flat_map(Document::elements) {
                     if let Some(branch) = branch.as_document() {
-                        paths(branch, see);
+                        predicates(branch, see);
                     }
                 }
             }
             // It selects nothing.
             b"$comment" => {}
-            key => see(key),
+            _ => see(&element),
         }
     }
 }

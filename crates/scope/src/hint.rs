@@ -14,11 +14,22 @@ use crate::{filter, pipeline, point};
 /// Which order a private server would give where no index and no sort decides.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// Nobody can tell.
+    /// Nobody can tell, and no index may be named.
     #[default]
     Any,
+    /// It makes no difference.
+    Indifferent,
     /// That of the records.
     OfRecords,
+}
+
+/// One of the indexes that every shared collection has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Base {
+    /// On the scope field alone.
+    Records,
+    /// On the scope field and `_id`.
+    Ids,
 }
 
 /// What a command or statement says of order and index.
@@ -32,9 +43,13 @@ pub(crate) struct Plan<'a> {
     filter: Option<Document<'a>>,
     /// Of a pipeline.
     leading: Vec<Document<'a>>,
+    /// Of a pipeline, behind its filters.
+    leading_sort: Option<Document<'a>>,
     is_tailable: bool,
     /// The client will see it.
     pub(crate) is_shown: bool,
+    /// Whether a collation other than `simple` is in effect.
+    pub(crate) is_collated: bool,
 }
 
 impl<'a> Plan<'a> {
@@ -57,9 +72,13 @@ impl<'a> Plan<'a> {
             Take::Bound if element.key == b"min" => self.min = Some(*element),
             Take::Bound => self.max = Some(*element),
             Take::Filter => self.filter = element.as_document(),
-            Take::Pipeline if pipeline::reads_in_record_order(element) => {
-                self.order = Order::OfRecords;
+            Take::Pipeline => {
+                self.order = Order::Indifferent;
+                if pipeline::reads_in_record_order(element) {
+                    self.order = Order::OfRecords;
+                }
                 self.leading = pipeline::leading_filters(element).collect();
+                self.leading_sort = pipeline::leading_sort(element);
             }
             _ if element.key == b"tailable" => self.is_tailable = element.as_flag() == Some(true),
             _ => {}
@@ -91,10 +110,11 @@ impl<'a> Plan<'a> {
                 Ok(())
             }
             (None, Natural::No) => {
-                if self.wants_record_order(body, sort) {
-                    record_order(body, w);
-                } else if !self.is_shown {
-                    point(body, w);
+                match self.base_index(body, sort.or(self.leading_sort)) {
+                    Some(Base::Records) => record_order(body, w),
+                    Some(Base::Ids) => id_order(body, w),
+                    None if !self.is_shown => point(body, w),
+                    None => {}
                 }
                 Ok(())
             }
@@ -134,19 +154,47 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Whether a private server could only scan the collection, in the order of its records.
-    fn wants_record_order(&self, body: &Body<'_, '_>, sort: Option<Document<'_>>) -> bool {
-        if self.is_tailable || self.order != Order::OfRecords {
-            return false;
+    /// The base index that stands for the only plan of a private server: for the scan of the collection, in the order of its
+    /// records, or for that of the index on `_id`.
+    ///
+    /// The index on `_id` holds every app's keys. As one plan among several it wins or loses by how many of them are in
+    /// its range, which `explain` and the order of documents would tell (6.0.5).
+    ///
+    /// Among several plans a server tries each, and an error of the trial ends also an `explain`, which tells of an error by
+    /// the only plan in its figures (6.0.5).
+    fn base_index(&self, body: &Body<'_, '_>, sort: Option<Document<'_>>) -> Option<Base> {
+        if self.is_tailable || self.order == Order::Any {
+            return None;
         }
         let facts = body.facts.collection;
-        let mut is_served = sort
-            .and_then(Document::first)
-            .is_some_and(|first| facts.may_serve(first.key));
-        for document in self.filter.iter().chain(&self.leading).copied() {
-            filter::paths(document, &mut |path| is_served |= facts.may_serve(path));
+        let (mut names_id, mut may_fail, mut is_served) = (false, false, false);
+        let mut serve = |path: &[u8]| match path {
+            b"_id" => names_id = true,
+            path => is_served |= facts.may_serve(path),
+        };
+        if let Some(first) = sort.and_then(Document::first) {
+            serve(first.key);
         }
-        !is_served
+        if let Some(filter) = self.filter {
+            filter::predicates(filter, &mut |predicate| {
+                if filter::expression_may_fail(predicate) {
+                    may_fail = true;
+                } else {
+                    serve(predicate.key);
+                }
+            });
+        }
+        for filter in &self.leading {
+            filter::predicates(*filter, &mut |predicate| serve(predicate.key));
+        }
+        let mut filters = self.filter.iter().chain(&self.leading);
+        let is_point = filters.any(|f| f.find("_id").is_some_and(|id| is_equality(&id)));
+        let (base, is_wanted) = if names_id {
+            (Base::Ids, may_fail || !is_point && !self.is_collated)
+        } else {
+            (Base::Records, may_fail || self.order == Order::OfRecords)
+        };
+        (is_wanted && !is_served).then_some(base)
     }
 
     fn hint(&self, body: &Body<'_, '_>, w: &mut Writer, hint: &Element<'_>) -> Result<(), Refusal> {
@@ -301,6 +349,14 @@ fn point(body: &Body<'_, '_>, w: &mut Writer) {
         body.scope.stamp(w);
         w.renamed(b"_id", &Element { value, ..id });
         w.end(bound);
+    }
+}
+
+/// The base index on the scope field and `_id` stands for the index on `_id`.
+fn id_order(body: &Body<'_, '_>, w: &mut Writer) {
+    if body.facts.collection.has_base_indexes {
+        w.string(b"hint", &base_id_index_name(body.scope.field().as_str()));
+        body.hints_base.set(true);
     }
 }
 

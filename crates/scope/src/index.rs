@@ -286,7 +286,7 @@ impl Scope {
 
     fn check_partial(&self, filter: Document<'_>) -> Result<(), Refusal> {
         let mut names_scope = false;
-        filter::paths(filter, &mut |path| names_scope |= self.field().begins(path));
+        filter::predicates(filter, &mut |p| names_scope |= self.field().begins(p.key));
         if names_scope {
             return Err(Refusal::cannot_create_index(
                 "a partial filter cannot name the reserved field",

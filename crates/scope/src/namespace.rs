@@ -114,6 +114,11 @@ pub fn collection_of<'a>(command: &Command<'a>) -> Result<&'a str, Refusal> {
     let Some(name) = command.target.as_str() else {
         return Err(not_a_name(command));
     };
+    if name.is_empty() {
+        let database = command.database;
+        let text = format!("Invalid namespace specified '{database}.'");
+        return Err(Refusal::invalid_namespace(text));
+    }
     check_collection(name)?;
     check_length(command.database, name)?;
     Ok(name)

@@ -423,6 +423,14 @@ pub(crate) fn leading_filters<'a>(
         .filter_map(|stage| stage.as_document())
 }
 
+/// The sort that stands first behind them.
+pub(crate) fn leading_sort<'a>(pipeline: &Element<'a>) -> Option<Document<'a>> {
+    let stages = pipeline.as_array().into_iter().flat_map(Document::elements);
+    let mut stages = stages.filter_map(|stage| stage.as_document()?.first());
+    let first = stages.find(|stage| stage.key != b"$match")?;
+    first.as_document().filter(|_| first.key == b"$sort")
+}
+
 /// Whether a pipeline begins with `$documents`.
 pub(crate) fn begins_with_documents(pipeline: &Element<'_>) -> bool {
     let first = pipeline.as_array().and_then(Document::first);

@@ -77,7 +77,7 @@ refusals! {
     max_staleness = 160 "MaxStalenessOutOfRange";
     /// Not for views.
     not_on_view = 166 "CommandNotSupportedOnView";
-    /// A stage that writes in a view.
+    /// A stage that writes in a view, or a collation that is not that of views on it.
     stage_in_view = 167 "OptionNotSupportedOnView";
     /// Unknown expression.
     invalid_pipeline_operator = 168 "InvalidPipelineOperator";

@@ -111,7 +111,10 @@ pub(crate) fn statement(
     let mut plan = Plan::default();
     for element in document.elements() {
         match row(body, table, &element)?.take {
-            Take::Collation => is_collated = generic::collation(&element)?,
+            Take::Collation => {
+                is_collated = generic::collation(&element)?;
+                plan.is_collated = is_collated;
+            }
             Take::Filter => {
                 has_filter = true;
                 plan.learn(Take::Filter, &element)?;
@@ -162,7 +165,8 @@ pub(crate) fn statement(
     Ok(())
 }
 
-/// A statement that touches one document touches the first in the order of records, if no index serves its filter.
+/// A statement that touches one document touches the first in the order of records, if no index serves its filter. To one that
+/// touches all it makes no difference.
 fn statement_order(document: Document<'_>) -> Order {
     let is_one = match (document.find("limit"), document.find("multi")) {
         (Some(limit), _) => limit.as_integer() == Some(1),
@@ -170,7 +174,11 @@ fn statement_order(document: Document<'_>) -> Order {
             document.find("u").is_some() && multi.is_none_or(|m| m.as_flag() == Some(false))
         }
     };
-    if is_one { Order::OfRecords } else { Order::Any }
+    if is_one {
+        Order::OfRecords
+    } else {
+        Order::Indifferent
+    }
 }
 
 pub(crate) fn row(

@@ -135,6 +135,24 @@ fn counted(reply: &Document) -> Option<i64> {
     ["count", "objects", "numObjects"].iter().find_map(number)
 }
 
+/// The most documents or keys that a part of a plan says it gave.
+fn most_returned(plan: &Bson) -> Option<i64> {
+    match plan {
+        Bson::Document(part) => {
+            let here = match part.get("nReturned") {
+                Some(Bson::Int32(n)) => Some(i64::from(*n)),
+                Some(Bson::Int64(n)) => Some(*n),
+                _ => None,
+            };
+            here.into_iter()
+                .chain(part.values().filter_map(most_returned))
+                .max()
+        }
+        Bson::Array(parts) => parts.iter().filter_map(most_returned).max(),
+        _ => None,
+    }
+}
+
 /// The code of a failed command or of its first failed statement.
 fn code(reply: &Document) -> Option<i32> {
     if reply.get("ok") != Some(&Bson::Double(1.0)) {
@@ -163,6 +181,11 @@ pub(super) fn surprise(outcome: &Value, reply: Option<&RawReply>) -> Option<Stri
                 let wanted: i64 = word.trim_start_matches("figures ").parse().unwrap();
                 code.is_none() && counted(&reply) == Some(wanted)
             }
+            word if word.starts_with("counted ") => {
+                let wanted: i64 = word.trim_start_matches("counted ").parse().unwrap();
+                code.is_none() && most_returned(&Bson::Document(reply.clone())) == Some(wanted)
+            }
+            "planned EOF" => code.is_none() && reply.to_string().contains(r#""stage": "EOF""#),
             own => {
                 let wanted: usize = own.trim_start_matches("own ").parse().unwrap();
                 code.is_none() && count(&reply) == wanted

@@ -93,6 +93,10 @@ pub(super) fn create(dice: &mut Dice, owner: Owner, collection: &str) -> Vec<Ste
     let mut steps = vec![Step::new(create, Compare::Exact)];
     if dice.chance(40) {
         steps.push(Step::new(doc! {"listIndexes": collection}, Compare::Exact));
+        steps.push(Step::new(
+            doc! {"find": format!("{collection}_moved")},
+            Compare::Exact,
+        ));
     }
     steps
 }

@@ -198,6 +198,25 @@ pub(super) static DIFFERENCES: &[Difference] = &[
         },
     },
     Difference {
+        cites: "`planCacheClear` and its like | 13, except on dedicated collections.",
+        even: |command, [through, direct]| {
+            let is_shared = through
+                .get_str("errmsg")
+                .is_ok_and(|text| text.contains("which is shared with other apps"));
+            if command.contains_key("validate") && is_shared {
+                *direct = through.clone();
+            }
+        },
+    },
+    Difference {
+        cites: "has a code, where a server gives none",
+        even: |command, replies| {
+            if command.contains_key("dbStats") && !replies[1].contains_key("code") {
+                without(replies, &["code", "codeName"]);
+            }
+        },
+    },
+    Difference {
         cites: "the text of a later error 251 then differs",
         even: |_, replies| {
             if replies.iter().all(|reply| {

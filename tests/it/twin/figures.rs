@@ -34,7 +34,12 @@ impl Generator {
             }
             8 => self.dice.pick(&[
                 doc! {"collStats": collection, "scale": 0},
+                doc! {"collStats": collection, "scale": "x"},
                 doc! {"collStats": 1},
+                doc! {"collStats": ""},
+                doc! {"dbStats": 1, "scale": 0},
+                doc! {"dbStats": 1, "scale": "x"},
+                stage(doc! {"$collStats": 1}),
                 stage(doc! {"$indexStats": 1}),
                 stage(doc! {"$collStats": {"nonsense": {}}}),
             ]),
@@ -68,6 +73,30 @@ impl Generator {
         Step::new(command, Compare::Exact)
     }
 
+    /// A shared collection under another name and back. Nothing of the app's own is ever called so.
+    fn moved(&mut self, collection: &str) -> Vec<Step> {
+        let there = format!("{collection}_moved");
+        let (from, to) = self.dice.pick(&[
+            (collection, there.as_str()),
+            (there.as_str(), collection),
+            (there.as_str(), there.as_str()),
+            ("nowhere", there.as_str()),
+        ]);
+        let mut rename = doc! {
+            "renameCollection": format!("<database>.{from}"), "to": format!("<database>.{to}"), "$db": "admin",
+        };
+        if self.dice.chance(60) {
+            rename.insert("dropTarget", self.dice.chance(70));
+        }
+        let exact = |command| Step::new(command, Compare::Exact);
+        vec![
+            exact(rename),
+            exact(doc! {"find": to}),
+            exact(doc! {"listIndexes": to}),
+            exact(doc! {"find": from}),
+        ]
+    }
+
     /// Other definitions of what is there, and other names for it.
     pub(super) fn change(&mut self) -> Vec<Step> {
         let (_, collection) = self.collection();
@@ -90,12 +119,17 @@ impl Generator {
                 doc! {"collMod": collection, "index": {"name": "_id_", "hidden": true}},
                 doc! {"collMod": collection, "index": {"name": "no", "hidden": true}},
             ]),
+            6..=8 if !self.is_dedicated => return self.moved(collection),
             _ if !self.is_dedicated => doc! {"collMod": collection},
             6 => {
                 doc! {"collMod": collection, "validator": {"u": {"$lt": 11}}, "validationLevel": "moderate"}
             }
             7 => doc! {"collMod": collection, "validator": {}},
-            8 => doc! {"convertToCapped": "odd", "size": 100_000},
+            8 => self.dice.pick(&[
+                doc! {"convertToCapped": "odd", "size": 100_000},
+                doc! {"cloneCollectionAsCapped": collection, "toCollection": "cloned", "size": 100_000},
+                doc! {"collMod": collection, "validationLevel": "moderate"},
+            ]),
             9 => {
                 doc! {"renameCollection": format!("<database>.{collection}"), "to": "<database>.renamed", "dropTarget": true, "$db": "admin"}
             }

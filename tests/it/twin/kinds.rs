@@ -1,5 +1,7 @@
 //! Collections of a special kind: by what they are made, what is written into them, what changes them.
 
+use std::sync::LazyLock;
+
 use bson::{Bson, Document, doc};
 
 use super::definitions::NEVER_SECONDS;
@@ -10,6 +12,10 @@ use super::values;
 
 /// One for each option that cannot be shared.
 pub(super) const KINDS: [&str; 5] = ["capped", "strict", "clustered", "collated", "weather"];
+
+/// What no server takes.
+static NO_VALIDATORS: LazyLock<[Document; 2]> =
+    LazyLock::new(|| [doc! {"$near": 1}, doc! {"a": {"$bad": 1}}]);
 
 fn exact(command: Document) -> Step {
     Step::new(command, Compare::Exact)
@@ -32,7 +38,12 @@ pub(super) fn aimed_at(mut steps: Vec<Step>, collection: &str) -> Vec<Step> {
 impl Generator {
     pub(super) fn kind(&mut self) -> Vec<Step> {
         let collection = self.dice.pick(&KINDS);
-        let mut steps = vec![exact(self.creation(collection))];
+        let (creation, is_sound) = self.creation(collection);
+        let mut steps = vec![exact(creation)];
+        if !is_sound {
+            // Written into, it would become one like any other.
+            return steps;
+        }
         if collection == "weather" {
             for _ in 0..self.dice.between(1, 5) {
                 steps.push(self.weather());
@@ -93,7 +104,8 @@ impl Generator {
         vec![exact(rename)]
     }
 
-    fn creation(&mut self, collection: &str) -> Document {
+    /// With whether a server takes it.
+    fn creation(&mut self, collection: &str) -> (Document, bool) {
         let mut create = doc! {"create": collection};
         match collection {
             "capped" => {
@@ -129,10 +141,13 @@ impl Generator {
                 }
             }
         }
-        if self.dice.chance(5) {
+        let is_known = !self.dice.chance(5);
+        if !is_known {
             create.insert("nonsense", 1);
         }
-        create
+        let validator = create.get_document("validator").ok();
+        let is_sound = validator.is_none_or(|validator| !NO_VALIDATORS.contains(validator));
+        (create, is_known && is_sound)
     }
 
     fn validation(&mut self) -> Document {
@@ -162,8 +177,8 @@ impl Generator {
             doc! {"$jsonSchema": {"additionalProperties": false, "properties": {"_id": {}, "a": {}, "b": {}, "u": {}}}},
             doc! {"$jsonSchema": {"title": "a b", "properties": {"b": {"enum": ["x", "y", "ab"], "description": "a letter"}}}},
             doc! {},
-            doc! {"$near": 1},
-            doc! {"a": {"$bad": 1}},
+            NO_VALIDATORS[0].clone(),
+            NO_VALIDATORS[1].clone(),
         ])
     }
 
@@ -176,6 +191,9 @@ impl Generator {
                 doc! {"collMod": collection, "cappedSize": 8192},
                 doc! {"collMod": collection, "cappedMax": 3},
                 doc! {"convertToCapped": collection, "size": 8192},
+                doc! {"cloneCollectionAsCapped": collection, "toCollection": "cloned", "size": 100_000},
+                doc! {"cloneCollectionAsCapped": collection, "toCollection": "capped", "size": 100_000},
+                doc! {"cloneCollectionAsCapped": "nowhere", "toCollection": "cloned", "size": 100_000},
             ]),
             "strict" => {
                 let mut change = doc! {"collMod": collection};
@@ -275,6 +293,6 @@ pub(super) fn inventory() -> Vec<Step> {
     let find = |collection: Bson| Step::new(doc! {"find": collection}, Compare::Fields);
     let kinds = KINDS.iter().map(|kind| find((*kind).into()));
     let mut steps: Vec<Step> = kinds.collect();
-    steps.push(find("renamed".into()));
+    steps.extend(["renamed", "cloned"].map(|name| find(name.into())));
     steps
 }

@@ -1,6 +1,6 @@
 //! Sessions, transactions and retryable writes.
 
-use bson::{Bson, doc};
+use bson::{Bson, Document, doc};
 
 use super::generator::Generator;
 use super::step::{Compare, Step};
@@ -76,8 +76,38 @@ impl Generator {
         vec![step.clone(), step]
     }
 
+    /// What a session has open ends with it.
+    fn killed_session(&mut self) -> Vec<Step> {
+        let lsid = doc! {"id": "<session 4>"};
+        let (_, collection) = self.collection();
+        let of_session = |mut command: Document| {
+            command.insert("lsid", lsid.clone());
+            Step::new(command, Compare::Exact)
+        };
+        let kill = Step::new(
+            doc! {"killSessions": [lsid.clone()], "$db": "admin"},
+            Compare::Exact,
+        );
+        if self.dice.chance(50) {
+            let find = doc! {"find": collection, "sort": {"_id": 1}, "batchSize": 1};
+            let more = doc! {"getMore": "<cursor>", "collection": collection};
+            return vec![of_session(find), kill, of_session(more)];
+        }
+        let number = self.transaction_number();
+        let mut write = self.insert().remove(0).command;
+        let mut end = doc! {"commitTransaction": 1, "$db": "admin"};
+        for command in [&mut write, &mut end] {
+            command.extend(doc! {"txnNumber": number.clone(), "autocommit": false});
+        }
+        write.insert("startTransaction", true);
+        vec![of_session(write), kill, of_session(end)]
+    }
+
     pub(super) fn session(&mut self) -> Vec<Step> {
         let other = "<session 2>";
+        if self.dice.chance(30) {
+            return self.killed_session();
+        }
         let command = match self.dice.between(1, 6) {
             1 => doc! {"startSession": 1},
             2 => doc! {"endSessions": [{"id": other}]},

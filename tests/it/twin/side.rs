@@ -16,6 +16,8 @@ pub(super) struct Side {
     client: RawClient,
     /// The one opened last.
     cursor: i64,
+    /// The first event of the stream read last: its token, and when it was.
+    event: Option<(Bson, Bson)>,
     pub(super) names: Names,
 }
 
@@ -38,12 +40,14 @@ impl Side {
         Self {
             client,
             cursor: NO_CURSOR,
+            event: None,
             names: Names::default(),
         }
     }
 
     pub(super) fn forget(&mut self) {
         self.cursor = NO_CURSOR;
+        self.event = None;
         self.names = Names::default();
     }
 
@@ -63,7 +67,10 @@ impl Side {
             self.fill(value, database, run);
         }
         if !command.contains_key("$db") {
-            let db = if command.contains_key("listDatabases") {
+            let db = if ["listDatabases", "killAllSessions"]
+                .iter()
+                .any(|name| command.contains_key(name))
+            {
                 "admin"
             } else {
                 database
@@ -85,6 +92,7 @@ impl Side {
                 return reply;
             };
             events.extend_from_slice(cursor.get_array("nextBatch").unwrap());
+            self.event = events.first().and_then(place);
             if cursor.get_i64("id").is_ok_and(|id| id == 0) {
                 return doc! {"events": events, "ended": true};
             }
@@ -105,14 +113,20 @@ impl Side {
         let reply = reply.document();
         if let Ok(cursor) = reply.get_document("cursor")
             && let Ok(id) = cursor.get_i64("id")
-            && id != 0
         {
-            self.cursor = id;
+            // One that is at its end is none: the other side may have one batch more.
+            self.cursor = if id == 0 { NO_CURSOR } else { id };
         }
         reply
     }
 
-    /// Puts in what is known only now: `<cursor>`, `<session N>`, `<database>`.
+    fn event_part(&self, part: fn(&(Bson, Bson)) -> &Bson) -> Bson {
+        self.event
+            .as_ref()
+            .map_or(Bson::Null, |event| part(event).clone())
+    }
+
+    /// Puts in what is known only now: `<cursor>`, `<event>`, `<event time>`, `<session N>`, `<database>`.
     fn fill(&self, value: &mut Bson, database: &str, run: u64) {
         match value {
             Bson::Document(inner) => inner
@@ -122,6 +136,10 @@ impl Side {
                 .iter_mut()
                 .for_each(|value| self.fill(value, database, run)),
             Bson::String(text) if text == "<cursor>" => *value = self.cursor.into(),
+            Bson::String(text) if text == "<event>" => *value = self.event_part(|(id, _)| id),
+            Bson::String(text) if text == "<event time>" => {
+                *value = self.event_part(|(_, time)| time);
+            }
             Bson::String(text) => {
                 let number = text
                     .strip_prefix("<session ")
@@ -135,6 +153,12 @@ impl Side {
             _ => {}
         }
     }
+}
+
+/// Where an event stands, and when it was; `None` where a stage has left it out.
+fn place(event: &Bson) -> Option<(Bson, Bson)> {
+    let event = event.as_document()?;
+    Some((event.get("_id")?.clone(), event.get("clusterTime")?.clone()))
 }
 
 fn is_marker(event: &Bson) -> bool {

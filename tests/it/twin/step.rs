@@ -30,7 +30,8 @@ const COMPARES: [(&str, Compare); 4] = [
 
 #[derive(Debug, Clone)]
 pub(super) struct Step {
-    /// Without `$db`. `<cursor>` is the cursor opened last, `<session 1>` a session's id, `<database>` the name of the database.
+    /// Without `$db`. `<cursor>` is the cursor opened last, `<event>` the token of the first event of the stream
+    /// read last and `<event time>` its time, `<session 1>` a session's id, `<database>` the name of the database.
     pub(super) command: Document,
     pub(super) compare: Compare,
 }

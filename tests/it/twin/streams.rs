@@ -9,6 +9,47 @@ use super::values::{self, Owner};
 /// The `_id` of the document with which a stream ends.
 pub(super) const MARKER: &str = "the last";
 
+/// What a stream is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    Collection,
+    Database,
+    Deployment,
+}
+
+fn opened(reach: Reach, collection: &str, mut options: Document, stages: &[Document]) -> Step {
+    if reach == Reach::Deployment {
+        options.insert("allChangesForCluster", true);
+    }
+    let mut pipeline = vec![doc! {"$changeStream": options}];
+    if reach == Reach::Deployment {
+        // Others are at work in databases of their own.
+        pipeline.push(doc! {"$match": {"ns.db": "<database>"}});
+    }
+    pipeline.extend_from_slice(stages);
+    let mut open = doc! {"aggregate": collection, "pipeline": pipeline, "cursor": {}};
+    if reach != Reach::Collection {
+        open.insert("aggregate", 1);
+    }
+    Step::new(of(reach, open), Compare::Code)
+}
+
+fn read(reach: Reach, collection: &str) -> Step {
+    let name = match reach {
+        Reach::Collection => collection,
+        Reach::Database | Reach::Deployment => "$cmd.aggregate",
+    };
+    let more = doc! {"getMore": "<cursor>", "collection": name, "maxTimeMS": 500};
+    Step::new(of(reach, more), Compare::Stream)
+}
+
+fn of(reach: Reach, mut command: Document) -> Document {
+    if reach == Reach::Deployment {
+        command.insert("$db", "admin");
+    }
+    command
+}
+
 impl Generator {
     pub(super) fn stream(&mut self) -> Vec<Step> {
         // Other apps need not read; what they write is what must not be seen.
@@ -16,14 +57,14 @@ impl Generator {
             return self.insert();
         }
         let (_, collection) = self.collection();
-        let of_database = self.dice.chance(35);
-        let mut pipeline = vec![doc! {"$changeStream": self.stream_options()}];
-        pipeline.extend(self.stream_stages());
-        let mut open = doc! {"aggregate": collection, "pipeline": pipeline, "cursor": {}};
-        if of_database {
-            open.insert("aggregate", 1);
-        }
-        let mut steps = vec![Step::new(open, Compare::Code)];
+        let reach = self.dice.weighted(&[
+            (12, Reach::Collection),
+            (5, Reach::Database),
+            (3, Reach::Deployment),
+        ]);
+        let options = self.stream_options();
+        let stages = self.stream_stages();
+        let mut steps = vec![opened(reach, collection, options.clone(), &stages)];
         for _ in 0..self.dice.between(1, 5) {
             steps.extend(self.event(collection));
         }
@@ -34,15 +75,19 @@ impl Generator {
         ] {
             steps.push(Step::new(command, Compare::Exact));
         }
-        let of = if of_database {
-            "$cmd.aggregate"
-        } else {
-            collection
-        };
-        steps.push(Step::new(
-            doc! {"getMore": "<cursor>", "collection": of, "maxTimeMS": 500},
-            Compare::Stream,
-        ));
+        steps.push(read(reach, collection));
+        if self.dice.chance(40) {
+            // From its first event on once more.
+            let (name, place) = self.dice.pick(&[
+                ("resumeAfter", "<event>"),
+                ("startAfter", "<event>"),
+                ("startAtOperationTime", "<event time>"),
+            ]);
+            let mut options = options;
+            options.insert(name, place);
+            steps.push(opened(reach, collection, options, &stages));
+            steps.push(read(reach, collection));
+        }
         steps
     }
 

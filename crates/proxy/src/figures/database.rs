@@ -1,6 +1,6 @@
 //! Figures of a database: sums over the app's collections.
 
-use mdb_scope::Isolation;
+use mdb_scope::{Isolation, Refusal};
 use mdb_wire::Writer;
 
 use super::{Figures, number, scale_of};
@@ -9,6 +9,8 @@ use crate::forward::Journey;
 use crate::listing::Listed;
 use crate::namespaces::Place;
 use crate::reply;
+
+const TYPE_MISMATCH: i32 = 14;
 
 /// What the app has in a database.
 #[derive(Debug, Default)]
@@ -69,7 +71,16 @@ impl Journey<'_> {
     pub(crate) async fn db_stats(&self, out: &mut Vec<u8>) -> Result<(), Error> {
         self.refuse_in_transaction()?;
         let body = self.command.body;
-        let scale = scale_of(body.find("scale"), "dbStats.scale")?;
+        let scale = scale_of(body.find("scale"), "dbStats.scale").map_err(|refusal| {
+            // In mongod's words (4.4.2, 6.0.5), which has no code for it.
+            let is_number = refusal.code != TYPE_MISMATCH;
+            let kind = if is_number { "" } else { "a number " };
+            Refusal::other(
+                refusal.code,
+                refusal.name,
+                format!("scale has to be {kind}> 0"),
+            )
+        })?;
         let shows_free = body.find("freeStorage").and_then(|e| e.as_flag()) == Some(true);
         let database = self.command.database;
         let mut sums = Sums::default();

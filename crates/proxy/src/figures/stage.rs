@@ -147,7 +147,14 @@ impl Journey<'_> {
         known: &Known,
     ) -> Result<Vec<u8>, Error> {
         let Some(asked) = body.as_document() else {
-            return Err(Refusal::failed_to_parse("$collStats must take a nested object").into());
+            let found = match (body.as_integer(), body.as_str()) {
+                (Some(number), _) => number.to_string(),
+                (None, Some(text)) => format!("\"{text}\""),
+                (None, None) => body.kind.name().to_owned(),
+            };
+            let text =
+                format!("$collStats must take a nested object but found: $collStats: {found}");
+            return Err(Refusal::other(5_447_000, "Location5447000", text).into());
         };
         if let Some(key) = asked.repeated_key() {
             let key = String::from_utf8_lossy(key);

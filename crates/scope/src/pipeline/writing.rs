@@ -84,7 +84,7 @@ pub(super) fn admit(around: Surroundings<'_>, name: &str, is_last: bool) -> Resu
             "{name} can only be the final stage in the pipeline"
         ))),
         Within::View => Err(Refusal::stage_in_view(format!(
-            "Invalid pipeline for view: the aggregation stage {name} cannot be used in a view definition because it writes to disk"
+            "The aggregation stage {name} cannot be used in a view definition because it writes to disk"
         ))),
         Within::Facet => Err(Refusal::stage_in_facet(format!(
             "{name} is not allowed to be used within a $facet stage"
