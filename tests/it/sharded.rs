@@ -296,3 +296,19 @@ async fn one_mongos_that_is_gone_is_not_noticed() {
         .ok(&ending("abortTransaction", 1, &token))
         .await;
 }
+
+/// As a driver with a timeout of its own does with its way to the proxy.
+#[tokio::test]
+async fn the_way_to_the_server_is_taken_off_the_time_of_a_command() {
+    const ASKED: i32 = 3_600_000;
+    let mut cluster = Cluster::new([FAR, FAR]).await;
+    let find = doc! {"find": "c", "limit": 1, "maxTimeMS": ASKED, "$db": &cluster.db};
+    // Known once it was measured twice.
+    eventually("the way is taken off", async || {
+        cluster.alice.ok(&find).await;
+        let given = cluster.routers.iter().filter_map(Mongos::last_max_time);
+        let far = i32::try_from(FAR.as_millis()).unwrap();
+        given.min().filter(|given| *given <= ASKED - far)
+    })
+    .await;
+}

@@ -37,6 +37,7 @@ struct Router {
 #[derive(Debug, Default)]
 struct Seen {
     commands: BTreeMap<String, usize>,
+    max_time: Option<i32>,
     transactions: HashSet<(String, i64)>,
     cursors: HashSet<i64>,
     recovered: usize,
@@ -72,6 +73,11 @@ impl Mongos {
     pub fn count(&self, command: &str) -> usize {
         let seen = self.router.seen();
         seen.commands.get(command).copied().unwrap_or_default()
+    }
+
+    /// `maxTimeMS` of the last command that had one as an int32.
+    pub fn last_max_time(&self) -> Option<i32> {
+        self.router.seen().max_time
     }
 
     /// How many transactions have begun here.
@@ -156,6 +162,7 @@ impl Router {
         let name = command.keys().next()?;
         let mut seen = self.seen();
         *seen.commands.entry(name.clone()).or_default() += 1;
+        seen.max_time = command.get_i32("maxTimeMS").ok().or(seen.max_time);
         let refusal = match transaction(command) {
             Some(own) => {
                 let is_end = matches!(name.as_str(), "commitTransaction" | "abortTransaction");

@@ -47,9 +47,15 @@ impl Deadline {
         self.limit.map_or(step, |limit| limit.end.min(step))
     }
 
-    /// What is left now of the command's `maxTimeMS`, in milliseconds, rounded up; 0: nothing. `None` where it has none.
-    pub(crate) fn left_millis(self) -> Option<i32> {
+    /// What is left now of the command's `maxTimeMS` for the server, in milliseconds, rounded up; 0: nothing. `None` where it
+    /// has none.
+    ///
+    /// A driver with a timeout of its own takes its way to the proxy off what it asks for; of the way from there to the
+    /// server it does not know, and by that much the server's answer would come too late for it. So `round_trip` is taken off
+    /// here. But never more than half of what is left: a way that was measured on a bad day must not end what has time.
+    pub(crate) fn left_millis(self, round_trip: impl FnOnce() -> Duration) -> Option<i32> {
         let left = self.limit?.end.saturating_duration_since(Instant::now());
+        let left = left.saturating_sub(round_trip().min(left / 2));
         let millis = left.as_micros().div_ceil(1000);
         Some(i32::try_from(millis).unwrap_or(i32::MAX))
     }
@@ -138,8 +144,28 @@ mod tests {
             (500_000, 0, 50),
         ] {
             advance(Duration::from_micros(micros)).await;
-            assert_eq!((deadline.left_millis(), code()), (Some(left), expected));
+            assert_eq!(
+                (deadline.left_millis(|| Duration::ZERO), code()),
+                (Some(left), expected)
+            );
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_way_to_the_server_is_taken_off_up_to_a_half() {
+        let deadline = of(&doc! {"find": "c", "maxTimeMS": 100});
+        for (trip_micros, left) in [
+            (0, 100),
+            (400, 100),
+            (1_000, 99),
+            (30_000, 70),
+            (90_000, 50),
+        ] {
+            let trip = Duration::from_micros(trip_micros);
+            assert_eq!(deadline.left_millis(|| trip), Some(left), "{trip:?}");
+        }
+        advance(Duration::from_millis(99)).await;
+        assert_eq!(deadline.left_millis(|| Duration::from_secs(1)), Some(1));
     }
 
     #[tokio::test(start_paused = true)]
@@ -151,12 +177,12 @@ mod tests {
             doc! {"getMore": 1_i64, "maxTimeMS": 70},
         ] {
             let deadline = of(&body);
-            assert_eq!(deadline.left_millis(), None, "{body}");
+            assert_eq!(deadline.left_millis(|| Duration::ZERO), None, "{body}");
             assert_eq!(deadline.of_step(), Instant::now() + WAIT_MAX, "{body}");
             assert_eq!(deadline.passed(crate::labels::NONE).code(), 6);
         }
         let long = of(&doc! {"find": "c", "maxTimeMS": i64::MAX});
         assert_eq!(long.of_step(), Instant::now() + WAIT_MAX);
-        assert_eq!(long.left_millis(), Some(i32::MAX));
+        assert_eq!(long.left_millis(|| Duration::ZERO), Some(i32::MAX));
     }
 }

@@ -71,7 +71,7 @@ impl Journey<'_> {
         let local = lease.local_address();
         self.operation
             .at(local.map(|local| (lease.server().clone(), local)));
-        self.spend(scoped, attempt)?;
+        self.spend(scoped, attempt, &lease)?;
         match lease.exchange(scoped).await {
             Ok(frame) => Ok(Some((lease, frame))),
             Err(error) if attempt.after_failure(scoped.retry(), error.sent) => {
@@ -100,10 +100,10 @@ impl Journey<'_> {
         }
     }
 
-    /// Takes what was spent so far, waiting for members and connections mostly, off the command's `maxTimeMS`. Where nothing
-    /// is left the command is not sent.
-    fn spend(&self, scoped: &mut Scoped, attempt: &Attempt) -> Result<(), Error> {
-        let Some(left) = self.deadline.left_millis() else {
+    /// Takes what was spent so far, waiting for members and connections mostly, and the way to the server and back, off the
+    /// command's `maxTimeMS`. Where nothing is left the command is not sent.
+    fn spend(&self, scoped: &mut Scoped, attempt: &Attempt, lease: &Lease) -> Result<(), Error> {
+        let Some(left) = self.deadline.left_millis(|| lease.round_trip()) else {
             return Ok(());
         };
         if left == 0 {

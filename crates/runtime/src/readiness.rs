@@ -148,6 +148,7 @@ pub(crate) mod tests {
             kind,
             tags: Vec::new(),
             rtt: None,
+            rtt_min: std::time::Duration::ZERO,
             wire_version_min: 0,
             wire_version_max: 17,
             last_write_millis: None,

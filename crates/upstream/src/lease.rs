@@ -1,6 +1,6 @@
 //! A connection in use by one command.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use mdb_scope::{Scoped, ServerAddress};
@@ -52,6 +52,13 @@ impl Lease {
     /// The proxy's own end of the connection, by which the server knows it.
     pub fn local_address(&self) -> Option<SocketAddr> {
         self.connection.as_ref()?.local_address()
+    }
+
+    /// How long a message to the server and back takes at least; zero while that is not known.
+    pub fn round_trip(&self) -> Duration {
+        let topology = self.home.shared.board.topology();
+        let member = topology.member(&self.home.address);
+        member.map(|member| member.rtt_min).unwrap_or_default()
     }
 
     /// The generation of the pool that this connection belongs to, for [`crate::Upstream::report`].

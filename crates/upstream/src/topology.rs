@@ -53,6 +53,8 @@ pub struct Member {
     pub tags: Vec<(String, String)>,
     /// The moving average of the time that a `hello` takes.
     pub rtt: Option<Duration>,
+    /// The shortest of the last such times; zero while there are too few of them to say.
+    pub rtt_min: Duration,
     /// The lowest wire version it speaks.
     pub wire_version_min: i32,
     /// The highest wire version it speaks.

@@ -3,7 +3,10 @@
 //! Membership comes from the driver; what each member is comes from the newest of three sources: the
 //! driver's monitors, the proxy's own probes, and what the proxy's connections met.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use bson::{Document, oid::ObjectId};
 use mdb_scope::ServerAddress;
@@ -57,6 +60,8 @@ struct Known {
     /// The newest reply, also while the member is not reachable.
     hello: Option<Hello>,
     rtt: Option<Duration>,
+    /// The newest times, the newest last.
+    rtts: VecDeque<Duration>,
     updated_millis: i64,
     is_suspect: bool,
     build: Option<Build>,
@@ -196,6 +201,10 @@ impl View {
             return;
         }
         known.rtt = averaged(known.rtt, rtt);
+        known.rtts.extend(rtt);
+        if known.rtts.len() > RTTS_KEPT {
+            known.rtts.pop_front();
+        }
         known.updated_millis = at_millis;
         known.is_suspect = false;
         known.kind = hello.kind;
@@ -239,6 +248,13 @@ impl Known {
         self.hello.as_ref().and_then(|hello| hello.process)
     }
 
+    /// As the drivers' specification of client-side timeouts reckons it.
+    fn rtt_min(&self) -> Duration {
+        let shortest = self.rtts.iter().min();
+        let is_told = self.rtts.len() >= RTTS_NEEDED;
+        shortest.filter(|_| is_told).copied().unwrap_or_default()
+    }
+
     fn member(&self, address: &ServerAddress) -> Member {
         let hello = self.hello.as_ref();
         Member {
@@ -246,6 +262,7 @@ impl Known {
             kind: self.kind,
             tags: hello.map(|hello| hello.tags.clone()).unwrap_or_default(),
             rtt: self.rtt,
+            rtt_min: self.rtt_min(),
             wire_version_min: hello
                 .map(|hello| hello.wire_version_min)
                 .unwrap_or_default(),
@@ -267,6 +284,11 @@ fn deployment_kind(hellos: &[&Hello]) -> DeploymentKind {
         DeploymentKind::Standalone
     }
 }
+
+/// Of how many times the shortest counts.
+const RTTS_KEPT: usize = 10;
+/// A single time may have been long by chance.
+const RTTS_NEEDED: usize = 2;
 
 /// The moving average of the drivers' server selection specification: a fifth of each new sample.
 fn averaged(old: Option<Duration>, sample: Option<Duration>) -> Option<Duration> {

@@ -28,6 +28,7 @@ fn topology(kind: TopologyKind, specs: &[Spec]) -> Topology {
             .map(|&(key, value)| (key.to_owned(), value.to_owned()))
             .collect(),
         rtt: Some(Duration::from_millis(spec.rtt_millis)),
+        rtt_min: Duration::ZERO,
         wire_version_min: 0,
         wire_version_max: 17,
         last_write_millis: Some(1_000_000 - spec.lag_seconds * 1000),

@@ -141,3 +141,26 @@ fn round_trips_are_averaged() {
     assert_eq!(averaged(millis(10), None), millis(10));
     assert_eq!(averaged(millis(10), millis(60)), millis(20));
 }
+
+#[test]
+fn the_shortest_of_the_last_ten_round_trips_counts_once_there_are_two() {
+    let mut view = set_of(&[A]);
+    let mut after = |millis: u64| {
+        view.apply(News::Hello {
+            address: A.into(),
+            hello: Hello::read(&primary(1, 1)),
+            rtt: Some(Duration::from_millis(millis)),
+            at_millis: 0,
+        });
+        view.topology().members[0].rtt_min.as_millis()
+    };
+    assert_eq!(after(3), 0);
+    assert_eq!(after(7), 3);
+    for _ in 0..8 {
+        assert_eq!(after(9), 3);
+    }
+    assert_eq!(after(9), 7);
+    assert_eq!(after(9), 9);
+    view.apply(hello(A, &primary(1, 1)));
+    assert_eq!(view.topology().members[0].rtt_min.as_millis(), 9);
+}
