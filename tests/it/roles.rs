@@ -195,6 +195,7 @@ async fn the_matrix_is_whole() {
         "isMaster",
         "saslStart",
         "saslContinue",
+        "authenticate",
         "logout",
         "getMore",
         "commitTransaction",

@@ -10,7 +10,7 @@ use mongodb::error::Error as DriverError;
 
 use crate::evidence::PlanFigures;
 use crate::physical::{Existing, Wanted};
-use crate::settings::{Mode, millis};
+use crate::settings::{Mode, Settings, millis};
 use crate::store::{Decision, FleetShape, IndexRow, count_of, stored};
 use crate::table::Namespace;
 use crate::worker::Worker;
@@ -46,6 +46,36 @@ pub(crate) enum Judged {
     Not(Decision),
     /// Nothing to be said: another proxy may know more.
     Unknown,
+}
+
+/// What the plan of a recent command says, and whether it may be acted on now.
+fn judge_plan(
+    settings: &Settings,
+    wish: &Wish,
+    plan: PlanFigures,
+    figures: Document,
+    now: i64,
+) -> Judged {
+    if !plan.asks_for_index(settings) {
+        let text = format!(
+            "a recent command examined {} documents and returned {}: an index would gain little",
+            plan.examined, plan.returned
+        );
+        return not("no", "good_enough", text, figures);
+    }
+    if settings.mode == Mode::Advise || wish.is_advice {
+        let text = format!(
+            "it would serve commands that examined {} documents and returned {}; the mode is `advise`",
+            plan.examined, plan.returned
+        );
+        return not("advise", "mode", text, figures);
+    }
+    let window = settings.build_window;
+    if window.is_some_and(|window| !window.holds(now)) {
+        let text = "it waits for the build window".to_owned();
+        return not("wait", "window", text, figures);
+    }
+    Judged::Build(plan)
 }
 
 fn not(verdict: &'static str, reason: &'static str, text: String, figures: Document) -> Judged {
@@ -316,28 +346,7 @@ impl Worker {
         };
         let mut figures = plan.document();
         figures.extend(load);
-        if !plan.asks_for_index(&settings) {
-            let text = format!(
-                "a recent command examined {} documents and returned {}: an index would gain little",
-                plan.examined, plan.returned
-            );
-            return Ok(not("no", "good_enough", text, figures));
-        }
-        if settings.mode == Mode::Advise || wish.is_advice {
-            let text = format!(
-                "it would serve commands that examined {} documents and returned {}; the mode is `advise`",
-                plan.examined, plan.returned
-            );
-            return Ok(not("advise", "mode", text, figures));
-        }
-        if settings
-            .build_window
-            .is_some_and(|window| !window.holds(now))
-        {
-            let text = "it waits for the build window".to_owned();
-            return Ok(not("wait", "window", text, figures));
-        }
-        Ok(Judged::Build(plan))
+        Ok(judge_plan(&settings, wish, plan, figures, now))
     }
 
     async fn documents(&mut self, namespace: &Namespace) -> Result<u64, DriverError> {

@@ -338,24 +338,35 @@ impl<'a> Journey<'a> {
             seen = self.exchange(&mut again, ground, out).await?;
         }
         if scoped.hints_base() && seen.is_hint_unknown {
-            // Someone has dropped the collection behind the proxy: what is known of it is wrong.
             out.truncate(start);
-            self.forward.namespaces.forget(place);
-            let known = self
-                .namespace(self.forward.namespaces.look_up(place))
-                .await?;
-            let mut scoped = self.rewrite(known.ground(&foreign))?;
-            self.exchange(&mut scoped, known.ground(&foreign), out)
-                .await?;
+            self.travel_anew(place, &foreign, out).await?;
         }
         Ok(())
     }
 
+<<<<<<< HEAD
     /// Whether the reply is a plan.
     fn explains(&self) -> bool {
         let flag = self.command.body.find("explain");
         self.spec.name == "explain"
             || self.spec.name == "aggregate" && flag.and_then(|f| f.as_flag()) == Some(true)
+=======
+    /// Sends a command again whose server does not know a base index: someone has dropped the collection behind the proxy, and
+    /// what is known of it is wrong.
+    async fn travel_anew(
+        &self,
+        place: Place<'_>,
+        foreign: &[ForeignCollection],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        self.forward.namespaces.forget(place);
+        let known = self
+            .namespace(self.forward.namespaces.look_up(place))
+            .await?;
+        let mut scoped = self.rewrite(known.ground(foreign))?;
+        let sent = self.exchange(&mut scoped, known.ground(foreign), out);
+        sent.await.map(|_| ())
+>>>>>>> style
     }
 
     /// The same for a command that works on no collection: its documents come with it, it is a stream of a database, or it is

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 use axum::Router;
 use mdb_auth::Secret;
+use mdb_indexer::AppModes;
 use mdb_indexer::declared::Declared;
 use mdb_manifest::{AppManifest, Config, Limits, Loaded, Report};
 use mdb_proxy::{ClientLimits, Forward, ListenerOptions, Presentation, Shared, Shutdown, Tls};
@@ -60,59 +61,20 @@ impl Proxy {
         let apps: Arc<[AppManifest]> = apps.into();
         let metrics = Metrics::new();
         let declared = Declared::default();
-        let told = declared.clone();
-        let forward = forward(&config)?.with_news(move |app, database, collection| {
-            told.made(app.as_str(), database, collection);
-        });
-        let index_settings = indexing::settings(&config.indexes);
         let index_modes = watch::Sender::new(indexing::app_modes(&apps));
         let listeners = Listeners::bind(&config).await?;
         let addresses = listeners.client_addresses()?;
         let admin_address = listeners.admin.local_addr()?;
         let upstream = Upstream::start(upstream_options(&config.upstream), metrics.clone()).await?;
-        let credentials = {
-            let (salts, metrics) = (credentials::salts(&config.upstream.uri), metrics.clone());
-            let apps = Arc::clone(&apps);
-            let derive = move || credentials::build(&apps, &salts, &metrics, None);
-            tokio::task::spawn_blocking(derive).await??
-        };
-        let shared = Shared::new(
-            upstream.clone(),
-            credentials,
-            forward,
-            client_limits(&config.limits),
-            metrics.clone(),
-            presentation_of(&config.upstream.uri),
-        );
         let shutdown = Shutdown::default();
-        let started = index_settings.map(|settings| {
-            let modes = index_modes.subscribe();
-            let (observer, worker) =
-                indexing::worker(&config, settings, modes, &upstream, &metrics);
-            (observer, worker.start(shutdown.stop.clone()))
-        });
-        let (shared, indexer) = match started {
-            Some((observer, handle)) => (shared.with_observer(observer), Some(handle)),
-            None => (shared, None),
-        };
+        let shared = share(&config, &apps, &upstream, &metrics, &declared).await?;
+        let (shared, indexer) = with_indexer(shared, &config, index_modes.subscribe(), &shutdown);
         let shared = Arc::new(shared);
         let readiness =
             Readiness::new(upstream.hello(), upstream.topology(), shutdown.stop.clone());
-        let control_database = config.control_database.as_str().to_owned();
-        let look = look_at_privileges(
-            upstream.clone(),
-            readiness.clone(),
-            control_database.clone(),
-        );
-        tokio::spawn(shutdown.stop.clone().run_until_cancelled_owned(look));
         let declared_indexes = DeclaredIndexes::new(Arc::clone(&shared), declared.clone());
         declared_indexes.apply(&apps);
-        let work = work_on_indexes(
-            declared_indexes.clone(),
-            readiness.clone(),
-            control_database,
-        );
-        tokio::spawn(shutdown.stop.clone().run_until_cancelled_owned(work));
+        begin_background(&config, &upstream, &readiness, &declared_indexes, &shutdown);
         let stop_admin = if config.admin.reuse_port {
             // With the beginning of the drain: who asks from then on asks the successor.
             shutdown.stop.child_token()
@@ -202,6 +164,74 @@ impl Proxy {
             self.admin.abort();
         }
     }
+}
+
+/// What all clients have in common: users with derived keys, limits, and the way of commands. Tells `declared` of collections
+/// that apps make.
+async fn share(
+    config: &Config,
+    apps: &Arc<[AppManifest]>,
+    upstream: &Upstream,
+    metrics: &Metrics,
+    declared: &Declared,
+) -> anyhow::Result<Shared> {
+    let told = declared.clone();
+    let forward = forward(config)?.with_news(move |app, database, collection| {
+        told.made(app.as_str(), database, collection);
+    });
+    let credentials = {
+        let (salts, metrics) = (credentials::salts(&config.upstream.uri), metrics.clone());
+        let apps = Arc::clone(apps);
+        let derive = move || credentials::build(&apps, &salts, &metrics, None);
+        tokio::task::spawn_blocking(derive).await??
+    };
+    Ok(Shared::new(
+        upstream.clone(),
+        credentials,
+        forward,
+        client_limits(&config.limits),
+        metrics.clone(),
+        presentation_of(&config.upstream.uri),
+    ))
+}
+
+/// Begins to work on indexes and to tell the worker of commands, unless the configuration says `off`.
+fn with_indexer(
+    shared: Shared,
+    config: &Config,
+    modes: watch::Receiver<AppModes>,
+    shutdown: &Shutdown,
+) -> (Shared, Option<mdb_indexer::Handle>) {
+    let Some(settings) = indexing::settings(&config.indexes) else {
+        return (shared, None);
+    };
+    let (observer, worker) =
+        indexing::worker(config, settings, modes, &shared.upstream, &shared.metrics);
+    let handle = worker.start(shutdown.stop.clone());
+    (shared.with_observer(observer), Some(handle))
+}
+
+/// Begins what runs beside the clients until the drain: a look at the privileges upstream, and the indexes of manifests.
+fn begin_background(
+    config: &Config,
+    upstream: &Upstream,
+    readiness: &Readiness,
+    indexes: &DeclaredIndexes,
+    shutdown: &Shutdown,
+) {
+    let control_database = config.control_database.as_str();
+    let look = look_at_privileges(
+        upstream.clone(),
+        readiness.clone(),
+        control_database.to_owned(),
+    );
+    tokio::spawn(shutdown.stop.clone().run_until_cancelled_owned(look));
+    let work = work_on_indexes(
+        indexes.clone(),
+        readiness.clone(),
+        control_database.to_owned(),
+    );
+    tokio::spawn(shutdown.stop.clone().run_until_cancelled_owned(work));
 }
 
 /// Begins to serve every listener, with its certificates and whether it speaks the PROXY protocol; gives its address and its

@@ -29,15 +29,7 @@ pub(crate) fn read(root: &Node, sheet: &Sheet, secrets: &Secrets<'_>) -> AppRead
         slug: None,
         usernames: Vec::new(),
     };
-    let root = Field::root(root, sheet);
-    let Some(form) = root.open_mapping().and_then(|section| form(&section)) else {
-        return nothing;
-    };
-    let known: &[&[&str]] = match form {
-        Form::Current => &[KEYS],
-        Form::Old => &[KEYS, OLD_KEYS, KEYS_WITHOUT_EFFECT],
-    };
-    let Some(section) = root.mapping(known) else {
+    let Some((form, section)) = open(root, sheet) else {
         return nothing;
     };
     let policy = match form {
@@ -65,19 +57,13 @@ pub(crate) fn read(root: &Node, sheet: &Sheet, secrets: &Secrets<'_>) -> AppRead
             ("random_only", IdPolicy::RandomOnly),
         ])
     });
-    let expose_scope_field = section
-        .field("expose_scope_field")
-        .and_then(|field| field.boolean())
-        .unwrap_or(false);
+    let expose_scope_field = is_set(&section, "expose_scope_field");
     let index_mode = section.field("indexes").and_then(|field| {
         let section = field.mapping(&[&["mode"]])?;
         section.field("mode")?.choice(INDEX_MODES)
     });
     let managed_indexes = index::read(&section, form == Form::Old);
-    let prune = section
-        .field("prune")
-        .and_then(|field| field.boolean())
-        .unwrap_or(false);
+    let prune = is_set(&section, "prune");
     let manifest = slug
         .as_ref()
         .filter(|_| !sheet.has_errors())
@@ -101,6 +87,17 @@ pub(crate) fn read(root: &Node, sheet: &Sheet, secrets: &Secrets<'_>) -> AppRead
         slug,
         usernames,
     }
+}
+
+/// Which form the manifest has, and its keys.
+fn open<'n>(root: &'n Node, sheet: &'n Sheet) -> Option<(Form, Section<'n>)> {
+    let root = Field::root(root, sheet);
+    let form = root.open_mapping().and_then(|section| form(&section))?;
+    let known: &[&[&str]] = match form {
+        Form::Current => &[KEYS],
+        Form::Old => &[KEYS, OLD_KEYS, KEYS_WITHOUT_EFFECT],
+    };
+    Some((form, root.mapping(known)?))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,6 +151,12 @@ fn slug(field: &Field<'_>) -> Option<AppSlug> {
             None
         }
     }
+}
+
+/// Whether a switch is on; it is off where nothing is said.
+fn is_set(section: &Section<'_>, key: &str) -> bool {
+    let field = section.field(key);
+    field.and_then(|field| field.boolean()).unwrap_or(false)
 }
 
 fn text(section: &Section<'_>, key: &str) -> Option<String> {
