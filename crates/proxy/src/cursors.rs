@@ -15,6 +15,7 @@ use crate::identity::App;
 use crate::random;
 use crate::slots::Slot;
 
+mod continuing;
 mod opening;
 
 /// A cursor that is open on a server.

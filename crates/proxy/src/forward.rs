@@ -4,16 +4,14 @@ use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 
 use mdb_scope::{
-    AppId, CollectionFacts, CommandSpec, Duty, Facts, FieldName, ForeignCollection, Refusal,
-    ReplyRule, Rule, Scope, Scoped, check_namespace, cursor_not_found, figures_stage,
-    operations_stage, stream_reach,
+    AppId, CollectionFacts, CommandSpec, Duty, Facts, FieldName, ForeignCollection, Glance,
+    Refusal, Rule, Scope, Scoped, check_namespace, figures_stage, operations_stage, stream_reach,
 };
 use mdb_upstream::ServerHello;
 use mdb_wire::{Command, Document};
 use mongodb::error::Error as DriverError;
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
-use tokio::time::Instant;
 
 use crate::api;
 use crate::canary::Canary;
@@ -333,9 +331,7 @@ impl<'a> Journey<'a> {
             && Box::pin(self.gives_way(place, &known, &seen, &out[start..])).await?
         {
             out.truncate(start);
-            let mut again = self.rewrite(known.ground(&foreign))?;
-            let ground = known.ground(&foreign);
-            seen = self.exchange(&mut again, ground, out).await?;
+            seen = self.resend(&known, &foreign, out).await?;
         }
         if scoped.hints_base() && seen.is_hint_unknown {
             out.truncate(start);
@@ -344,13 +340,13 @@ impl<'a> Journey<'a> {
         Ok(())
     }
 
-<<<<<<< HEAD
     /// Whether the reply is a plan.
     fn explains(&self) -> bool {
         let flag = self.command.body.find("explain");
         self.spec.name == "explain"
             || self.spec.name == "aggregate" && flag.and_then(|f| f.as_flag()) == Some(true)
-=======
+    }
+
     /// Sends a command again whose server does not know a base index: someone has dropped the collection behind the proxy, and
     /// what is known of it is wrong.
     async fn travel_anew(
@@ -363,10 +359,18 @@ impl<'a> Journey<'a> {
         let known = self
             .namespace(self.forward.namespaces.look_up(place))
             .await?;
+        self.resend(&known, foreign, out).await.map(|_| ())
+    }
+
+    /// Rewrites a command once more and sends it.
+    async fn resend(
+        &self,
+        known: &Known,
+        foreign: &[ForeignCollection],
+        out: &mut Vec<u8>,
+    ) -> Result<Glance, Error> {
         let mut scoped = self.rewrite(known.ground(foreign))?;
-        let sent = self.exchange(&mut scoped, known.ground(foreign), out);
-        sent.await.map(|_| ())
->>>>>>> style
+        self.exchange(&mut scoped, known.ground(foreign), out).await
     }
 
     /// The same for a command that works on no collection: its documents come with it, it is a stream of a database, or it is
@@ -506,49 +510,6 @@ impl<'a> Journey<'a> {
             }
         });
     }
-
-    async fn get_more(&self, out: &mut Vec<u8>) -> Result<(), Error> {
-        let id = self.command.target.as_integer().unwrap_or_default();
-        let app = &self.identity.app.id;
-        let cursor = self.shared.cursors.look_up(app, id, Instant::now());
-        let Some(cursor) = cursor else {
-            return Err(cursor_not_found(&self.command.target).into());
-        };
-        let facts_of_cursor = cursor.facts();
-        let none = CollectionFacts {
-            isolation: cursor.isolation,
-            ..CollectionFacts::default()
-        };
-        let ground = Ground {
-            foreign: &cursor.foreign,
-            ..Ground::of(&none)
-        };
-        let mut scoped = self.with_facts(ground, |facts| {
-            self.scope
-                .get_more(self.spec, self.command, facts, &facts_of_cursor)
-        })?;
-        let mut is_open = false;
-        let result = self
-            .exchange_with(&mut scoped, ground, out, &mut |_, _, _| {
-                is_open = true;
-                Ok(id)
-            })
-            .await;
-        let ended = match &result {
-            Ok(exchanged) if exchanged.seen.is_ok => !is_open,
-            Ok(exchanged) => exchanged.seen.code.is_some_and(ends_cursor),
-            Err(_) => true,
-        };
-        if ended {
-            self.shared.cursors.close(app, id);
-        }
-        let exchanged = result.map_err(|error| match cursor.rule {
-            ReplyRule::Events { .. } => error.resumable(),
-            _ => error,
-        })?;
-        self.close_upstream(exchanged.ended).await;
-        Ok(())
-    }
 }
 
 /// Whether a write that failed, and reached no document by its reply, has changed none: an update of many counts nothing of
@@ -581,12 +542,6 @@ fn may_create(spec: &CommandSpec, command: &Command<'_>) -> bool {
         "update" => any_statement(command, upserts),
         _ => false,
     }
-}
-
-/// Codes after which the server has no such cursor any more.
-fn ends_cursor(code: i32) -> bool {
-    // CursorNotFound, CursorKilled, QueryPlanKilled, OperationFailed, CappedPositionLost.
-    matches!(code, 43 | 237 | 175 | 96 | 136)
 }
 
 impl Journey<'_> {

@@ -1,0 +1,60 @@
+//! How a client gets more of a cursor.
+
+use mdb_scope::{CollectionFacts, ReplyRule, cursor_not_found};
+use tokio::time::Instant;
+
+use crate::error::Error;
+use crate::forward::Journey;
+use crate::ground::Ground;
+
+impl Journey<'_> {
+    /// `getMore`: goes to the member that holds the cursor, and tells the proxy when that is exhausted or gone.
+    pub(crate) async fn get_more(&self, out: &mut Vec<u8>) -> Result<(), Error> {
+        let id = self.command.target.as_integer().unwrap_or_default();
+        let app = &self.identity.app.id;
+        let cursor = self.shared.cursors.look_up(app, id, Instant::now());
+        let Some(cursor) = cursor else {
+            return Err(cursor_not_found(&self.command.target).into());
+        };
+        let facts_of_cursor = cursor.facts();
+        let none = CollectionFacts {
+            isolation: cursor.isolation,
+            ..CollectionFacts::default()
+        };
+        let ground = Ground {
+            foreign: &cursor.foreign,
+            ..Ground::of(&none)
+        };
+        let mut scoped = self.with_facts(ground, |facts| {
+            self.scope
+                .get_more(self.spec, self.command, facts, &facts_of_cursor)
+        })?;
+        let mut is_open = false;
+        let result = self
+            .exchange_with(&mut scoped, ground, out, &mut |_, _, _| {
+                is_open = true;
+                Ok(id)
+            })
+            .await;
+        let ended = match &result {
+            Ok(exchanged) if exchanged.seen.is_ok => !is_open,
+            Ok(exchanged) => exchanged.seen.code.is_some_and(ends_cursor),
+            Err(_) => true,
+        };
+        if ended {
+            self.shared.cursors.close(app, id);
+        }
+        let exchanged = result.map_err(|error| match cursor.rule {
+            ReplyRule::Events { .. } => error.resumable(),
+            _ => error,
+        })?;
+        self.close_upstream(exchanged.ended).await;
+        Ok(())
+    }
+}
+
+/// Codes after which the server has no such cursor any more.
+fn ends_cursor(code: i32) -> bool {
+    // CursorNotFound, CursorKilled, QueryPlanKilled, OperationFailed, CappedPositionLost.
+    matches!(code, 43 | 237 | 175 | 96 | 136)
+}
