@@ -12,8 +12,10 @@ use mongodb::Database;
 
 mod advice;
 mod apps;
+mod costs;
 mod full;
 mod giving_way;
+mod lookups;
 mod turns;
 mod unseen;
 mod workload;

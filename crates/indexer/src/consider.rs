@@ -433,16 +433,22 @@ impl Worker {
                 }
                 Ok(Some(find))
             }
-            Probe::Foreign { field } => {
-                let some = bound(doc! {&field: {"$exists": true}});
+            Probe::Foreign { fields, filter } => {
+                let filter = bson::deserialize_from_slice::<Document>(&filter);
+                let also =
+                    |fields: Document| doc! {"$and": [fields, filter.clone().unwrap_or_default()]};
+                let exist = fields
+                    .iter()
+                    .map(|field| (field.clone(), bson::bson!({"$exists": true})));
                 let documents = self.store.client().database(&namespace.database);
-                let found = documents
-                    .collection::<Document>(collection)
-                    .find_one(some)
-                    .await?;
-                let value = found.as_ref().and_then(|found| at_path(found, &field));
-                Ok(value
-                    .map(|value| doc! {"find": collection, "filter": bound(doc! {field: value})}))
+                let documents = documents.collection::<Document>(collection);
+                let some = documents.find_one(bound(also(exist.collect())));
+                let some = some.max_time(self.settings.explain_timeout).await?;
+                let values = some.as_ref().and_then(|found| {
+                    let value = |field: &String| Some((field.clone(), at_path(found, field)?));
+                    fields.iter().map(value).collect::<Option<Document>>()
+                });
+                Ok(values.map(|values| doc! {"find": collection, "filter": bound(also(values))}))
             }
         }
     }

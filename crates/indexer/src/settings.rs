@@ -74,7 +74,8 @@ pub struct Settings {
     pub build_window: Option<BuildWindow>,
     /// For one explain.
     pub explain_timeout: Duration,
-    /// Commands to the upstream in one interval, apart from builds: one a second.
+    /// Commands on collections of apps in one interval, apart from builds: one in three seconds. Each leads to about two on the
+    /// control database, so that all of them together are one a second.
     pub commands_max: u32,
     /// How long a "no" holds before the candidate is looked at again. Doubled with each failed build.
     pub retry_after: Duration,
@@ -108,7 +109,7 @@ impl Default for Settings {
             indexes_max: 48,
             build_window: None,
             explain_timeout: Duration::from_secs(5),
-            commands_max: 60,
+            commands_max: 20,
             retry_after: Duration::from_secs(10 * 60),
             calls_min: 100,
             slower_percent: 150,

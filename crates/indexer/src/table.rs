@@ -230,7 +230,9 @@ fn namespace_of(place: &Place) -> Namespace {
 fn probe_bytes(probe: &Probe) -> usize {
     match probe {
         Probe::Query { filter, sort, .. } => filter.len() + sort.as_ref().map_or(0, Vec::len),
-        Probe::Foreign { field } => field.len(),
+        Probe::Foreign { fields, filter } => {
+            filter.len() + fields.iter().map(String::len).sum::<usize>()
+        }
     }
 }
 
@@ -243,7 +245,8 @@ mod tests {
         let mut shape = Shape::new("shop", "c", ShapeKind::Find);
         shape.equality.insert(field.to_owned());
         let probe = Probe::Foreign {
-            field: field.to_owned(),
+            fields: vec![field.to_owned()],
+            filter: Vec::new(),
         };
         Observation {
             app: AppId::parse("a").unwrap(),

@@ -12,9 +12,9 @@ use mdb_telemetry::Metrics;
 use mdb_wire::{Command, Document};
 
 #[allow(clippy::unnecessary_wraps, reason = "as the face wants it")]
-fn place(collection: &str) -> Option<Place> {
+fn place(database: &str, collection: &str) -> Option<Place> {
     Some(Place {
-        database: "shop".to_owned(),
+        database: database.to_owned(),
         collection: collection.to_owned(),
         physical: collection.to_owned(),
         isolation: Isolation::Shared,

@@ -86,11 +86,17 @@ fn tell(shared: &Shared, connection: &Connection, seen: &Observed<'_>, latency: 
         return;
     }
     let command = &call.command;
-    observer.tell(&app.id, command, latency, seen.body, &|collection| {
-        let scope = app.scope.get()?;
-        let known = &shared.forward.namespaces;
-        known.place_of(scope, command.database, collection)
-    });
+    observer.tell(
+        &app.id,
+        command,
+        latency,
+        seen.body,
+        &|database, collection| {
+            let scope = app.scope.get()?;
+            let known = &shared.forward.namespaces;
+            known.place_of(scope, database, collection)
+        },
+    );
 }
 
 impl Observed<'_> {

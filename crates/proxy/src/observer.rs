@@ -43,14 +43,14 @@ impl Observer {
         (observer, receiver)
     }
 
-    /// Tells of a command that went well. `place_of` says where a collection is.
+    /// Tells of a command that went well. `place_of` says where a collection of a database is.
     pub fn tell(
         &self,
         app: &AppId,
         command: &Command<'_>,
         latency: Duration,
         reply: &[u8],
-        place_of: &dyn Fn(&str) -> Option<Place>,
+        place_of: &dyn Fn(&str, &str) -> Option<Place>,
     ) {
         let Some(sketch) = sketch_of(command) else {
             return;
@@ -92,13 +92,17 @@ impl Observer {
 }
 
 /// The command in full; `None` for one that is too large, or whose collections are not known.
-fn sample(command: &Command<'_>, place_of: &dyn Fn(&str) -> Option<Place>) -> Option<Box<Sample>> {
+fn sample(
+    command: &Command<'_>,
+    place_of: &dyn Fn(&str, &str) -> Option<Place>,
+) -> Option<Box<Sample>> {
     if command.message_bytes() > SAMPLE_BYTES_MAX && command.name != b"insert" {
         return None;
     }
-    let target = command.target.as_str();
-    let names = target.into_iter().chain(collections_of(command));
-    let places: Vec<Place> = names.filter_map(place_of).collect();
+    let named = collections_of(command).into_iter();
+    let places: Vec<Place> = named
+        .filter_map(|(database, collection)| place_of(database, collection))
+        .collect();
     (!places.is_empty()).then(|| {
         Box::new(Sample {
             seen: shapes_of(command),
@@ -117,6 +121,14 @@ fn written(command: &Command<'_>, reply: &[u8]) -> u32 {
             let n = n.and_then(|n| u32::try_from(n.as_integer()?).ok());
             n.unwrap_or(0)
         }
+        b"bulkWrite" => {
+            let counts = ["nInserted", "nModified", "nUpserted", "nDeleted"];
+            let reply = Document::parse_shallow(reply).unwrap_or(Document::EMPTY);
+            let counts = counts
+                .iter()
+                .filter_map(|name| reply.find(name)?.as_integer());
+            u32::try_from(counts.sum::<i64>()).unwrap_or(u32::MAX)
+        }
         b"findAndModify" | b"findandmodify" => 1,
         _ => 0,
     }
@@ -129,9 +141,9 @@ mod tests {
     use mdb_scope::Isolation;
 
     #[allow(clippy::unnecessary_wraps, reason = "as the face wants it")]
-    fn place(collection: &str) -> Option<Place> {
+    fn place(database: &str, collection: &str) -> Option<Place> {
         Some(Place {
-            database: "shop".to_owned(),
+            database: database.to_owned(),
             collection: collection.to_owned(),
             physical: collection.to_owned(),
             isolation: Isolation::Shared,
@@ -161,7 +173,7 @@ mod tests {
         let first = observations.try_recv().unwrap();
         let sample = first.sample.unwrap();
         assert_eq!(sample.seen[0].shape.to_string(), "find {a}");
-        assert_eq!(sample.places, [place("c").unwrap()]);
+        assert_eq!(sample.places, [place("shop", "c").unwrap()]);
         assert_eq!(first.latency_micros, 7);
         let second = observations.try_recv().unwrap();
         assert_eq!(

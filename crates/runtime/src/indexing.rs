@@ -33,8 +33,8 @@ pub(crate) fn settings(indexes: &Indexes) -> Option<Settings> {
             }),
         unused_for: indexes.unused_for,
         soak_for: indexes.soak_for,
-        // One command a second.
-        commands_max: u32::try_from(indexes.interval.as_secs())
+        // One command a second, with what is written down of each.
+        commands_max: u32::try_from(indexes.interval.as_secs() / 3)
             .unwrap_or(u32::MAX)
             .max(1),
         ..Settings::default()

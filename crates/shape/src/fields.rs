@@ -108,6 +108,8 @@ pub(crate) fn regex_role(value: &Element<'_>) -> Role {
 pub(crate) struct Filter<'a> {
     pub(crate) fields: Fields,
     pub(crate) branches: Vec<Document<'a>>,
+    /// Whether variables stand for values: then an `$expr` that compares fields with them says equality.
+    has_variables: bool,
 }
 
 /// Fields by what they are to an index.
@@ -129,6 +131,16 @@ impl<'a> Filter<'a> {
         read
     }
 
+    /// Reads a filter of the foreign side of a `$lookup`.
+    pub(crate) fn read_foreign(filter: Document<'a>) -> Self {
+        let mut read = Self {
+            has_variables: true,
+            ..Self::default()
+        };
+        read.top(filter, DEPTH_MAX);
+        read
+    }
+
     fn top(&mut self, filter: Document<'a>, depth: usize) {
         for element in filter.elements() {
             match element.key {
@@ -139,6 +151,12 @@ impl<'a> Filter<'a> {
                     self.branches.extend(branches.take(BRANCHES_MAX));
                 }
                 b"$comment" => {}
+                b"$expr" if self.has_variables => {
+                    let fields = &mut self.fields;
+                    if !comparisons(&element, DEPTH_MAX, &mut |path| fields.equal(path)) {
+                        self.fields.miss();
+                    }
+                }
                 b"$text" => self.fields.is_special = true,
                 key if key.first() == Some(&b'$') => self.fields.miss(),
                 _ => self.fields.predicate("", &element, depth),
@@ -156,6 +174,84 @@ impl<'a> Filter<'a> {
             self.top(branch, below);
         }
     }
+}
+
+/// Tells of the fields that the `$expr` conditions of a filter compare with variables.
+pub(crate) fn compared(filter: Document<'_>, tell: &mut dyn FnMut(&str)) {
+    below(filter, DEPTH_MAX, tell);
+}
+
+fn below(filter: Document<'_>, depth: usize, tell: &mut dyn FnMut(&str)) {
+    let Some(deeper) = depth.checked_sub(1) else {
+        return;
+    };
+    for element in filter.elements() {
+        match element.key {
+            b"$expr" => {
+                comparisons(&element, DEPTH_MAX, tell);
+            }
+            b"$and" => {
+                let parts = element.as_array().into_iter().flat_map(Document::elements);
+                let parts = parts.filter_map(|part| part.as_document());
+                parts.for_each(|part| below(part, deeper, tell));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Tells of the fields that an expression compares with variables: `{$eq: ["$field", "$$variable"]}`, also in an `$and`. Gives
+/// whether that is all that it says.
+fn comparisons(expression: &Element<'_>, depth: usize, tell: &mut dyn FnMut(&str)) -> bool {
+    let only = |document: Document<'_>| -> bool { document.elements().nth(1).is_none() };
+    let Some(document) = expression.as_document().filter(|document| only(*document)) else {
+        return false;
+    };
+    let (Some(operator), Some(deeper)) = (document.first(), depth.checked_sub(1)) else {
+        return false;
+    };
+    let Some(operands) = operator.as_array() else {
+        return false;
+    };
+    match operator.key {
+        b"$and" => {
+            let mut is_all = true;
+            for part in operands.elements() {
+                is_all &= comparisons(&part, deeper, tell);
+            }
+            is_all
+        }
+        b"$eq" => match equality(operands) {
+            Some(path) => {
+                tell(path);
+                true
+            }
+            None => false,
+        },
+        _ => false,
+    }
+}
+
+/// The field of `["$field", "$$variable"]`, in either order.
+fn equality(operands: Document<'_>) -> Option<&str> {
+    let mut operands = operands.elements();
+    let (one, other) = (operands.next()?.as_str()?, operands.next()?.as_str()?);
+    if operands.next().is_some() {
+        return None;
+    }
+    let is_variable = |text: &str| {
+        text.strip_prefix("$$")
+            .is_some_and(|name| name.starts_with(|first: char| first.is_lowercase()))
+    };
+    let field = if is_variable(other) {
+        one
+    } else if is_variable(one) {
+        other
+    } else {
+        return None;
+    };
+    let path = field.strip_prefix('$')?;
+    is_path(path).then_some(path)
 }
 
 impl Fields {

@@ -3,7 +3,7 @@
 use mdb_wire::writer::IndexKey;
 use mdb_wire::{Command, Document, Element, Writer};
 
-use crate::fields::{Fields, Filter, is_path};
+use crate::fields::{Fields, Filter, compared, is_path};
 use crate::shape::{Direction, Shape, ShapeKind};
 
 /// Statements of one command that are looked at: those of one command are of few shapes.
@@ -29,10 +29,12 @@ pub enum Probe {
         /// The number of documents asked for; 0 for all.
         limit: i64,
     },
-    /// The foreign side of a `$lookup`: its value is in the documents.
+    /// The foreign side of a `$lookup`: values of some fields are in the documents of the other side.
     Foreign {
-        /// The foreign field.
-        field: String,
+        /// The fields that equal something of the other side.
+        fields: Vec<String>,
+        /// What else is asked of the foreign documents, a filter.
+        filter: Vec<u8>,
     },
 }
 
@@ -59,6 +61,11 @@ pub struct Seen {
 /// `$or`, and for the foreign side of each `$lookup`.
 pub fn shapes_of(command: &Command<'_>) -> Vec<Seen> {
     let mut seen = Vec::new();
+    if command.name == b"bulkWrite" {
+        bulk(command, &mut seen);
+        seen.retain(|seen| seen.shape.is_indexable() || seen.shape.is_special);
+        return seen;
+    }
     let Some(collection) = command.target.as_str() else {
         return seen;
     };
@@ -89,17 +96,57 @@ pub fn shapes_of(command: &Command<'_>) -> Vec<Seen> {
     seen
 }
 
-/// The collections of a command's shapes besides the one that it names: those of its `$lookup` stages.
-pub fn collections_of<'a>(command: &Command<'a>) -> Vec<&'a str> {
-    if command.name != b"aggregate" {
-        return Vec::new();
+/// The collections of a command's shapes, each with its database: the one that it names, if it names one, then those of its
+/// `$lookup` stages, or of the `nsInfo` of a `bulkWrite`.
+pub fn collections_of<'a>(command: &Command<'a>) -> Vec<(&'a str, &'a str)> {
+    match command.name {
+        b"bulkWrite" => namespaces(command).flatten().collect(),
+        b"aggregate" => {
+            let foreign = stages(command).filter_map(|stage| foreign(&stage));
+            let mut names: Vec<&str> = foreign.collect();
+            names.sort_unstable();
+            names.dedup();
+            let names = command.target.as_str().into_iter().chain(names);
+            names.map(|name| (command.database, name)).collect()
+        }
+        _ => {
+            let name = command.target.as_str().into_iter();
+            name.map(|name| (command.database, name)).collect()
+        }
     }
-    let mut names: Vec<&str> = stages(command)
-        .filter_map(|stage| foreign(&stage))
-        .collect();
-    names.sort_unstable();
-    names.dedup();
-    names
+}
+
+/// Databases and collections of a `bulkWrite`, in the order in which its statements name them.
+fn namespaces<'a>(command: &Command<'a>) -> impl Iterator<Item = Option<(&'a str, &'a str)>> {
+    let listed = documents(command, "nsInfo").take(STATEMENTS_MAX);
+    listed.map(|entry| entry.find("ns")?.as_str()?.split_once('.'))
+}
+
+/// The statements of a `bulkWrite`: the first member says what is done and on which of the namespaces.
+fn bulk(command: &Command<'_>, seen: &mut Vec<Seen>) {
+    let namespaces: Vec<_> = namespaces(command).collect();
+    for statement in documents(command, "ops").take(STATEMENTS_MAX) {
+        let Some(first) = statement.first() else {
+            continue;
+        };
+        let kind = match first.key {
+            b"update" => ShapeKind::Update,
+            b"delete" => ShapeKind::Delete,
+            _ => continue,
+        };
+        let index = first
+            .as_integer()
+            .and_then(|index| usize::try_from(index).ok());
+        let namespace = index.and_then(|index| *namespaces.get(index)?);
+        if let Some((database, collection)) = namespace {
+            let is_many = statement.find("multi").and_then(|e| e.as_flag()) == Some(true);
+            let query = Query {
+                limit: i64::from(!is_many),
+                ..Query::of(statement, "filter")
+            };
+            query.shapes(Shape::new(database, collection, kind), seen);
+        }
+    }
 }
 
 /// The query part of a command or statement.
@@ -176,7 +223,10 @@ fn statements(command: &Command<'_>, shape: &dyn Fn(ShapeKind) -> Shape, seen: &
 }
 
 /// The documents of a sequence, or of the array of that name.
-fn documents<'a>(command: &Command<'a>, name: &str) -> impl Iterator<Item = Document<'a>> {
+pub(crate) fn documents<'a>(
+    command: &Command<'a>,
+    name: &str,
+) -> impl Iterator<Item = Document<'a>> {
     let sequence = command.sequence(name);
     let array = command.body.find(name).and_then(|e| e.as_array());
     let sequence = sequence.into_iter().flat_map(mdb_wire::Sequence::documents);
@@ -245,7 +295,8 @@ fn foreign<'a>(stage: &Element<'a>) -> Option<&'a str> {
     stage.as_document()?.find("from")?.as_str()
 }
 
-/// The foreign field is an equality; the leading `$match` of the foreign pipeline narrows further.
+/// The foreign field is an equality, as are fields that the leading `$match` stages of the foreign pipeline compare with
+/// variables; those stages narrow further, and a `$sort` behind them orders.
 fn foreign_shape(
     mut shape: Shape,
     arguments: Document<'_>,
@@ -255,22 +306,97 @@ fn foreign_shape(
     let field = arguments
         .find("foreignField")
         .or_else(|| arguments.find("connectToField"));
-    let Some(field) = field.and_then(|e| e.as_str()).filter(|path| is_path(path)) else {
+    let field = field.and_then(|e| e.as_str());
+    if field.is_some_and(|path| !is_path(path)) {
         return;
-    };
-    let stages = arguments.find("pipeline").and_then(|e| e.as_array());
-    let first = stages.and_then(|stages| stages.first()?.as_document()?.find("$match"));
-    let filter = first.and_then(|stage| stage.as_document());
-    let mut fields = Filter::read(filter.unwrap_or(Document::EMPTY)).fields;
-    fields.equal(field);
+    }
+    let (filter, sort) = foreign_stages(arguments);
+    let filter = Document::parse(&filter).unwrap_or(Document::EMPTY);
+    let mut fields = Filter::read_foreign(filter).fields;
+    if let Some(field) = field {
+        fields.equal(field);
+    }
+    let mut equal: Vec<String> = Vec::new();
+    compared(filter, &mut |path| equal.push(path.to_owned()));
+    equal.extend(field.map(str::to_owned));
+    equal.sort_unstable();
+    equal.dedup();
     fields.into_shape(&mut shape);
     shape.collation = collation_of(collation);
-    seen.push(Seen {
-        shape,
-        probe: Probe::Foreign {
-            field: field.to_owned(),
-        },
-    });
+    shape.sort = sort_of(sort);
+    let constant = without_expressions(filter);
+    let probe = if equal.is_empty() {
+        Probe::Query {
+            filter: constant,
+            sort: sort.map(|sort| sort.bytes().to_vec()),
+            skip: 0,
+            limit: 0,
+        }
+    } else {
+        Probe::Foreign {
+            fields: equal,
+            filter: constant,
+        }
+    };
+    seen.push(Seen { shape, probe });
+}
+
+/// The leading `$match` stages of a foreign pipeline as one filter, and the `$sort` behind them. `$graphLookup` says
+/// `restrictSearchWithMatch` instead.
+fn foreign_stages(arguments: Document<'_>) -> (Vec<u8>, Option<Document<'_>>) {
+    let restricted = arguments.find("restrictSearchWithMatch");
+    let restricted = restricted.and_then(|e| e.as_document());
+    let mut filter = restricted.unwrap_or(Document::EMPTY).bytes().to_vec();
+    let stages = arguments.find("pipeline").and_then(|e| e.as_array());
+    let stages = stages.into_iter().flat_map(Document::elements);
+    for stage in stages.take(STAGES_MAX) {
+        let first = stage.as_document().and_then(Document::first);
+        let Some((first, body)) = first.and_then(|first| Some((first, first.as_document()?)))
+        else {
+            break;
+        };
+        match first.key {
+            b"$match" => {
+                let before = Document::parse(&filter).unwrap_or(Document::EMPTY);
+                filter = if before.is_empty() {
+                    body.bytes().to_vec()
+                } else {
+                    both(before, body)
+                };
+            }
+            b"$sort" => return (filter, Some(body)),
+            _ => break,
+        }
+    }
+    (filter, None)
+}
+
+/// The same filter without what compares with variables, whose values are not at hand.
+fn without_expressions(filter: Document<'_>) -> Vec<u8> {
+    let mut w = Writer::default();
+    let mark = w.begin();
+    for element in filter.elements() {
+        match (element.key, element.as_array()) {
+            (b"$expr", _) => {}
+            (b"$and", Some(parts)) => {
+                let parts = parts.elements().filter_map(|part| part.as_document());
+                let parts: Vec<Vec<u8>> = parts.map(without_expressions).collect();
+                let parts = parts.iter().filter_map(|part| Document::parse(part).ok());
+                let parts: Vec<_> = parts.filter(|part| !part.is_empty()).collect();
+                if parts.is_empty() {
+                    continue;
+                }
+                let array = w.begin_array(b"$and");
+                for (index, part) in parts.into_iter().enumerate() {
+                    w.document(IndexKey::new(index).as_bytes(), part);
+                }
+                w.end(array);
+            }
+            _ => w.element(&element),
+        }
+    }
+    w.end(mark);
+    w.into_bytes()
 }
 
 /// Fields up to one that an index has not (`{$meta: …}`, `$natural`): what stands behind it does not count.

@@ -2,7 +2,8 @@
 
 use mdb_wire::{Command, Document, Element, Kind};
 
-use crate::fields::{Role, has_few_values, regex_role, role_of};
+use crate::fields::{Role, compared, has_few_values, regex_role, role_of};
+use crate::read::documents;
 use crate::shape::Fnv;
 
 /// Elements that are looked at. What stands behind them does not change the number: two commands that differ there only are
@@ -29,6 +30,10 @@ pub fn sketch_of(command: &Command<'_>) -> Option<Sketch> {
         hash: Fnv::default(),
         left: ELEMENTS_MAX,
     };
+    if command.name == b"bulkWrite" {
+        pen.bulk(command);
+        return Some(Sketch(pen.hash.0));
+    }
     let collection = command.target.as_string()?;
     pen.hash.part(command.name);
     pen.hash.part(command.database.as_bytes());
@@ -88,6 +93,27 @@ impl Pen {
         }
     }
 
+    /// The namespaces, and the first statement for the others.
+    fn bulk(&mut self, command: &Command<'_>) {
+        self.hash.part(command.name);
+        for entry in documents(command, "nsInfo") {
+            if !self.take() {
+                break;
+            }
+            entry
+                .find("ns")
+                .into_iter()
+                .for_each(|ns| self.hash.part(ns.value));
+        }
+        if let Some(statement) = documents(command, "ops").next() {
+            if let Some(first) = statement.first() {
+                self.hash.part(first.key);
+                self.hash.part(first.value);
+            }
+            self.query(statement, b"filter");
+        }
+    }
+
     fn stages(&mut self, pipeline: Option<Document<'_>>) {
         let stages = pipeline.into_iter().flat_map(Document::elements);
         for stage in stages.filter_map(|stage| stage.as_document()?.first()) {
@@ -109,12 +135,25 @@ impl Pen {
             match element.key {
                 b"from" | b"foreignField" | b"connectToField" => self.hash.part(element.value),
                 b"pipeline" => {
-                    let first = element.as_array().and_then(|a| a.first()?.as_document());
-                    let filter = first.and_then(|stage| stage.find("$match"));
-                    self.filter(filter.and_then(|filter| filter.as_document()));
+                    let stages = element.as_array().into_iter().flat_map(Document::elements);
+                    for stage in stages.filter_map(|stage| stage.as_document()?.first()) {
+                        match stage.key {
+                            b"$match" => self.foreign_filter(stage.as_document()),
+                            b"$sort" => return self.sort(stage.as_document()),
+                            _ => break,
+                        }
+                    }
                 }
+                b"restrictSearchWithMatch" => self.foreign_filter(element.as_document()),
                 _ => {}
             }
+        }
+    }
+
+    fn foreign_filter(&mut self, filter: Option<Document<'_>>) {
+        self.filter(filter);
+        if let Some(filter) = filter {
+            compared(filter, &mut |path| self.hash.part(path.as_bytes()));
         }
     }
 

@@ -262,13 +262,121 @@ fn one_command_can_have_several_shapes() {
             ]},
             "lookup {y, p: range}; aggregate {a}",
         ),
+        (
+            lookup_of(bson::bson!([
+                {"$match": {"$expr": {"$and": [{"$eq": ["$owner", "$$user"]}, {"$eq": ["$$kind", "$kind"]}]}}},
+                {"$match": {"state": "open"}},
+                {"$sort": {"at": -1}},
+                {"$match": {"late": 1}},
+            ])),
+            "lookup {kind, owner, state} sort {at: -1}",
+        ),
+        (
+            lookup_of(
+                bson::bson!([{"$match": {"$and": [{"$expr": {"$eq": ["$owner", "$$user"]}}, {"n": {"$gt": 1}}]}}]),
+            ),
+            "lookup {owner, n: range}",
+        ),
+        (
+            lookup_of(
+                bson::bson!([{"$match": {"$expr": {"$and": [{"$eq": ["$a", "$$x"]}, {"$gt": ["$b", "$$x"]}]}}}]),
+            ),
+            "lookup {a} and 1 that no index serves",
+        ),
+        (
+            lookup_of(
+                bson::bson!([{"$match": {"$expr": {"$eq": ["$a", "$b"]}}}, {"$match": {"c": 1}}]),
+            ),
+            "lookup {c} and 1 that no index serves",
+        ),
+        (
+            lookup_of(bson::bson!([{"$match": {"$expr": {"$eq": ["$a", "$$ROOT"]}}}])),
+            "",
+        ),
+        (
+            lookup_of(bson::bson!([{"$project": {"a": 1}}, {"$match": {"a": 1}}])),
+            "",
+        ),
+        (
+            doc! {"aggregate": "c", "pipeline": [{"$graphLookup": {
+                "from": "d", "startWith": "$x", "connectFromField": "x", "connectToField": "y", "as": "z",
+                "restrictSearchWithMatch": {"live": true},
+            }}]},
+            "lookup {live, y}",
+        ),
+        (
+            doc! {"bulkWrite": 1, "nsInfo": [{"ns": "shop.a"}, {"ns": "other.b.c"}], "ops": [
+                {"insert": 0, "document": {"x": 1}},
+                {"update": 1, "filter": {"k": 1}, "updateMods": {"$set": {"y": 1}}, "collation": {"locale": "de"}},
+                {"delete": 0, "filter": {"n": {"$lt": 1}}, "multi": true},
+                {"delete": 7, "filter": {"m": 1}},
+            ]},
+            "update {k}; delete {n: range}",
+        ),
     ];
     for (command, expected) in cases {
         assert_eq!(told(&command).0.join("; "), expected, "{command}");
     }
     let lookup = doc! {"aggregate": "c", "pipeline": [{"$lookup": {"from": "d", "localField": "x", "foreignField": "y", "as": "z"}}]};
     assert_eq!(seen(&lookup)[0].shape.collection, "d");
-    assert_eq!(with(&lookup, |c| collections_of(c).join(",")), "d");
+    let named = |command: &Bson| {
+        with(command, |c| {
+            let named = collections_of(c).into_iter();
+            named
+                .map(|(db, name)| format!("{db}.{name}"))
+                .collect::<Vec<_>>()
+        })
+    };
+    assert_eq!(named(&lookup), ["shop.c", "shop.d"]);
+    let bulk = doc! {"bulkWrite": 1, "nsInfo": [{"ns": "other.b.c"}], "ops": [{"update": 0, "filter": {"k": 1}}]};
+    assert_eq!(named(&bulk), ["other.b.c"]);
+    let shape = &seen(&bulk)[0].shape;
+    assert_eq!(
+        (shape.database.as_str(), shape.collection.as_str()),
+        ("other", "b.c")
+    );
+}
+
+fn lookup_of(pipeline: bson::Bson) -> Bson {
+    let lookup = doc! {"from": "d", "let": {"user": "$u", "kind": "$k", "x": "$x"}, "pipeline": pipeline, "as": "z"};
+    doc! {"aggregate": "c", "pipeline": [{"$lookup": lookup}]}
+}
+
+#[test]
+fn what_a_lookup_asks_is_tried_with_values_of_the_foreign_documents() {
+    let seen = seen(&lookup_of(bson::bson!([
+        {"$match": {"$and": [{"$expr": {"$eq": ["$owner", "$$user"]}}, {"n": 1}]}},
+        {"$match": {"$expr": {"$eq": ["$kind", "$$kind"]}}},
+    ])));
+    let Probe::Foreign { fields, filter } = &seen[0].probe else {
+        panic!("a foreign side");
+    };
+    assert_eq!(fields, &["kind", "owner"]);
+    let filter: Bson = bson::deserialize_from_slice(filter).unwrap();
+    assert_eq!(filter, doc! {"$and": [{"$and": [{"n": 1}]}]});
+}
+
+#[test]
+fn sketches_tell_the_new_shapes_apart() {
+    let expr = |field: &str| {
+        lookup_of(bson::bson!([{"$match": {"$expr": {"$eq": [format!("${field}"), "$$x"]}}}]))
+    };
+    let sorted =
+        |field: &str| lookup_of(bson::bson!([{"$match": {"a": 1}}, {"$sort": {field: 1}}]));
+    let bulk = |ns: &str, field: &str, value: i32| {
+        let op = doc! {"update": 0, "filter": {field: value}, "updateMods": {}};
+        doc! {"bulkWrite": 1, "nsInfo": [{"ns": ns}], "ops": [op]}
+    };
+    let sketch = |command: &Bson| with(command, sketch_of).unwrap();
+    for (one, other) in [
+        (expr("a"), expr("b")),
+        (sorted("a"), sorted("b")),
+        (bulk("x.a", "f", 1), bulk("x.b", "f", 1)),
+        (bulk("x.a", "f", 1), bulk("x.a", "g", 1)),
+    ] {
+        assert_ne!(sketch(&one), sketch(&other), "{one} {other}");
+    }
+    assert_eq!(sketch(&bulk("x.a", "f", 1)), sketch(&bulk("x.a", "f", 2)));
 }
 
 #[test]
