@@ -11,6 +11,7 @@ use mdb_wire::{Document, Element, Kind, Writer};
 use mongodb::error::Error as DriverError;
 use mongodb::options::SelectionCriteria;
 
+use crate::api;
 use crate::catalog::patch_reply;
 use crate::error::Error;
 use crate::figures::first_batch;
@@ -80,6 +81,7 @@ impl Journey<'_> {
         stage: OperationsStage,
         out: &mut Vec<u8>,
     ) -> Result<(), Error> {
+        api::check_stage(self.command.body)?;
         if stage.all_users && !self.identity.grants.admin {
             let text = "not authorized on admin to execute command { aggregate: 1 }: operations and sessions of all users take the role dbAdmin";
             return Err(Refusal::unauthorized(text).into());
