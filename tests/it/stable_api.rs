@@ -82,7 +82,6 @@ async fn the_same_fields_indexes_and_stages_are_outside_of_version_1() {
         doc! {"aggregate": "c", "pipeline": [{"$collStats": {"count": {}}}], "cursor": {}},
         doc! {"aggregate": "c", "pipeline": [{"$collStats": {"storageStats": {}}}], "cursor": {}},
         doc! {"aggregate": 1, "pipeline": [{"$listLocalSessions": {}}], "cursor": {}},
-        doc! {"aggregate": 1, "pipeline": [{"$currentOp": {}}], "cursor": {}},
         doc! {"count": "c"},
         doc! {"distinct": "c", "key": "a"},
         doc! {"listIndexes": "c"},

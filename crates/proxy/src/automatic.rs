@@ -126,6 +126,20 @@ impl Journey<'_> {
         Ok(!picked.is_empty())
     }
 
+    /// Drops the automatic indexes of a collection that gets another name: what is known of them goes by its name, and under
+    /// another one nobody would take them back. Where they are missed they are made anew.
+    pub(crate) async fn drop_automatic_ones(
+        &self,
+        place: Place<'_>,
+        known: &Known,
+    ) -> Result<(), Error> {
+        let reason = "the collection gets another name";
+        let dropped = self.drop_automatic(place, known, reason, |indexes| {
+            indexes.iter().filter(|index| is_automatic(index)).collect()
+        });
+        dropped.await.map(|_| ())
+    }
+
     /// Drops automatic indexes that stand where the command wants one of the app's own, and as many more as it takes for the
     /// collection to have room. Gives whether there were any.
     pub(crate) async fn make_room(&self, place: Place<'_>, known: &Known) -> Result<bool, Error> {

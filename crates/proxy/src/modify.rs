@@ -169,6 +169,9 @@ impl<'a> Journey<'a> {
         let source = self.namespace(source).await?;
         // Of what is not there the server says so, whatever there is under the new name.
         let moves = from != to && source.facts.is_dedicated() && source.exists;
+        if moves {
+            self.drop_automatic_ones(at(from), &source).await?;
+        }
         let existed = moves && self.enter_own(at(to)).await?;
         let start = out.len();
         let renamed = self

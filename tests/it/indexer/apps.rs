@@ -47,6 +47,27 @@ async fn a_collection_of_its_own_gets_plain_indexes() {
 }
 
 #[tokio::test]
+async fn a_collection_that_gets_another_name_leaves_automatic_indexes_behind() {
+    let mut world = world("dedicated", &[]).await;
+    world.stock().await;
+    world.shop(20).await;
+    world.tick().await;
+    let slug = world.proxy.slug("alice").to_owned();
+    let physical = format!("products@{slug}");
+    assert_eq!(world.automatic(&physical).await.len(), 1);
+    let db = world.db.clone();
+    let (from, to) = (format!("{db}.products"), format!("{db}.goods"));
+    let rename = doc! {"renameCollection": from, "to": to, "$db": "admin"};
+    world.app.ok(&rename).await;
+    assert!(world.automatic(&format!("goods@{slug}")).await.is_empty());
+    let decisions = world.decisions(&physical).await;
+    assert!(
+        decisions.contains(&"drop in_the_way".to_owned()),
+        "{decisions:?}"
+    );
+}
+
+#[tokio::test]
 async fn apps_that_want_the_same_share_one_index() {
     let control = unique_name("control");
     let names = ["alice", "bob", "carol", "dave"];
