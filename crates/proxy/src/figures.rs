@@ -119,7 +119,11 @@ fn scale_of(element: Option<Element<'_>>, path: &str) -> Result<i64, Refusal> {
         Some(scale) => Err(Refusal::below_minimum(format!(
             "BSON field 'scale' value must be >= 1, actual value '{scale}'"
         ))),
-        None => Err(Refusal::wrong_kind(path, element.kind.name(), "number")),
+        // As 6.0.5 puts it, with its quotes.
+        None => Err(Refusal::type_mismatch(format!(
+            "BSON field '{path}' is the wrong type '{}', expected types '[long, int, decimal, double']",
+            element.kind.name()
+        ))),
     }
 }
 

@@ -177,6 +177,20 @@ pub(super) static DIFFERENCES: &[Difference] = &[
         },
     },
     Difference {
+        cites: "27, or 291 with a `key`, and not 26",
+        even: |_, [through, direct]| {
+            let is_near = direct
+                .get_str("errmsg")
+                .is_ok_and(|text| text.starts_with("$geoNear requires a geo index to run"));
+            let has_no_index = through
+                .get_i32("code")
+                .is_ok_and(|c| [27, 291].contains(&c));
+            if is_near && has_no_index && direct.get_i32("code").is_ok_and(|code| code == 26) {
+                *direct = through.clone();
+            }
+        },
+    },
+    Difference {
         cites: "26 names the collection also where",
         even: |command, replies| {
             let is_missing =
