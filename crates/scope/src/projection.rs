@@ -88,12 +88,12 @@ fn field(sight: Sight<'_>, w: &mut Writer, element: &Element<'_>) -> Result<(), 
 }
 
 /// `$slice` of `find` counts in plain numbers; with anything else in its array the server takes it for the aggregation
-/// expression of the same name (6.0.5).
+/// expression of the same name (6.0.5), and a text may be a path or a variable there.
 fn is_find_slice(slice: &Element<'_>) -> bool {
     slice
         .as_array()
         .is_none_or(|counts| counts.elements().all(|count| is_number(&count)))
-        && slice.kind != Kind::Document
+        && !matches!(slice.kind, Kind::Document | Kind::String)
 }
 
 /// Checks the expressions of `$project` that stand for a field: what is unknown there has a code and a text of its own, in
