@@ -185,12 +185,11 @@ pub(super) fn graph_lookup<'a>(
     }
     out.w.end(lookup);
     out.w.end(stage);
-    if let (true, Some(to)) = (searched.sees_hidden_field(), specification.find("as")) {
-        let path = format!(
-            "{}.{}",
-            to.as_str().unwrap_or_default(),
-            sight.scope().field().as_str()
-        );
+    let to = specification.find("as").and_then(|to| to.as_str());
+    // No server takes a name that begins so (16410), and `$unset` would take it for something else.
+    let to = to.filter(|to| !to.starts_with('$'));
+    if let (true, Some(to)) = (searched.sees_hidden_field(), to) {
+        let path = format!("{to}.{}", sight.scope().field().as_str());
         let key = out.next();
         unset(out.w, key.as_bytes(), &path);
     }
