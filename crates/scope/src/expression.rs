@@ -101,9 +101,10 @@ pub(crate) fn bindings(
     write(sight, w, element.key, element)
 }
 
-/// Checks the name under which a variable is bound.
+/// Checks the name under which a variable is bound: servers take those that begin with a lower-case letter or one beyond ASCII.
 pub(crate) fn variable_name(variable: &Element<'_>) -> Result<(), Refusal> {
-    if variable.key.first().is_none_or(u8::is_ascii_uppercase) {
+    let is_first = |c: &u8| c.is_ascii_lowercase() || !c.is_ascii();
+    if !variable.key.first().is_some_and(is_first) {
         return Err(Refusal::failed_to_parse(format!(
             "'{}' starts with an invalid character for a user variable name",
             variable.name()
