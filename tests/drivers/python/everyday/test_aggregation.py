@@ -104,9 +104,9 @@ class Aggregation(Case):
         for order in itertools.permutations([{"$sort": {"n": 1}}, {"$skip": 1}, {"$limit": 5}]):
             self.assertTrue(all(row["n"] < 1000 for row in self.run_on_orders(*order)))
 
-    def test_out_is_refused_and_changes_nothing(self):
+    def test_out_replaces_the_apps_documents_and_no_others(self):
         before = self.other[DATABASE][self.people].count_documents({})
-        with self.assertRaises(Exception) as caught:
-            self.run_on_orders({"$out": self.people})
-        self.assertIn("$out", str(caught.exception))
+        self.run_on_orders({"$match": {"n": {"$lt": 3}}}, {"$out": self.people})
+        own = list(self.db[self.people].find(sort=[("_id", 1)]))
+        self.assertEqual(own, [{"_id": i, "who": i % 3, "n": i} for i in range(3)])
         self.assertEqual(self.other[DATABASE][self.people].count_documents({}), before)
