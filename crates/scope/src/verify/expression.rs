@@ -2,6 +2,7 @@
 
 use mdb_wire::{Document, Element, Kind};
 
+use super::filter::conditions;
 use super::{Verdict, ensure, inside};
 
 /// Variables that show the upstream user or belong to features that are refused.
@@ -14,6 +15,12 @@ pub(super) fn expressions(element: Option<&Element<'_>>, path: &str) -> Verdict 
     };
     if matches!(element.key, b"$literal" | b"$const") {
         return Ok(());
+    }
+    // Only in a projection, where it holds conditions: what a field is equal to there is a value.
+    if element.key == b"$elemMatch" {
+        return element
+            .as_document()
+            .map_or(Ok(()), |filter| conditions(filter, path));
     }
     let runs = matches!(element.key, b"$function" | b"$accumulator" | b"$where")
         || element.key.starts_with(b"$_");
