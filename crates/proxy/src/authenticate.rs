@@ -152,6 +152,17 @@ impl Authentication {
     }
 }
 
+/// Ends whatever conversation there was, for another log-in. Refused where too many have failed.
+fn begin(shared: &Shared, connection: &mut Connection) -> Result<(), Limit> {
+    connection.authentication.dialogue = None;
+    let max = shared.limits.failed_logins_per_address_max;
+    let now = Instant::now();
+    if shared.failures.has(connection.peer.ip(), max, now) {
+        return Err(Limit::FailedLogins);
+    }
+    Ok(())
+}
+
 /// Begins a conversation. `body` is that of `saslStart`, or the document `speculativeAuthenticate`.
 pub(crate) fn start(
     shared: &Shared,
@@ -159,14 +170,7 @@ pub(crate) fn start(
     database: &str,
     body: Document<'_>,
 ) -> Result<Answer, Error> {
-    connection.authentication.dialogue = None;
-    let max = shared.limits.failed_logins_per_address_max;
-    if shared
-        .failures
-        .has(connection.peer.ip(), max, Instant::now())
-    {
-        return Err(Limit::FailedLogins.into());
-    }
+    begin(shared, connection)?;
     let name = body
         .find("mechanism")
         .and_then(|e| e.as_str())

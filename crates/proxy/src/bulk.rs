@@ -125,13 +125,7 @@ impl Journey<'_> {
                 }
                 continue;
             }
-            let ready = self.forward.namespaces.ready(*place);
-            let (made, is_new) = self.namespace(ready).await?;
-            *known = made;
-            self.tell_made(*place);
-            if is_new {
-                self.views_follow(place.database, place.collection).await?;
-            }
+            *known = self.make_ready(*place).await?;
         }
         Ok(Some((is_made, entered)))
     }

@@ -88,6 +88,16 @@ impl Journey<'_> {
         Ok(())
     }
 
+    /// Makes a shared collection before a command outside of transactions that may create it, and tells of it.
+    pub(crate) async fn make_ready(&self, place: Place<'_>) -> Result<Arc<Known>, Error> {
+        let (made, is_new) = self.namespace(self.forward.namespaces.ready(place)).await?;
+        self.tell_made(place);
+        if is_new {
+            Box::pin(self.views_follow(place.database, place.collection)).await?;
+        }
+        Ok(made)
+    }
+
     pub(crate) fn exists(&self, collection: &str) -> Error {
         let database = self.command.database;
         // A view has words of its own (6.0.5).

@@ -328,7 +328,8 @@ impl<'a> Journey<'a> {
             self.made_own(place);
         }
         if seen.parallel_arrays > 0
-            && Box::pin(self.gives_way(place, &known, &seen, &out[start..])).await?
+            && Box::pin(self.gives_way(place, &known, &seen, out.get(start..).unwrap_or_default()))
+                .await?
         {
             out.truncate(start);
             seen = self.resend(&known, &foreign, out).await?;
@@ -341,7 +342,7 @@ impl<'a> Journey<'a> {
     }
 
     /// Whether the reply is a plan.
-    fn explains(&self) -> bool {
+    pub(crate) fn explains(&self) -> bool {
         let flag = self.command.body.find("explain");
         self.spec.name == "explain"
             || self.spec.name == "aggregate" && flag.and_then(|f| f.as_flag()) == Some(true)
@@ -449,12 +450,7 @@ impl<'a> Journey<'a> {
             if self.in_transaction() {
                 return Box::pin(self.prepare_inside(place, out)).await;
             }
-            let (made, is_new) = self.namespace(namespaces.ready(place)).await?;
-            self.tell_made(place);
-            if is_new {
-                Box::pin(self.views_follow(place.database, place.collection)).await?;
-            }
-            return Ok(Some(with(made)));
+            return self.make_ready(place).await.map(|made| Some(with(made)));
         }
         if let Some(canary) = &self.forward.canary
             && known.exists

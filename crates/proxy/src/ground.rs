@@ -9,6 +9,7 @@ use mdb_wire::{Command, Document};
 use crate::control::Entry;
 use crate::error::Error;
 use crate::forward::Journey;
+use crate::joining::document;
 use crate::namespaces::{Known, Place};
 use crate::random;
 
@@ -200,11 +201,7 @@ impl<'a> Journey<'a> {
             let place = known.is_own_to_be().then_some(place);
             return Ok(Writing { place, ..none });
         }
-        let (known, is_new) = self.namespace(namespaces.ready(place)).await?;
-        self.tell_made(place);
-        if is_new {
-            Box::pin(self.views_follow(place.database, place.collection)).await?;
-        }
+        let known = self.make_ready(place).await?;
         let has_moved = known.facts.isolation != found.isolation;
         found.isolation = known.facts.isolation;
         Ok(Writing { has_moved, ..none })
@@ -321,8 +318,9 @@ pub(crate) enum Written {
 
 /// Whether a reply has a cursor that is closed.
 fn is_at_end(reply: &[u8]) -> bool {
-    let reply = Document::parse_shallow(reply).unwrap_or(Document::EMPTY);
-    let cursor = reply.find("cursor").and_then(|cursor| cursor.as_document());
+    let cursor = document(reply)
+        .find("cursor")
+        .and_then(|cursor| cursor.as_document());
     let id = cursor.and_then(|cursor| cursor.find("id")?.as_integer());
     id == Some(0)
 }

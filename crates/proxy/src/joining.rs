@@ -151,7 +151,7 @@ impl Journey<'_> {
             self.scope.enter(statement, facts, named, entering, now)
         })?;
         let entered = self.add(scoped).await?;
-        let answer = Document::parse_shallow(&entered).unwrap_or(Document::EMPTY);
+        let answer = document(&entered);
         if !reply::is_ok(&entered) || answer.find("writeErrors").is_some() {
             tell_failure(&entered, out);
             return Ok(Entered::Failed);
@@ -179,7 +179,7 @@ impl Journey<'_> {
         out: &mut Vec<u8>,
     ) -> Result<(), Error> {
         let reply = out.get(start..).unwrap_or_default();
-        let reply = Document::parse_shallow(reply).unwrap_or(Document::EMPTY);
+        let reply = document(reply);
         // By which the transaction is over.
         if reply.find("writeErrors").is_some() {
             return Ok(());
@@ -265,7 +265,7 @@ impl Journey<'_> {
 /// Tells the client that its transaction is aborted: as a server does where two transactions make one collection. What the
 /// proxy wanted is not its concern.
 fn tell_failure(reply: &[u8], out: &mut Vec<u8>) {
-    let failed = Document::parse_shallow(reply).unwrap_or(Document::EMPTY);
+    let failed = document(reply);
     let code = failed.find("code").and_then(|code| code.as_integer());
     if code == Some(NO_SUCH_TRANSACTION) {
         out.extend(reply);

@@ -50,10 +50,7 @@ impl<'a> Journey<'a> {
     /// Whether a `$out` of the command may replace documents of a shared collection. Plans do not: they would name what is
     /// aside.
     pub(crate) fn may_replace(&self) -> bool {
-        let explains = self.command.body.find("explain");
-        self.spec.name == "aggregate"
-            && explains.and_then(|explain| explain.as_flag()) != Some(true)
-            && self.has_transactions()
+        self.spec.name == "aggregate" && !self.explains() && self.has_transactions()
     }
 
     /// Makes ready for the pipeline. Refuses what a transaction cannot take away.

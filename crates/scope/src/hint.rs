@@ -325,25 +325,30 @@ fn bound(
 
 /// The base index on the scope field alone keeps equal keys in the order of records, as a private collection shows it.
 fn record_order(body: &Body<'_, '_>, w: &mut Writer) {
-    if body.facts.collection.has_base_indexes {
-        w.string(b"hint", &base_index_name(body.scope.field().as_str()));
+    hint_base(body, w, base_index_name);
+}
+
+/// Names a base index by the proxy's own choice, if the collection has them. Gives whether it has.
+fn hint_base(body: &Body<'_, '_>, w: &mut Writer, name: fn(&str) -> String) -> bool {
+    let has_them = body.facts.collection.has_base_indexes;
+    if has_them {
+        w.string(b"hint", &name(body.scope.field().as_str()));
         body.hints_base.set(true);
     }
+    has_them
 }
 
 /// Bounds around the one document that a command asks for by its `_id`.
 fn point(body: &Body<'_, '_>, w: &mut Writer) {
-    if !body.facts.collection.has_base_indexes {
-        return;
-    }
     let Some(id) = point::id_of(body.command) else {
         return;
     };
     let Some(next) = point::next_value(&id) else {
         return;
     };
-    w.string(b"hint", &base_id_index_name(body.scope.field().as_str()));
-    body.hints_base.set(true);
+    if !hint_base(body, w, base_id_index_name) {
+        return;
+    }
     for (name, value) in [(b"min", id.value), (b"max", &next)] {
         let bound = w.begin_document(name);
         body.scope.stamp(w);
@@ -354,10 +359,7 @@ fn point(body: &Body<'_, '_>, w: &mut Writer) {
 
 /// The base index on the scope field and `_id` stands for the index on `_id`.
 fn id_order(body: &Body<'_, '_>, w: &mut Writer) {
-    if body.facts.collection.has_base_indexes {
-        w.string(b"hint", &base_id_index_name(body.scope.field().as_str()));
-        body.hints_base.set(true);
-    }
+    hint_base(body, w, base_id_index_name);
 }
 
 fn natural_backward(w: &mut Writer) {

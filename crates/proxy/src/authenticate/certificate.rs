@@ -5,11 +5,10 @@ use std::sync::Arc;
 use mdb_scope::Refusal;
 use mdb_telemetry::{AuthenticationOutcome, Mechanism};
 use mdb_wire::{Document, Element, Writer};
-use tokio::time::Instant;
 
-use super::{proven, tell_failure};
+use super::{begin, proven, tell_failure};
 use crate::connection::Connection;
-use crate::error::{CertificateError, Error, Limit, SaslError};
+use crate::error::{CertificateError, Error, SaslError};
 use crate::identity::Identity;
 use crate::shared::Shared;
 
@@ -52,14 +51,7 @@ pub(crate) fn authenticate(
     database: &str,
     body: Document<'_>,
 ) -> Result<LoggedIn, Error> {
-    connection.authentication.dialogue = None;
-    let max = shared.limits.failed_logins_per_address_max;
-    if shared
-        .failures
-        .has(connection.peer.ip(), max, Instant::now())
-    {
-        return Err(Limit::FailedLogins.into());
-    }
+    begin(shared, connection)?;
     let user = asked_user(database, body)?;
     match holder(shared, connection, user) {
         Ok(identity) => log_in(shared, connection, identity),
