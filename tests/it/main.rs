@@ -31,6 +31,7 @@ mod hello;
 mod id_policy;
 mod indexer;
 mod indexes;
+mod killed_plans;
 mod limits;
 mod modify;
 mod privileges;

@@ -1,6 +1,6 @@
 //! Whether a command may be sent again.
 
-use mdb_scope::{Glance, Retry};
+use mdb_scope::{Glance, Killed, Retry};
 use mdb_upstream::Sent;
 
 /// How often an upsert that lost a race on its `_id` is sent again; the server itself tries as often.
@@ -11,6 +11,10 @@ const UNBEGUN_TRIES_MAX: u32 = 5;
 /// How often a command is sent again that may have been executed, and that the server would know again.
 const RESEND_TRIES_MAX: u32 = 1;
 
+/// How often a command is sent again whose plan the server gave up since an index went. A read has no choice of plans from the
+/// second time on, and no index of another app can end it.
+const KILLED_TRIES_MAX: u32 = 3;
+
 /// `NotWritablePrimary`, `NotPrimaryNoSecondaryOk`, `LegacyNotPrimary`: said before a command is begun.
 const NOT_PRIMARY: &[i32] = &[10107, 13435, 10058];
 
@@ -20,6 +24,7 @@ pub(crate) struct Attempt {
     resent: u32,
     unbegun: u32,
     upserts: u32,
+    killed: u32,
 }
 
 impl Attempt {
@@ -44,7 +49,9 @@ impl Attempt {
             return again(&mut self.upserts, UPSERT_TRIES_MAX);
         }
         let Some(code) = seen.state_change else {
-            return false;
+            return seen
+                .killed
+                .is_some_and(|killed| self.after_kill(retry, killed));
         };
         let is_unbegun = !seen.is_ok && seen.code == Some(code) && NOT_PRIMARY.contains(&code);
         match (retry, is_unbegun) {
@@ -52,6 +59,20 @@ impl Attempt {
             (_, true) => again(&mut self.unbegun, UNBEGUN_TRIES_MAX),
             (_, false) => again(&mut self.resent, RESEND_TRIES_MAX),
         }
+    }
+
+    /// A plan that was on trial had done nothing; of one that ran a write may be left, unless the server knows it again.
+    fn after_kill(&mut self, retry: Retry, killed: Killed) -> bool {
+        match (retry, killed) {
+            (Retry::GetMore | Retry::InTransaction | Retry::TransactionEnd, _)
+            | (Retry::Write, Killed::Run) => false,
+            _ => again(&mut self.killed, KILLED_TRIES_MAX),
+        }
+    }
+
+    /// Whether the next attempt must leave the server no choice of plans.
+    pub(crate) fn keeps_to_base(&self) -> bool {
+        self.killed > 1
     }
 }
 
@@ -128,6 +149,24 @@ mod tests {
             for (retry, expected) in ALL.into_iter().zip(expected) {
                 let times = times(|a| a.after_reply(retry, false, &seen));
                 assert_eq!(times, expected, "{retry:?} {seen:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn plans_that_were_given_up() {
+        let cases = [
+            (Killed::Trial, [3, 3, 0, 3, 0, 0]),
+            (Killed::Run, [3, 3, 0, 0, 0, 0]),
+        ];
+        for (killed, expected) in cases {
+            let seen = Glance {
+                killed: Some(killed),
+                ..Glance::default()
+            };
+            for (retry, expected) in ALL.into_iter().zip(expected) {
+                let times = times(|a| a.after_reply(retry, false, &seen));
+                assert_eq!(times, expected, "{retry:?} {killed:?}");
             }
         }
     }

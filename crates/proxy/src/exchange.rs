@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use mdb_scope::{
-    CursorFacts, Glance, Incident, Race, ReplyRule, ReplyView, Scoped, glance, with_refused,
+    CursorFacts, Facts, Glance, Incident, Race, ReplyRule, ReplyView, Scoped, glance, with_refused,
 };
 use mdb_telemetry::LeasePurpose;
 use mdb_upstream::{Borrower, Lease, Sent, UpstreamError};
@@ -151,6 +151,9 @@ impl Journey<'_> {
             let upserts_by_id = scoped.is_upsert_by_id() && !self.in_transaction();
             if attempt.after_reply(scoped.retry(), upserts_by_id, &seen) {
                 self.shared.metrics.retry();
+                if attempt.keeps_to_base() {
+                    self.keep_to_base(scoped, ground)?;
+                }
                 continue;
             }
             if let Some(again) =
@@ -177,6 +180,23 @@ impl Journey<'_> {
             let ended = self.ended_stream(&lease, scoped.rule(), ground, reply);
             return Ok(Exchanged { seen, ended });
         }
+    }
+}
+
+impl Journey<'_> {
+    /// Leaves the server no choice of plans, where a read of a shared collection has one.
+    fn keep_to_base(&self, scoped: &mut Scoped, ground: Ground<'_>) -> Result<(), Error> {
+        let has_choice = matches!(self.spec.name, "find" | "aggregate" | "count");
+        if has_choice && !ground.collection.is_dedicated() {
+            *scoped = self.with_facts(ground, |facts| {
+                let facts = Facts {
+                    keeps_to_base: true,
+                    ..*facts
+                };
+                self.scope.apply(self.spec, self.command, &facts)
+            })?;
+        }
+        Ok(())
     }
 }
 

@@ -265,6 +265,7 @@ impl<'a> Journey<'a> {
             collection: ground.collection,
             namespaces: ground.namespaces,
             foreign: ground.foreign,
+            keeps_to_base: false,
         })
     }
 

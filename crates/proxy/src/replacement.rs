@@ -60,8 +60,9 @@ impl<'a> Journey<'a> {
         aside: Aside,
     ) -> Result<Writing<'a>, Error> {
         let refused = "$out replaces documents of a shared collection all at once";
-        let own = doc! {self.scope.field().as_str(): self.scope.app().as_str()};
-        self.weigh(place.documents(), own)
+        let known = self.forward.namespaces.look_up(place);
+        let known = self.namespace(known).await?;
+        self.weigh_own(place, &known)
             .await?
             .check(|| out_of_bounds(refused))?;
         // So that the collection is the app's also where nothing is written.
@@ -131,7 +132,7 @@ impl<'a> Journey<'a> {
     ) -> Result<Written, Error> {
         let database = place.client.database(place.database);
         let by: Collection<RawDocumentBuf> = database.collection(aside.as_str());
-        let weight = self.weigh(by.clone_with_type(), doc! {}).await?;
+        let weight = self.weigh(by.clone_with_type(), doc! {}, None).await?;
         weight.check(|| out_of_bounds("$out over a shared collection writes all at once"))?;
         self.check_room(weight)?;
         let refresh = self.forward.namespaces.refresh(place);

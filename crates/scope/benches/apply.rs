@@ -31,6 +31,7 @@ fn facts(collection: &CollectionFacts) -> Facts<'_> {
         collection,
         namespaces: &[],
         foreign: &[],
+        keeps_to_base: false,
     }
 }
 

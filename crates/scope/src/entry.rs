@@ -258,6 +258,7 @@ mod tests {
             collection: &none,
             namespaces: &[],
             foreign: &[],
+            keeps_to_base: false,
         };
         let statement = Statement {
             spec: look_up(command.name, "d").unwrap(),

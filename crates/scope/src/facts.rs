@@ -283,6 +283,8 @@ pub struct Facts<'a> {
     pub namespaces: &'a [CollectionFacts],
     /// The collections that its stages name, see [`foreign_collections`](crate::foreign_collections).
     pub foreign: &'a [ForeignCollection],
+    /// Whether a read keeps to a base index where the client names none, so that the server has one plan and tries none.
+    pub keeps_to_base: bool,
 }
 
 /// The time in a `$clusterTime`.

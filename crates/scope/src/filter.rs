@@ -409,6 +409,15 @@ pub(crate) fn has_text(filter: Document<'_>) -> bool {
     })
 }
 
+/// Whether a predicate is served by an index of its own kind alone.
+pub(crate) fn asks_for_its_own_index(predicate: &Element<'_>) -> bool {
+    predicate.key == b"$text"
+        || predicate.as_document().is_some_and(|operators| {
+            let mut operators = operators.elements();
+            operators.any(|operator| matches!(operator.key, b"$near" | b"$nearSphere"))
+        })
+}
+
 /// Calls `see` with each predicate of a filter that stands under a path, and with each operator that asks for an index of its
 /// own kind.
 pub(crate) fn predicates<'a>(filter: Document<'a>, see: &mut dyn FnMut(&Element<'a>)) {

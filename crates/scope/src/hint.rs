@@ -74,7 +74,9 @@ impl<'a> Plan<'a> {
             Take::Filter => self.filter = element.as_document(),
             Take::Pipeline => {
                 self.order = Order::Indifferent;
-                if pipeline::reads_in_record_order(element) {
+                if pipeline::is_led_by_near(element) {
+                    self.order = Order::Any;
+                } else if pipeline::reads_in_record_order(element) {
                     self.order = Order::OfRecords;
                 }
                 self.leading = pipeline::leading_filters(element).collect();
@@ -113,8 +115,9 @@ impl<'a> Plan<'a> {
                 match self.base_index(body, sort.or(self.leading_sort)) {
                     Some(Base::Records) => record_order(body, w),
                     Some(Base::Ids) => id_order(body, w),
-                    None if !self.is_shown => point(body, w),
-                    None => {}
+                    None if self.is_shown => {}
+                    None if body.facts.keeps_to_base => self.one_plan(body, w),
+                    None => point(body, w),
                 }
                 Ok(())
             }
@@ -195,6 +198,19 @@ impl<'a> Plan<'a> {
             (Base::Records, may_fail || self.order == Order::OfRecords)
         };
         (is_wanted && !is_served).then_some(base)
+    }
+
+    /// Names a base index where several plans would do, if that serves the command at all.
+    fn one_plan(&self, body: &Body<'_, '_>, w: &mut Writer) {
+        let mut asks_for_its_own = false;
+        for filter in self.filter.iter().chain(&self.leading) {
+            filter::predicates(*filter, &mut |predicate| {
+                asks_for_its_own |= filter::asks_for_its_own_index(predicate);
+            });
+        }
+        if !asks_for_its_own && !self.is_tailable && self.order != Order::Any {
+            record_order(body, w);
+        }
     }
 
     fn hint(&self, body: &Body<'_, '_>, w: &mut Writer, hint: &Element<'_>) -> Result<(), Refusal> {

@@ -97,7 +97,7 @@ pub use privilege::{bypasses_validation, required_action};
 pub use race::Race;
 pub use refusal::{DATABASE_CASE, REFUSAL_CODES, Refusal};
 pub use refused::{Refused, with_refused};
-pub use reply::{Glance, Incident, ReplyView, STATE_CHANGE_CODES, ends_stream, glance};
+pub use reply::{Glance, Incident, Killed, ReplyView, STATE_CHANGE_CODES, ends_stream, glance};
 pub use scope::{FieldName, FieldNameError, IdPolicy, Scope};
 pub use scoped::{
     ReadMode, ReadPreference, ReplyRule, Retry, Routing, Scoped, ServerAddress, TagSet,

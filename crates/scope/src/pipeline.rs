@@ -412,6 +412,13 @@ pub(crate) fn reads_in_record_order(pipeline: &Element<'_>) -> bool {
     })
 }
 
+/// Whether a pipeline begins with `$geoNear`.
+pub(crate) fn is_led_by_near(pipeline: &Element<'_>) -> bool {
+    let first = pipeline.as_array().and_then(Document::first);
+    let stage = first.and_then(|stage| stage.as_document()?.first());
+    stage.is_some_and(|stage| stage.key == b"$geoNear")
+}
+
 /// The filters with which a pipeline begins.
 pub(crate) fn leading_filters<'a>(
     pipeline: &Element<'a>,

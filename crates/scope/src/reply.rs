@@ -42,10 +42,22 @@ pub struct Glance {
     pub is_duplicate_id: bool,
     /// The index named by `hint` is not there; the command, or its statement, was not begun.
     pub is_hint_unknown: bool,
+    /// The server gave its plan up since an index went, which may be another app's or the proxy's.
+    pub killed: Option<Killed>,
     /// Documents that could not be stored because they have arrays in two fields of one index.
     pub parallel_arrays: u32,
     /// Documents that a write reached, as its reply says.
     pub n: i64,
+}
+
+/// A plan that a server gave up since an index of the collection was dropped, or hidden (`QueryPlanKilled`, 175).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Killed {
+    /// While it was tried beside others. Any index counts, and nothing was read or written yet for the client. Seen on 6.0.5
+    /// where a `$group` or `$lookup` is part of the plan; not on 4.4.2 and 5.0.4.
+    Trial,
+    /// While it ran: the index is its own.
+    Run,
 }
 
 /// Codes by which a member says that it is not, or no longer, the one to ask.
@@ -69,7 +81,7 @@ pub fn glance(reply: Document<'_>) -> Glance {
                 glance.state_change = glance.state_change.or(state_change(element.as_integer()));
             }
             b"keyPattern" => glance.is_duplicate_id |= is_id_key(&element),
-            b"errmsg" => glance.is_hint_unknown |= text::says_hint_unknown(&element),
+            b"errmsg" => glance.see_text(&element),
             b"writeConcernError" => glance.see_error(&element),
             b"writeErrors" => {
                 for error in element.as_array().into_iter().flat_map(Document::elements) {
@@ -89,6 +101,11 @@ impl Glance {
         }
     }
 
+    fn see_text(&mut self, text: &Element<'_>) {
+        self.is_hint_unknown |= text::says_hint_unknown(text);
+        self.killed = self.killed.or(text::says_killed(text));
+    }
+
     fn see_error(&mut self, element: &Element<'_>) {
         for member in element
             .as_document()
@@ -101,7 +118,7 @@ impl Glance {
                     self.state_change = self.state_change.or(state_change(member.as_integer()));
                 }
                 b"keyPattern" => self.is_duplicate_id |= is_id_key(&member),
-                b"errmsg" => self.is_hint_unknown |= text::says_hint_unknown(&member),
+                b"errmsg" => self.see_text(&member),
                 _ => {}
             }
         }

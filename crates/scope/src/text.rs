@@ -3,8 +3,9 @@
 use mdb_wire::Element;
 
 use crate::facts::base_id_index_name;
+use crate::index::automatic_index_shown;
 use crate::refusal::DATABASE_CASE;
-use crate::reply::ReplyView;
+use crate::reply::{Killed, ReplyView};
 use crate::scope::Scope;
 
 /// In place of "not primary" and "node is recovering".
@@ -33,6 +34,10 @@ pub(crate) fn rewrite(view: &ReplyView<'_>, message: &str) -> String {
     let logical = |text: String, name: &(&str, &str)| logical_name(view, *name, &text);
     let message = view.dedicated.iter().fold(message.to_owned(), logical);
     if !view.shares {
+        let message = killed(&message, |rest| {
+            let is_automatic = automatic_index_shown(rest).is_some();
+            (!is_automatic).then_some(rest)
+        });
         return sessions(view.scope, &message);
     }
     of_shared(view, &message)
@@ -80,6 +85,9 @@ fn of_shared(view: &ReplyView<'_>, message: &str) -> String {
     if out.contains("duplicate key error") {
         out = duplicate(scope, &out);
     }
+    out = killed(&out, |rest| {
+        rest.strip_prefix(scope.app().as_str())?.strip_prefix('.')
+    });
     out = sessions(scope, &out);
     for index in &collection.indexes {
         if index.physical_name != index.name {
@@ -265,6 +273,28 @@ pub(crate) fn says_hint_unknown(message: &Element<'_>) -> bool {
     message.as_str().is_some_and(|text| {
         text.ends_with("hint provided does not correspond to an existing index")
     })
+}
+
+/// What a server says of a plan whose index went, before the index's name (4.4 to 6.0).
+const KILLED: &str = "query plan killed :: index '";
+
+/// Whether the server gave a plan up since an index went, and when: it names the collection only while it tries plans.
+pub(crate) fn says_killed(message: &Element<'_>) -> Option<Killed> {
+    let (_, rest) = message.as_str()?.split_once(KILLED)?;
+    let is_trial = rest.contains("' for collection '");
+    Some(if is_trial { Killed::Trial } else { Killed::Run })
+}
+
+/// The same in the app's terms. `own` gives what begins with a physical name, beginning with the app's name for that index;
+/// `None` for an index that the app does not have, which is not named.
+fn killed(message: &str, own: impl Fn(&str) -> Option<&str>) -> String {
+    let Some((before, rest)) = message.split_once(KILLED) else {
+        return message.to_owned();
+    };
+    match own(rest) {
+        Some(own) => format!("{before}{KILLED}{own}"),
+        None => format!("{before}query plan killed :: index dropped"),
+    }
 }
 
 /// Whether the planner could not use the text index of a collection, which may be another app's (4.4 to 8.0).

@@ -45,6 +45,8 @@ struct Setting {
     dedicated: bool,
     /// It is a view of the app's own.
     view: bool,
+    /// Reads keep to a base index.
+    keeps_to_base: bool,
     /// Other collections of the database that are.
     foreign: Vec<String>,
     /// What is known of the change stream of a reply.
@@ -70,6 +72,7 @@ impl Default for Setting {
             random_ids: false,
             dedicated: false,
             view: false,
+            keeps_to_base: false,
             foreign: Vec::new(),
             events: None,
             foreign_near: BTreeMap::new(),
@@ -260,6 +263,7 @@ impl Case {
             checks_cluster_time: setting.checks_cluster_time,
             foreign: &foreign,
             namespaces: &namespaces,
+            keeps_to_base: setting.keeps_to_base,
             ..proxy::facts(&collection)
         };
         let cursor = setting

@@ -44,6 +44,7 @@ pub(crate) fn facts(collection: &CollectionFacts) -> Facts<'_> {
         collection,
         namespaces: &[],
         foreign: &[],
+        keeps_to_base: false,
     }
 }
 
