@@ -4,6 +4,7 @@ mod aggregate;
 mod attacks;
 mod auth;
 mod balancer;
+mod builds;
 mod bulk;
 mod bulk_write;
 mod by_id;

@@ -1,7 +1,11 @@
 //! Whether a command may be sent again.
 
+use std::time::Duration;
+
 use mdb_scope::{Glance, Killed, Retry};
 use mdb_upstream::Sent;
+
+use crate::builds;
 
 /// How often an upsert that lost a race on its `_id` is sent again; the server itself tries as often.
 pub(crate) const UPSERT_TRIES_MAX: u32 = 3;
@@ -25,6 +29,7 @@ pub(crate) struct Attempt {
     unbegun: u32,
     upserts: u32,
     killed: u32,
+    builds: u32,
 }
 
 impl Attempt {
@@ -68,6 +73,13 @@ impl Attempt {
             | (Retry::Write, Killed::Run) => false,
             _ => again(&mut self.killed, KILLED_TRIES_MAX),
         }
+    }
+
+    /// How long to wait for the end of a build that was in the way.
+    pub(crate) fn behind_a_build(&mut self) -> Duration {
+        let pause = builds::pause(self.builds);
+        self.builds = self.builds.saturating_add(1);
+        pause
     }
 
     /// Whether the next attempt must leave the server no choice of plans.

@@ -8,6 +8,7 @@ use mdb_scope::{Glance, Isolation, Refusal, automatic_index_name, automatic_inde
 use mdb_wire::Command;
 use mongodb::error::Error as DriverError;
 
+use crate::builds::run_behind;
 use crate::catalog::patch_reply;
 use crate::error::Error;
 use crate::figures::number;
@@ -107,7 +108,7 @@ impl Journey<'_> {
         for index in &picked {
             let command = doc! {"dropIndexes": &physical, "index": name_of(index)};
             let drop = async {
-                match database.run_command(command).await {
+                match run_behind(&database, command).await {
                     Err(error) if !matches!(server_code(&error), Some(26 | 27)) => Err(error),
                     _ => Ok(()),
                 }

@@ -12,6 +12,7 @@ use mongodb::error::Error as DriverError;
 use tokio::time::Instant;
 
 use crate::automatic::TAKEN;
+use crate::builds::run_behind;
 use crate::control::{Control, Entry};
 use crate::error::Error;
 use crate::forward::Journey;
@@ -260,13 +261,14 @@ impl<'a> Journey<'a> {
             let command = doc! {"dropIndexes": place.collection, "index": &index.physical_name};
             let database = place.client.database(place.database);
             let drop = async {
-                match database.run_command(command).await {
+                match run_behind(&database, command).await {
                     // Gone already: another proxy drops the same collection.
                     Err(error) if matches!(server_code(&error), Some(26 | 27)) => Ok(()),
                     other => other.map(|_| ()),
                 }
             };
-            self.driver(drop).await?;
+            // A build in the way may be long, and what was begun has to end.
+            self.at_length(drop).await?;
         }
         let left = self
             .driver(place.control().leave(app, place.database, place.collection))

@@ -1,5 +1,7 @@
 //! One command sent, and again where it must be, until there is a reply for the client.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use mdb_scope::{
     CursorFacts, Facts, Glance, Incident, Race, ReplyRule, ReplyView, Scoped, glance, with_refused,
@@ -8,9 +10,10 @@ use mdb_telemetry::LeasePurpose;
 use mdb_upstream::{Borrower, Lease, Sent, UpstreamError};
 use mdb_wire::frame::HEADER_BYTES;
 use mdb_wire::{Document, Writer};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::attempt::{Attempt, UPSERT_TRIES_MAX};
+use crate::builds;
 use crate::error::Error;
 use crate::forward::Journey;
 use crate::ground::Ground;
@@ -148,12 +151,11 @@ impl Journey<'_> {
                     .upstream
                     .report(lease.server(), lease.generation(), code);
             }
-            let upserts_by_id = scoped.is_upsert_by_id() && !self.in_transaction();
-            if attempt.after_reply(scoped.retry(), upserts_by_id, &seen) {
+            let attempt = (&mut attempt, deadline);
+            if let Some(pause) = self.is_sent_again(scoped, attempt, ground, &seen)? {
                 self.shared.metrics.retry();
-                if attempt.keeps_to_base() {
-                    self.keep_to_base(scoped, ground)?;
-                }
+                drop(lease);
+                sleep(pause).await;
                 continue;
             }
             if let Some(again) =
@@ -184,6 +186,25 @@ impl Journey<'_> {
 }
 
 impl Journey<'_> {
+    /// Whether the same command is sent once more instead of passing the reply on, and after which pause.
+    fn is_sent_again(
+        &self,
+        scoped: &mut Scoped,
+        (attempt, deadline): (&mut Attempt, Instant),
+        ground: Ground<'_>,
+        seen: &Glance,
+    ) -> Result<Option<Duration>, Error> {
+        let upserts_by_id = scoped.is_upsert_by_id() && !self.in_transaction();
+        if attempt.after_reply(scoped.retry(), upserts_by_id, seen) {
+            if attempt.keeps_to_base() {
+                self.keep_to_base(scoped, ground)?;
+            }
+            return Ok(Some(Duration::ZERO));
+        }
+        let pause = builds::are_in_the_way(seen.code).then(|| attempt.behind_a_build());
+        Ok(pause.filter(|pause| Instant::now() + *pause < deadline))
+    }
+
     /// Leaves the server no choice of plans, where a read of a shared collection has one.
     fn keep_to_base(&self, scoped: &mut Scoped, ground: Ground<'_>) -> Result<(), Error> {
         let has_choice = matches!(self.spec.name, "find" | "aggregate" | "count");

@@ -14,6 +14,7 @@ mod authenticate;
 mod automatic;
 mod behalf;
 mod belongings;
+mod builds;
 mod bulk;
 mod canary;
 mod catalog;

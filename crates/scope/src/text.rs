@@ -21,6 +21,9 @@ const FOUND_TEXT_INDEX: &str = ", found existing text index ";
 /// What the server says of a collection with 64 indexes.
 const TOO_MANY_INDEXES: &str = "add index fails, too many indexes for ";
 
+/// What the server says while it builds an index, before UUIDs of the collection and the build (4.4 to 8.0).
+const BUILDING: &str = "an index build is currently running for collection with UUID: ";
+
 /// The text for the client: names of collections and indexes and keys in the app's terms, without the app's condition.
 pub(crate) fn rewrite(view: &ReplyView<'_>, message: &str) -> String {
     if message.contains("different case") {
@@ -31,6 +34,10 @@ pub(crate) fn rewrite(view: &ReplyView<'_>, message: &str) -> String {
     let message = message
         .split_once("{_data:")
         .map_or(message, |(before, _)| before.trim_end());
+    // Of locks: numbers of the server's operations and connections.
+    let message = message
+        .split_once(" opId: ")
+        .map_or(message, |(before, _)| before);
     let logical = |text: String, name: &(&str, &str)| logical_name(view, *name, &text);
     let message = view.dedicated.iter().fold(message.to_owned(), logical);
     if !view.shares {
@@ -65,6 +72,10 @@ fn of_shared(view: &ReplyView<'_>, message: &str) -> String {
         .flatten()
     {
         out = String::from(cause);
+    }
+    // It may be another app's, and the collection is not the one that the app knows the UUID of.
+    if let Some((building, _)) = out.split_once(BUILDING) {
+        out = format!("{building}{}", BUILDING.trim_end_matches(" with UUID: "));
     }
     // Its key is that of the physical index, which nobody asked for so.
     if let Some((full, _)) = out

@@ -4,6 +4,7 @@ use bson::{Document, doc};
 use mongodb::error::Error as DriverError;
 
 use super::{Place, server_code};
+use crate::builds::run_behind;
 
 /// `NamespaceExists`.
 const EXISTS: i32 = 48;
@@ -39,7 +40,7 @@ pub(super) async fn keep(place: Place<'_>) -> Result<(), DriverError> {
     let change =
         doc! {"collMod": place.collection, "changeStreamPreAndPostImages": {"enabled": true}};
     let database = place.client.database(place.database);
-    database.run_command(change).await.map(|_| ())
+    run_behind(&database, change).await.map(|_| ())
 }
 
 pub(super) fn warn(place: Place<'_>, error: &DriverError) {

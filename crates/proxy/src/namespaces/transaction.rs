@@ -7,6 +7,7 @@ use mdb_scope::Isolation;
 use mongodb::error::Error as DriverError;
 
 use super::{Known, NamespaceError, Namespaces, Place, make_base_indexes, read, server_code};
+use crate::builds::run_behind;
 use crate::catalog::holds_documents;
 use crate::control::Entry;
 
@@ -91,7 +92,7 @@ pub(super) async fn clear(place: Place<'_>, is_new: bool) -> Result<(), DriverEr
     if is_new && !holds_documents(place.client, place.scope, database, collection).await? {
         for index in &unfinished.indexes {
             let command = doc! {"dropIndexes": collection, "index": index};
-            match place.client.database(database).run_command(command).await {
+            match run_behind(&place.client.database(database), command).await {
                 // Gone already, or never made.
                 Err(error) if matches!(server_code(&error), Some(26 | 27)) => {}
                 other => drop(other?),
