@@ -1,6 +1,6 @@
-//! An index that another app builds is in no command's way.
+//! Changes of a collection by another app, and the locks they take, are in nobody's way for long.
 
-use bson::{Document, doc};
+use bson::{Binary, Bson, Document, doc, spec::BinarySubtype};
 use futures_util::TryStreamExt as _;
 use mdb_testbed::Deployment;
 use mdb_tests::{ProxyBuilder, RawClient, TestProxy, eventually, is_ok, is_since};
@@ -122,5 +122,64 @@ async fn a_build_of_another_app_is_waited_for() {
     for (command, waits) in cases {
         let reply = world.meanwhile(command.clone(), waits).await;
         assert!(is_ok(&reply), "{command}: {reply}");
+    }
+}
+
+/// A statement of the first transaction of a session.
+fn statement(mut command: Document, starts: bool) -> Document {
+    let id = Binary {
+        subtype: BinarySubtype::Uuid,
+        bytes: vec![7; 16],
+    };
+    command.extend(doc! {"lsid": {"id": id}, "txnNumber": 1_i64, "autocommit": false});
+    if starts {
+        command.insert("startTransaction", true);
+    }
+    command
+}
+
+#[tokio::test]
+async fn a_transaction_does_not_wait_for_one_who_waits_for_it() {
+    let deployment = Deployment::replica_set(1).with_auth();
+    let deployment = deployment.start().await.unwrap();
+    let mut world = World::new(&deployment).await;
+    let db = world.db.clone();
+    for client in [&mut world.alice, &mut world.bob] {
+        let insert = doc! {"insert": "c", "documents": [{"x": 1}], "$db": &db};
+        client.ok(&insert).await;
+    }
+    let update = doc! {"u": {"$set": {"x": 2}}, "q": {}};
+    let update = doc! {"update": "c", "updates": [update], "$db": &db};
+    world.alice.ok(&statement(update, true)).await;
+    // Bob wants the database for himself, as `$out` did before 5.0, while alice's transaction has a lock. It goes on with a
+    // collection that the proxy does not know yet.
+    let out = doc! {"aggregate": "c", "pipeline": [{"$out": "o"}], "cursor": {}, "$db": &db};
+    let admin = world.upstream.client().database("admin");
+    let has_fine_locks = is_since(&deployment, "5.0");
+    let goes_on = async {
+        if !has_fine_locks {
+            eventually("bob to wait for a lock", async || {
+                let current = doc! {"currentOp": 1, "waitingForLock": true};
+                let current = admin.run_command(current).await.unwrap();
+                let waiting = current.get_array("inprog").unwrap();
+                (!waiting.is_empty()).then_some(())
+            })
+            .await;
+        }
+        let find = doc! {"find": "unknown", "$db": &db};
+        let reply = world.alice.command(&statement(find, false)).await;
+        if is_ok(&reply) {
+            let end = doc! {"commitTransaction": 1, "$db": "admin"};
+            world.alice.ok(&statement(end, false)).await;
+        }
+        reply
+    };
+    let (_, reply) = tokio::join!(world.bob.ok(&out), goes_on);
+    if has_fine_locks {
+        assert!(is_ok(&reply), "{reply}");
+    } else {
+        let labels = Bson::from(vec!["TransientTransactionError"]);
+        assert_eq!(reply.get("errorLabels"), Some(&labels), "{reply}");
+        assert_eq!(reply.get("code"), Some(&Bson::Int32(24)), "{reply}");
     }
 }

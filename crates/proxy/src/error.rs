@@ -14,6 +14,9 @@ use crate::labels::{self, Labels};
 use crate::namespaces::server_code;
 use crate::random;
 
+/// Said only in transactions: the server's rule for its label.
+const LOCK_TIMEOUT: i32 = 24;
+
 /// Why a command got no reply of its own. `Display` is for logs; clients read [`Error::client_text`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -465,6 +468,7 @@ impl Error {
             Self::Limit(Limit::ConnectionsOfApp | Limit::CommandsOfApp | Limit::FailedLogins) => {
                 labels::OVERLOADED
             }
+            Self::Refusal(refusal) if refusal.code == LOCK_TIMEOUT => labels::TRANSIENT_TRANSACTION,
             Self::Decode(_)
             | Self::Command(_)
             | Self::Auth(_)

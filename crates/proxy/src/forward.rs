@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use mdb_scope::{
     AppId, CollectionFacts, CommandSpec, Duty, Facts, FieldName, ForeignCollection, Glance,
@@ -12,6 +13,7 @@ use mdb_wire::{Command, Document};
 use mongodb::error::Error as DriverError;
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
 use crate::api;
 use crate::canary::Canary;
@@ -36,6 +38,11 @@ use crate::shared::Shared;
 
 /// 4.4: what is assumed of an upstream that answered a command before its hello was seen.
 const WIRE_VERSION_DEFAULT: i32 = 9;
+
+/// How long a transaction waits to learn of a collection before 5.0. Whoever changes a collection there waits for the locks of the
+/// transaction, and whoever looks at it waits behind him: so the transaction would wait for itself. It is told to begin anew,
+/// as by a server that cannot lock.
+const LOOK_UP_IN_TRANSACTION_MAX: Duration = Duration::from_secs(1);
 
 /// Carries commands upstream.
 #[derive(Debug)]
@@ -473,10 +480,22 @@ impl<'a> Journey<'a> {
     ) -> Result<T, Error> {
         use crate::namespaces::NamespaceError;
         let labels = when_lost(self.command, true);
-        match tokio::time::timeout_at(self.deadline.of_step(), work).await {
+        let is_locking = self.in_transaction() && !self.begins_transaction();
+        let holds_up_itself = is_locking && self.is_before_five();
+        let mut end = self.deadline.of_step();
+        if holds_up_itself {
+            end = end.min(Instant::now() + LOOK_UP_IN_TRANSACTION_MAX);
+        }
+        match tokio::time::timeout_at(end, work).await {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(NamespaceError::Refused(refusal))) => Err(refusal.into()),
             Ok(Err(NamespaceError::Driver(error))) => Err(Error::control(Some(error), labels)),
+            Err(_) if holds_up_itself => Err(Refusal::lock_timeout(format!(
+                "Unable to look at a collection of {} within {} ms: a change of it waits for this transaction",
+                self.command.database,
+                LOOK_UP_IN_TRANSACTION_MAX.as_millis()
+            ))
+            .into()),
             Err(_) => Err(self.deadline.passed(labels)),
         }
     }

@@ -43,6 +43,8 @@ refusals! {
     invalid_length = 16 "InvalidLength";
     /// A stage that change streams do not have.
     illegal_operation = 20 "IllegalOperation";
+    /// A lock that is not to be had soon enough. In a transaction, which then may be tried again.
+    lock_timeout = 24 "LockTimeout";
     /// No such collection.
     namespace_not_found = 26 "NamespaceNotFound";
     /// No such index.

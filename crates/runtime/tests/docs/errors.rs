@@ -73,6 +73,10 @@ const ERRORS: &str = "An error of the proxy looks like one of the server: `{ok: 
 
 const MEANINGS: &[(i32, &str)] = &[
     (
+        24,
+        "A transaction that would wait for somebody who waits for it, before MongoDB 5.0; it can be tried again.",
+    ),
+    (
         2,
         "A value or an operator that is not taken, or a read that names the scope field.",
     ),
