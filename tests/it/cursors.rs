@@ -167,3 +167,49 @@ async fn tailable_cursors_fail_as_on_an_ordinary_collection() {
         "{text}"
     );
 }
+
+#[tokio::test]
+async fn what_is_said_of_a_cursor_has_the_clients_numbers() {
+    let proxy = TestProxy::start(shared().await, &["alice"]).await;
+    let db = proxy.database_name();
+    let mut alice = proxy.raw("alice").await;
+    let documents: Vec<Document> = (0..10).map(|n| doc! {"_id": n}).collect();
+    alice
+        .ok(&doc! {"insert": "c", "documents": documents, "$db": db})
+        .await;
+    let find = doc! {"find": "c", "batchSize": 2, "lsid": lsid(1), "$db": db};
+    let id = cursor_id(&alice.ok(&find).await);
+    let session = |byte: u8| {
+        let id = bson::Uuid::from_bytes([byte; 16]);
+        format!("{id} - 47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU= -  - ")
+    };
+    let opened = format!(
+        "Cannot run getMore on cursor {id}, which was created in session {}, ",
+        session(1)
+    );
+    let inside =
+        doc! {"lsid": lsid(1), "txnNumber": 1_i64, "autocommit": false, "startTransaction": true};
+    let cases = [
+        (doc! {}, 50737, format!("{opened}without an lsid")),
+        (
+            doc! {"lsid": lsid(2)},
+            50738,
+            format!("{opened}in session {}", session(2)),
+        ),
+        (
+            inside,
+            50739,
+            format!(
+                "Cannot run getMore on cursor {id}, which was not created in a transaction, in transaction 1"
+            ),
+        ),
+    ];
+    // As 4.4.2, 5.0.4 and 6.0.5 put it, without users.
+    for (with, code, text) in cases {
+        let mut more = doc! {"getMore": id, "collection": "c", "$db": db};
+        more.extend(with);
+        let reply = alice.command(&more).await;
+        assert_eq!(reply.get("code"), Some(&Bson::Int32(code)), "{reply}");
+        assert_eq!(reply.get_str("errmsg").unwrap(), text);
+    }
+}

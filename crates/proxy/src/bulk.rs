@@ -125,7 +125,7 @@ impl Journey<'_> {
                 }
                 continue;
             }
-            *known = self.make_ready(*place).await?;
+            (*known, _) = self.make_ready(*place).await?;
         }
         Ok(Some((is_made, entered)))
     }

@@ -242,6 +242,7 @@ impl<'a> Journey<'a> {
         };
         let left = self.forget_shared(place, &known).await?;
         let had = left || deleted > 0;
+        self.end_finds(place, None);
         if had && known.keeps_images() {
             self.mark_dropped(place).await?;
         }
@@ -381,7 +382,11 @@ impl<'a> Journey<'a> {
         Ok(())
     }
 
-    async fn holds_documents(&self, database: &str, name: &str) -> Result<bool, DriverError> {
+    pub(crate) async fn holds_documents(
+        &self,
+        database: &str,
+        name: &str,
+    ) -> Result<bool, DriverError> {
         holds_documents(self.shared.upstream.control(), self.scope, database, name).await
     }
 

@@ -89,13 +89,13 @@ impl Journey<'_> {
     }
 
     /// Makes a shared collection before a command outside of transactions that may create it, and tells of it.
-    pub(crate) async fn make_ready(&self, place: Place<'_>) -> Result<Arc<Known>, Error> {
+    pub(crate) async fn make_ready(&self, place: Place<'_>) -> Result<(Arc<Known>, bool), Error> {
         let (made, is_new) = self.namespace(self.forward.namespaces.ready(place)).await?;
         self.tell_made(place);
         if is_new {
             Box::pin(self.views_follow(place.database, place.collection)).await?;
         }
-        Ok(made)
+        Ok((made, is_new))
     }
 
     pub(crate) fn exists(&self, collection: &str) -> Error {

@@ -75,6 +75,8 @@ struct Entry {
     cursor: Arc<Cursor>,
     last_used: Instant,
     _count: Count,
+    /// Why the next `getMore` is told that it is gone.
+    ended: Option<Arc<str>>,
     /// Takes it out of the belongings of its connection when it ends.
     owned: Option<Owned>,
 }
@@ -105,6 +107,7 @@ impl Cursors {
                 meter: app.meter.clone(),
                 _slot: slot,
             },
+            ended: None,
             owned: None,
         };
         loop {
@@ -135,6 +138,30 @@ impl Cursors {
             .filter(|entry| entry.cursor.app == *app)?;
         entry.last_used = now;
         Some(Arc::clone(&entry.cursor))
+    }
+
+    /// Ends the app's cursors of finds in a collection whose documents went somewhere else, as a server ends those of a
+    /// collection that is dropped or renamed: the next `getMore` says `why`.
+    pub(crate) fn end_finds(&self, app: &AppId, (database, collection): (&str, &str), why: &str) {
+        let why: Arc<str> = why.into();
+        for shard in &self.shards {
+            for entry in lock(shard).values_mut() {
+                let cursor = &entry.cursor;
+                if cursor.app == *app
+                    && cursor.command == "find"
+                    && (&*cursor.database, &*cursor.collection) == (database, collection)
+                {
+                    entry.ended.get_or_insert_with(|| Arc::clone(&why));
+                }
+            }
+        }
+    }
+
+    /// Why the app's cursor is at its end.
+    pub(crate) fn ended(&self, app: &AppId, id: i64) -> Option<Arc<str>> {
+        let shard = self.shard(id);
+        let entry = shard.get(&id).filter(|entry| entry.cursor.app == *app)?;
+        entry.ended.clone()
     }
 
     /// Takes the app's cursor out; whether it was there.

@@ -176,6 +176,7 @@ impl Journey<'_> {
                 collection: ground.collection,
                 database: self.command.database,
                 dedicated: &dedicated,
+                continues: ground.continues,
                 shares: ground.shares(),
             };
             write_reply(&view, reply, &seen, &lease, out, map_cursor)?;

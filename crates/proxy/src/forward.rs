@@ -458,7 +458,10 @@ impl<'a> Journey<'a> {
             if self.in_transaction() {
                 return Box::pin(self.prepare_inside(place, out)).await;
             }
-            return self.make_ready(place).await.map(|made| Some(with(made)));
+            return self
+                .make_ready(place)
+                .await
+                .map(|(made, _)| Some(with(made)));
         }
         if let Some(canary) = &self.forward.canary
             && known.exists

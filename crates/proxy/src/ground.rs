@@ -24,6 +24,8 @@ pub(crate) struct Ground<'a> {
     /// Of a `bulkWrite`, those of its `nsInfo`.
     pub(crate) namespaces: &'a [CollectionFacts],
     pub(crate) foreign: &'a [ForeignCollection],
+    /// Of a `getMore`: the cursor's id upstream, and the client's.
+    pub(crate) continues: Option<(i64, i64)>,
 }
 
 impl<'a> Ground<'a> {
@@ -33,6 +35,7 @@ impl<'a> Ground<'a> {
             collection,
             namespaces: &[],
             foreign: &[],
+            continues: None,
         }
     }
 
@@ -169,6 +172,7 @@ impl<'a> Journey<'a> {
             is_entered: false,
             has_moved: false,
             aside: None,
+            made: None,
         };
         let Some((place, written)) = self.written() else {
             return Ok(none);
@@ -201,10 +205,15 @@ impl<'a> Journey<'a> {
             let place = known.is_own_to_be().then_some(place);
             return Ok(Writing { place, ..none });
         }
-        let known = self.make_ready(place).await?;
+        let (known, is_new) = self.make_ready(place).await?;
         let has_moved = known.facts.isolation != found.isolation;
         found.isolation = known.facts.isolation;
-        Ok(Writing { has_moved, ..none })
+        let made = (is_new && !known.facts.is_dedicated()).then_some(place);
+        Ok(Writing {
+            has_moved,
+            made,
+            ..none
+        })
     }
 
     /// Tells the catalog of a collection of the app's own that is about to be: another proxy that is about to make it a
@@ -233,7 +242,22 @@ impl<'a> Journey<'a> {
             is_entered,
             has_moved: false,
             aside: None,
+            made: None,
         })
+    }
+
+    /// A stage that has written nothing has made no collection either. Documents that anybody has put there meanwhile keep it.
+    async fn take_back_empty(&self, made: Place<'_>) -> Result<(), Error> {
+        let app = self.scope.app();
+        let holds = self.holds_documents(made.database, made.collection);
+        if self.driver(holds).await? {
+            return Ok(());
+        }
+        let leave = made.control();
+        let leave = leave.leave(app, made.database, made.collection);
+        self.driver(leave).await?;
+        self.forward.namespaces.forget(made);
+        Ok(())
     }
 
     /// After the stage has run: what is known of the collection is old, and if there is none, the catalog must not have it.
@@ -244,6 +268,9 @@ impl<'a> Journey<'a> {
         is_done: bool,
         (start, out): (usize, &mut Vec<u8>),
     ) -> Result<(), Error> {
+        if let Some(made) = writing.made {
+            return self.take_back_empty(made).await;
+        }
         let Some(place) = writing.place else {
             return Ok(());
         };
@@ -288,6 +315,8 @@ pub(crate) struct Writing<'a> {
     pub(crate) has_moved: bool,
     /// What is filled first, where a shared collection is replaced.
     aside: Option<Aside>,
+    /// The shared collection that the app did not have before.
+    made: Option<Place<'a>>,
 }
 
 impl<'a> Writing<'a> {
@@ -298,6 +327,7 @@ impl<'a> Writing<'a> {
             is_entered: false,
             has_moved: false,
             aside: Some(aside),
+            made: None,
         }
     }
 

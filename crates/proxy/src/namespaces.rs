@@ -435,9 +435,8 @@ impl Known {
     /// What rewriting needs to know, with the other collections of a command.
     pub(crate) fn ground<'a>(&'a self, foreign: &'a [ForeignCollection]) -> Ground<'a> {
         Ground {
-            collection: &self.facts,
-            namespaces: &[],
             foreign,
+            ..Ground::of(&self.facts)
         }
     }
 

@@ -105,6 +105,8 @@ impl<'a> Journey<'a> {
             return Err(clash(to).into());
         }
         self.forget_shared(from, source).await?;
+        self.end_finds(from, Some(to));
+        self.end_finds(to, None);
         if source.keeps_images() {
             self.mark_dropped(from).await?;
         }

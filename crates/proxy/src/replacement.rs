@@ -147,7 +147,10 @@ impl<'a> Journey<'a> {
                 by: by.clone(),
             };
             let not_stored = match self.at_length(replacement.run()).await? {
-                None => return Ok(Written::Done),
+                None => {
+                    self.end_finds(place, None);
+                    return Ok(Written::Done);
+                }
                 Some(NotStored(error)) => error,
             };
             let arrays = ParallelArrays::of_errors([&not_stored]);
@@ -203,6 +206,7 @@ impl<'a> Journey<'a> {
             collection: &known.facts,
             database: place.database,
             dedicated: &[],
+            continues: None,
             shares: true,
         };
         let mut w = Writer::new(std::mem::take(out));

@@ -154,6 +154,7 @@ fn strip(criterion: &mut Criterion) {
         collection: &collection,
         database: "d",
         dedicated: &[],
+        continues: None,
         shares: true,
     };
     let mut group = criterion.benchmark_group("reply");

@@ -9,12 +9,13 @@ use crate::facts::{CursorFacts, Facts};
 use crate::refusal::Refusal;
 use crate::scope::Scope;
 use crate::scoped::{ReplyRule, Retry, Routing, Scoped};
+use crate::text;
 
 impl Scope {
     /// Rewrites a `getMore` on a cursor that was found to be the app's own.
     ///
     /// # Errors
-    /// 43 where namespace or session are not those of the cursor.
+    /// 13 for another namespace, 50737 and 50738 for another session than the cursor's.
     pub fn get_more(
         &self,
         spec: &'static CommandSpec,
@@ -37,9 +38,7 @@ impl Scope {
                 command.database, cursor.database, cursor.collection
             )));
         }
-        if body.prelude.session != cursor.session {
-            return Err(cursor_not_found(&command.target));
-        }
+        check_session(command, body.prelude.session, cursor.session)?;
         let mut w = begin(command);
         let mark = w.begin();
         w.int64(b"getMore", cursor.upstream_id);
@@ -70,6 +69,26 @@ impl Scope {
         let outcome = Outcome::new(member, Retry::GetMore, ReplyRule::Plain);
         seal(w, facts, outcome)
     }
+}
+
+/// Refuses a `getMore` in another session than the one that opened the cursor, if one did, in a server's words (6.0.5).
+fn check_session(
+    command: &Command<'_>,
+    asks: Option<[u8; 16]>,
+    opened: Option<[u8; 16]>,
+) -> Result<(), Refusal> {
+    let Some(opened) = opened.filter(|opened| asks != Some(*opened)) else {
+        return Ok(());
+    };
+    let id = command.target.as_integer().unwrap_or_default();
+    let name = text::session_name;
+    let opened = name(opened);
+    let text =
+        format!("Cannot run getMore on cursor {id}, which was created in session {opened}, ");
+    Err(match asks {
+        None => Refusal::cursor_without_session(text + "without an lsid"),
+        Some(asks) => Refusal::cursor_of_session(text + "in session " + &name(asks)),
+    })
 }
 
 /// The reply to a cursor that is not there, or is another app's: one text for both.

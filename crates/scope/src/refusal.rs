@@ -135,6 +135,10 @@ refusals! {
     misplaced_stage = 40602 "Location40602";
     /// A `$geoNear` that is not first.
     near_not_first = 40603 "Location40603";
+    /// A cursor of a session, asked without it.
+    cursor_without_session = 50737 "Location50737";
+    /// A cursor of another session.
+    cursor_of_session = 50738 "Location50738";
     /// A number below the least that is allowed.
     below_minimum = 51024 "Location51024";
     /// A stage that writes in the pipeline of a `$lookup`.

@@ -258,6 +258,8 @@ pub struct ReplyView<'a> {
     pub database: &'a str,
     /// The collections of the command that are the app's own: database, and the app's name.
     pub dedicated: &'a [(&'a str, &'a str)],
+    /// Of a `getMore`: the cursor's id upstream, and the client's.
+    pub continues: Option<(i64, i64)>,
     /// Whether any collection of the command is shared, so that the reply may speak of the scope field.
     pub shares: bool,
 }

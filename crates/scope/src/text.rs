@@ -1,5 +1,7 @@
 //! Error texts on their way to the client.
 
+use std::borrow::Cow;
+
 use mdb_wire::Element;
 
 use crate::facts::base_id_index_name;
@@ -38,8 +40,15 @@ pub(crate) fn rewrite(view: &ReplyView<'_>, message: &str) -> String {
     let message = message
         .split_once(" opId: ")
         .map_or(message, |(before, _)| before);
+    let message = match view.continues {
+        Some((upstream, client)) => {
+            Cow::Owned(message.replace(&upstream.to_string(), &client.to_string()))
+        }
+        None => Cow::Borrowed(message),
+    };
+    let message = message.replace(&format!("{}'. UUID ", view.scope.suffix()), "'. UUID ");
     let logical = |text: String, name: &(&str, &str)| logical_name(view, *name, &text);
-    let message = view.dedicated.iter().fold(message.to_owned(), logical);
+    let message = view.dedicated.iter().fold(message, logical);
     if !view.shares {
         let message = killed(&message, |rest| {
             let is_automatic = automatic_index_shown(rest).is_some();
@@ -89,6 +98,9 @@ fn of_shared(view: &ReplyView<'_>, message: &str) -> String {
     out = out.replace(MULTIPLANNER, "");
     if out.contains("key: {") {
         out = definitions(scope, &out);
+    }
+    if out.contains(GEO_KEYS) {
+        out = geo_document(scope, &out);
     }
     // The name that was asked for, which no known index has (4.4).
     let asked = format!("Index with name: {}.", scope.app().as_str());
@@ -166,6 +178,16 @@ fn duplicate(scope: &Scope, message: &str) -> String {
         .replacen(&format!("{{ {own}, "), "{ ", 1)
         .replacen(&format!(", {own} }}"), " }", 1)
         .replacen(&format!(", ~{slug}: null"), "", 1)
+}
+
+/// What a server says before the document that a geo index does not take.
+const GEO_KEYS: &str = "Can't extract geo keys: {";
+
+/// That document, which is the app's own, without the app's condition. It stands in front, where documents are stamped: what a
+/// value says like it stands behind.
+fn geo_document(scope: &Scope, message: &str) -> String {
+    let own = format!(" {}: \"{}\",", scope.field().as_str(), scope.app().as_str());
+    message.replacen(&own, "", 1)
 }
 
 /// Index definitions as the server prints them, `{ v: 2, key: { app_id: 1, a: 1 }, name: "SLUG.a_1", … }`, as the app states them.
@@ -246,6 +268,11 @@ const SESSION_MARK: &str = "session ";
 
 /// SHA-256 of nothing, as a server without access control gives it.
 const DIGEST_OF_NOBODY: &str = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
+
+/// A client's session as errors of a server without access control name it.
+pub(crate) fn session_name(id: [u8; 16]) -> String {
+    format!("{} - {DIGEST_OF_NOBODY} -  - ", uuid(id))
+}
 
 /// Digits of a UUID between its hyphens.
 const UUID_PARTS: [usize; 5] = [8, 4, 4, 4, 12];
@@ -415,6 +442,7 @@ mod tests {
             collection,
             database: "d",
             dedicated: &[("d", "c")],
+            continues: None,
             shares: !collection.is_dedicated(),
         }
     }

@@ -418,6 +418,7 @@ fn client(
         collection: &collection,
         database: "d",
         dedicated: &dedicated,
+        continues: None,
         shares: !setting.dedicated || setting.view,
     };
     let bytes = encode(&read_document(upstream));

@@ -251,6 +251,7 @@ fn client(reply: &Fields, rule: ReplyRule) -> Result<Fields, Incident> {
         collection: &collection,
         database: "d",
         dedicated: &[],
+        continues: None,
         shares: true,
     };
     let bytes = encode(reply);

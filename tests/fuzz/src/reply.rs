@@ -52,6 +52,7 @@ pub fn check(input: &[u8]) {
         collection: scope::collection(bits & 0x10 == 0, bits & 0x20 == 0, is_dedicated),
         database: "d",
         dedicated: &dedicated.collect::<Vec<_>>(),
+        continues: None,
         shares: !is_dedicated,
     };
     let seen = glance(reply);

@@ -123,6 +123,7 @@ fn upstream(bits: u16, message: &Message) -> Option<Text> {
         collection: collection(bits & 2 == 0, bits & 4 == 0, bits & 0x100 != 0),
         namespaces: &[],
         foreign: if bits & 0x200 != 0 { &foreign } else { &[] },
+        keeps_to_base: bits & 0x800 != 0,
     };
     match run(scope(bits & 1 == 0, bits & 0x400 != 0), &facts, message) {
         Err(End::Command(error)) => assert!(error.code() > 0 && !error.to_string().is_empty()),

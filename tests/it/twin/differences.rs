@@ -22,9 +22,14 @@ pub(super) static DIFFERENCES: &[Difference] = &[
     Difference {
         cites: "UUIDs of shared collections are made from app and name",
         even: |command, replies| {
-            if command.contains_key("listCollections") {
-                for reply in replies {
+            for reply in replies {
+                if command.contains_key("listCollections") {
                     each_document(reply, &mut |d| drop(d.remove("uuid")));
+                } else if let Ok(text) = reply.get_str("errmsg")
+                    && let Some((what, _)) = text.split_once(". UUID ")
+                {
+                    let what = what.to_owned();
+                    reply.insert("errmsg", what);
                 }
             }
         },

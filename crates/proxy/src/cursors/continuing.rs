@@ -1,11 +1,16 @@
 //! How a client gets more of a cursor.
 
-use mdb_scope::{CollectionFacts, ReplyRule, cursor_not_found};
+use mdb_scope::{CollectionFacts, Refusal, ReplyRule, cursor_not_found};
 use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::forward::Journey;
 use crate::ground::Ground;
+use crate::listing::collection_uuid;
+use crate::namespaces::Place;
+
+/// `QueryPlanKilled`.
+const KILLED: i32 = 175;
 
 impl Journey<'_> {
     /// `getMore`: goes to the member that holds the cursor, and tells the proxy when that is exhausted or gone.
@@ -23,12 +28,18 @@ impl Journey<'_> {
         };
         let ground = Ground {
             foreign: &cursor.foreign,
+            continues: Some((cursor.upstream_id, id)),
             ..Ground::of(&none)
         };
         let mut scoped = self.with_facts(ground, |facts| {
             self.scope
                 .get_more(self.spec, self.command, facts, &facts_of_cursor)
         })?;
+        if let Some(why) = self.shared.cursors.ended(app, id) {
+            self.shared.cursors.close(app, id);
+            self.close_upstream(Some(facts_of_cursor)).await;
+            return Err(Refusal::other(KILLED, "QueryPlanKilled", &*why).into());
+        }
         let mut is_open = false;
         let result = self
             .exchange_with(&mut scoped, ground, out, &mut |_, _, _| {
@@ -53,8 +64,26 @@ impl Journey<'_> {
     }
 }
 
+impl Journey<'_> {
+    /// Ends the app's cursors of finds in a shared collection that was dropped, or renamed `to` another one.
+    pub(crate) fn end_finds(&self, of: Place<'_>, to: Option<Place<'_>>) {
+        let (app, database) = (self.scope.app(), of.database);
+        let what = match to {
+            None => "collection dropped".to_owned(),
+            Some(to) => format!(
+                "collection renamed from '{database}.{}' to '{}.{}'",
+                of.collection, to.database, to.collection
+            ),
+        };
+        let uuid = bson::Uuid::from_bytes(collection_uuid(app, database, of.collection));
+        let why = format!("{what}. UUID {uuid}");
+        let cursors = &self.shared.cursors;
+        cursors.end_finds(app, (database, of.collection), &why);
+    }
+}
+
 /// Codes after which the server has no such cursor any more.
 fn ends_cursor(code: i32) -> bool {
     // CursorNotFound, CursorKilled, QueryPlanKilled, OperationFailed, CappedPositionLost.
-    matches!(code, 43 | 237 | 175 | 96 | 136)
+    matches!(code, 43 | 237 | KILLED | 96 | 136)
 }

@@ -146,6 +146,14 @@ const MEANINGS: &[(i32, &str)] = &[
     ),
     (15959, "A `$match` that is no object."),
     (51024, "A number is smaller than allowed."),
+    (
+        50737,
+        "A cursor that a session has opened, without the session.",
+    ),
+    (
+        50738,
+        "A cursor that another session of the app has opened.",
+    ),
     (15973, "A `$sort` that is no object."),
     (6_188_500, "A `$changeStream` that is no object."),
     (28748, "An option that `$sample` does not have."),
