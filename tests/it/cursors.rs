@@ -2,12 +2,18 @@
 
 use bson::{Binary, Bson, Document, doc, spec::BinarySubtype};
 use futures_util::TryStreamExt as _;
-use mdb_tests::{TestProxy, batch, cursor_id, shared};
+use mdb_tests::{RawClient, TestProxy, batch, cursor_id, shared};
 
 const DOCUMENTS: i32 = 50_000;
 
 fn lsid(byte: u8) -> Document {
     doc! {"id": Bson::Binary(Binary { subtype: BinarySubtype::Uuid, bytes: vec![byte; 16] })}
+}
+
+async fn ten_documents(client: &mut RawClient, db: &str) {
+    let documents: Vec<Document> = (0..10).map(|n| doc! {"_id": n}).collect();
+    let insert = doc! {"insert": "c", "documents": documents, "$db": db};
+    client.ok(&insert).await;
 }
 
 #[tokio::test]
@@ -54,10 +60,7 @@ async fn another_apps_cursor_is_one_that_does_not_exist() {
     let proxy = TestProxy::start(shared().await, &["alice", "bob"]).await;
     let db = proxy.database_name();
     let (mut alice, mut bob) = (proxy.raw("alice").await, proxy.raw("bob").await);
-    let documents: Vec<Document> = (0..10).map(|n| doc! {"_id": n}).collect();
-    alice
-        .ok(&doc! {"insert": "c", "documents": documents, "$db": db})
-        .await;
+    ten_documents(&mut alice, db).await;
     let opened = alice
         .ok(&doc! {"find": "c", "batchSize": 2, "$db": db})
         .await;
@@ -108,10 +111,7 @@ async fn a_cursor_belongs_to_its_session() {
     let proxy = TestProxy::start(shared().await, &["alice"]).await;
     let db = proxy.database_name();
     let mut alice = proxy.raw("alice").await;
-    let documents: Vec<Document> = (0..10).map(|n| doc! {"_id": n}).collect();
-    alice
-        .ok(&doc! {"insert": "c", "documents": documents, "$db": db})
-        .await;
+    ten_documents(&mut alice, db).await;
     let find = doc! {"find": "c", "batchSize": 2, "lsid": lsid(1), "$db": db};
     let id = cursor_id(&alice.ok(&find).await);
     let more = |session: Option<u8>| {
@@ -173,10 +173,7 @@ async fn what_is_said_of_a_cursor_has_the_clients_numbers() {
     let proxy = TestProxy::start(shared().await, &["alice"]).await;
     let db = proxy.database_name();
     let mut alice = proxy.raw("alice").await;
-    let documents: Vec<Document> = (0..10).map(|n| doc! {"_id": n}).collect();
-    alice
-        .ok(&doc! {"insert": "c", "documents": documents, "$db": db})
-        .await;
+    ten_documents(&mut alice, db).await;
     let find = doc! {"find": "c", "batchSize": 2, "lsid": lsid(1), "$db": db};
     let id = cursor_id(&alice.ok(&find).await);
     let session = |byte: u8| {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bson::{Bson, Document, doc};
 use futures_util::TryStreamExt;
-use mdb_scope::{Glance, Isolation, Refusal, automatic_index_name, automatic_index_shown};
+use mdb_scope::{Isolation, Refusal, automatic_index_name, automatic_index_shown};
 use mdb_wire::Command;
 use mongodb::error::Error as DriverError;
 
@@ -12,7 +12,7 @@ use crate::builds::run_behind;
 use crate::catalog::patch_reply;
 use crate::error::Error;
 use crate::figures::number;
-use crate::forward::{Journey, changes_none_on_error};
+use crate::forward::Journey;
 use crate::namespaces::{Known, Place, server_code};
 use crate::reply;
 
@@ -167,26 +167,6 @@ impl Journey<'_> {
             picked
         })
         .await
-    }
-
-    /// Drops automatic indexes because of which a document could not be stored. Gives whether the write is to be sent again: what
-    /// was stored in part is not, nor what is of a transaction. The app's next write finds the index gone.
-    pub(crate) async fn gives_way(
-        &self,
-        place: Place<'_>,
-        known: &Known,
-        seen: &Glance,
-        reply: &[u8],
-    ) -> Result<bool, Error> {
-        let may_go_again =
-            seen.n == 0 && !self.in_transaction() && changes_none_on_error(self.spec, self.command);
-        let arrays = ParallelArrays::of_reply(reply);
-        match self.give_way_to_arrays(place, known, &arrays).await {
-            Ok(has_given_way) => Ok(has_given_way && may_go_again),
-            Err(error) if may_go_again => Err(error),
-            // What the server said of the write counts.
-            Err(_) => Ok(false),
-        }
     }
 
     /// Drops the automatic indexes that hold two of these arrays in their fields. Gives whether there were any.

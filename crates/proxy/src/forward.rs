@@ -335,12 +335,9 @@ impl<'a> Journey<'a> {
         if is_done && known.is_own_to_be() && may_create(self.spec, self.command) {
             self.made_own(place);
         }
-        if seen.parallel_arrays > 0
-            && Box::pin(self.gives_way(place, &known, &seen, out.get(start..).unwrap_or_default()))
-                .await?
-        {
-            out.truncate(start);
-            seen = self.resend(&known, &foreign, out).await?;
+        if seen.parallel_arrays > 0 {
+            let gives_way = self.store_after_all(place, &known, &foreign, (start, out));
+            seen = Box::pin(gives_way).await?.unwrap_or(seen);
         }
         if scoped.hints_base() && seen.is_hint_unknown {
             out.truncate(start);
@@ -372,7 +369,7 @@ impl<'a> Journey<'a> {
     }
 
     /// Rewrites a command once more and sends it.
-    async fn resend(
+    pub(crate) async fn resend(
         &self,
         known: &Known,
         foreign: &[ForeignCollection],
@@ -528,18 +525,6 @@ impl<'a> Journey<'a> {
                 tracing::debug!(%error, "facts of a collection could not be read anew");
             }
         });
-    }
-}
-
-/// Whether a write that failed, and reached no document by its reply, has changed none: an update of many counts nothing of
-/// what it did before its error (6.0.5), and a stage that writes does not count at all.
-pub(crate) fn changes_none_on_error(spec: &CommandSpec, command: &Command<'_>) -> bool {
-    let is_multi =
-        |statement: Document<'_>| statement.find("multi").and_then(|e| e.as_flag()) == Some(true);
-    match spec.name {
-        "insert" | "findAndModify" => true,
-        "update" => !any_statement(command, is_multi),
-        _ => false,
     }
 }
 

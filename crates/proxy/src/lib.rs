@@ -35,6 +35,7 @@ mod exhaust;
 mod failures;
 mod figures;
 mod forward;
+mod giving_way;
 mod ground;
 mod guest;
 mod hello;

@@ -1,6 +1,8 @@
-//! Upserts by `_id` that lost a race. The server tries one again by itself where the filter is an equality on the `_id` and
-//! nothing else; with the scope field beside it, it does not, and answers 11000. So the proxy sends those statements again,
-//! and makes one reply of all.
+//! Statements of a write that are sent again, and one reply made of all.
+//!
+//! Upserts by `_id` that lost a race: the server tries one again by itself where the filter is an equality on the `_id` and
+//! nothing else; with the scope field beside it, it does not, and answers 11000. And documents that an automatic index did not
+//! take, once that is gone.
 
 use std::collections::BTreeMap;
 
@@ -13,19 +15,31 @@ use crate::statements;
 /// `DuplicateKey`.
 const DUPLICATE_KEY: i64 = 11000;
 
-/// An `update` of several statements of which some are sent again.
+/// `CannotIndexParallelArrays`.
+const PARALLEL_ARRAYS: i64 = 171;
+
+/// Why statements are sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Loss {
+    Id,
+    Arrays,
+}
+
+/// A write of several statements of which some are sent again.
 #[derive(Debug)]
 pub struct Race {
     is_ordered: bool,
-    /// Whether the server would retry the statement at this place.
-    by_id: Vec<bool>,
+    loss: Loss,
+    /// Whether the statement at this place may be sent again for that.
+    may_lose: Vec<bool>,
     /// How often one statement is sent again.
     tries_max: u32,
     tries: BTreeMap<usize, u32>,
     /// The statements of the last message, by their places in the client's command.
     sent: Vec<usize>,
     n: i64,
-    modified: i64,
+    /// Of an `update`.
+    modified: Option<i64>,
     /// Elements of the reply's arrays, by the statement's place.
     upserted: BTreeMap<usize, Vec<u8>>,
     errors: BTreeMap<usize, Vec<u8>>,
@@ -40,20 +54,40 @@ pub(crate) fn is_upsert_by_id(statement: Document<'_>) -> bool {
         && filter.is_some_and(|q| q.find("_id").is_some())
 }
 
+/// Whether a document or statement is of one document at most, so that its error says that nothing came of it.
+fn is_of_one(statement: Document<'_>) -> bool {
+    statement.find("multi").and_then(|multi| multi.as_flag()) != Some(true)
+}
+
 impl Race {
-    /// Before the first message was answered. `tries_max`: how often one statement is sent again.
+    /// Upserts by `_id` of an `update`, before the first message was answered. `tries_max`: how often one is sent again.
     pub fn new(command: &Command<'_>, tries_max: u32) -> Self {
-        let by_id: Vec<bool> = statements::of(command, "updates")
-            .map(is_upsert_by_id)
-            .collect();
+        let by_id = statements::of(command, "updates").map(is_upsert_by_id);
+        Self::over(command, (Loss::Id, by_id.collect()), tries_max)
+    }
+
+    /// Documents of an `insert`, or statements of an `update` that touch one document each, which an index did not take that is
+    /// gone since. They are sent again once.
+    pub fn of_arrays(command: &Command<'_>) -> Self {
+        let may_lose = if command.name == b"insert" {
+            let documents = statements::of(command, "documents");
+            documents.map(|_| true).collect()
+        } else {
+            statements::of(command, "updates").map(is_of_one).collect()
+        };
+        Self::over(command, (Loss::Arrays, may_lose), 1)
+    }
+
+    fn over(command: &Command<'_>, (loss, may_lose): (Loss, Vec<bool>), tries_max: u32) -> Self {
         Self {
             is_ordered: command.body.find("ordered").and_then(|o| o.as_flag()) != Some(false),
+            loss,
             tries_max,
             tries: BTreeMap::new(),
-            sent: (0..by_id.len()).collect(),
-            by_id,
+            sent: (0..may_lose.len()).collect(),
+            may_lose,
             n: 0,
-            modified: 0,
+            modified: None,
             upserted: BTreeMap::new(),
             errors: BTreeMap::new(),
             retried: Vec::new(),
@@ -68,7 +102,10 @@ impl Race {
         for element in reply.elements() {
             match element.key {
                 b"n" => self.n = self.n.saturating_add(integer(&element)),
-                b"nModified" => self.modified = self.modified.saturating_add(integer(&element)),
+                b"nModified" => {
+                    let before = self.modified.unwrap_or_default();
+                    self.modified = Some(before.saturating_add(integer(&element)));
+                }
                 b"upserted" => {
                     for entry in documents(&element) {
                         if let Some(place) = self.place(entry) {
@@ -122,10 +159,15 @@ impl Race {
 
     fn is_lost(&self, place: usize, error: Document<'_>) -> bool {
         let tries = self.tries.get(&place).copied().unwrap_or_default();
-        tries < self.tries_max
-            && error.find("code").and_then(|c| c.as_integer()) == Some(DUPLICATE_KEY)
-            && error.find("keyPattern").is_some_and(|key| is_id_key(&key))
-            && self.by_id.get(place).copied().unwrap_or_default()
+        let code = error.find("code").and_then(|c| c.as_integer());
+        let is_loss = match self.loss {
+            Loss::Id => {
+                code == Some(DUPLICATE_KEY)
+                    && error.find("keyPattern").is_some_and(|key| is_id_key(&key))
+            }
+            Loss::Arrays => code == Some(PARALLEL_ARRAYS),
+        };
+        is_loss && tries < self.tries_max && self.may_lose.get(place).copied().unwrap_or_default()
     }
 
     /// One reply for all that was sent: figures added up, places those of the client's command, the rest from `last`.
@@ -142,7 +184,9 @@ impl Race {
         }
         entries(&mut w, b"upserted", &self.upserted);
         entries(&mut w, b"writeErrors", &self.errors);
-        w.int32(b"nModified", figure(self.modified));
+        if let Some(modified) = self.modified {
+            w.int32(b"nModified", figure(modified));
+        }
         if let Some(error) = &self.concern_error {
             w.raw(error);
         }

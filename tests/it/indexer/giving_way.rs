@@ -62,18 +62,67 @@ async fn an_index_stays_when_another_one_refuses_a_document() {
     }
 }
 
+/// A write of several documents: those that the index does not take, and what else of it was not done, come behind.
+#[tokio::test]
+async fn what_was_not_stored_is_stored_after_all() {
+    let arrays = |id: i32| doc! {"_id": id, "category": ["a", "b"], "price": [1, 2]};
+    let plain = |id: i32| doc! {"_id": id};
+    let upsert = |id: i32| {
+        let set = doc! {"$set": {"category": ["a", "b"], "price": [1, 2]}};
+        doc! {"q": {"_id": id}, "u": set, "upsert": true}
+    };
+    let error = |index: i32| (index, 11000);
+    let insert = |ordered: bool, documents: Vec<Document>| {
+        doc! {"insert": "products", "documents": documents, "ordered": ordered}
+    };
+    let batch = || vec![plain(-1), arrays(-2), arrays(-3), plain(-1), plain(-4)];
+    let update = doc! {
+        "update": "products", "updates": [{"q": {"_id": -1}, "u": {"$set": {"x": 1}}}, upsert(-5), upsert(-6)],
+    };
+    let cases = [
+        (insert(false, batch()), 4, vec![error(3)], None),
+        (insert(true, batch()), 3, vec![error(3)], None),
+        (update, 2, vec![], Some(0)),
+    ];
+    for (command, n, errors, modified) in cases {
+        for (isolation, number) in [("shared", None), ("dedicated", Some(1_i64))] {
+            let (mut world, physical) = indexed(isolation).await;
+            let mut command = command.clone();
+            command.insert("$db", &world.db);
+            if let Some(number) = number {
+                let id = bson::Uuid::from_bytes([9; 16]);
+                command.extend(doc! {"lsid": {"id": id}, "txnNumber": number});
+            }
+            let reply = world.app.command(&command).await;
+            assert_eq!(reply.get_i32("n").ok(), Some(n), "{reply}");
+            assert_eq!(reply.get_i32("nModified").ok(), modified, "{reply}");
+            let told = reply.get_array("writeErrors").into_iter().flatten();
+            let told = told.map(|error| error.as_document().unwrap());
+            let number = |error: &Document, field| error.get_i32(field).unwrap();
+            let told = told.map(|error| (number(error, "index"), number(error, "code")));
+            assert_eq!(told.collect::<Vec<_>>(), errors, "{reply}");
+            assert!(world.automatic(&physical).await.is_empty());
+            let count = doc! {"count": "products", "query": {"_id": {"$lt": 0}}, "$db": &world.db};
+            let count = world.app.ok(&count).await;
+            assert_eq!(count.get_i32("n").unwrap(), n, "{count}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_cannot_be_sent_again_finds_the_index_gone_the_next_time() {
+    let arrays = |id: i32| doc! {"_id": id, "category": ["a", "b"], "price": [1, 2]};
+    // An update of many, of which some may be done.
     let (mut world, _) = indexed("shared").await;
     let db = world.db.clone();
-    let arrays = |id: i32| doc! {"_id": id, "category": ["a", "b"], "price": [1, 2]};
-    let insert = doc! {"insert": "products", "documents": [{"_id": -1}, arrays(-2)], "$db": &db};
-    let reply = world.app.command(&insert).await;
-    assert_eq!(reply.get_i32("n").unwrap(), 1, "{reply}");
+    let set = doc! {"$set": {"category": ["a", "b"], "price": [1, 2]}};
+    let many = doc! {"q": {"category": "c1"}, "u": set, "multi": true};
+    let update = doc! {"update": "products", "updates": [many], "$db": &db};
+    let reply = world.app.command(&update).await;
     assert!(reply.contains_key("writeErrors"), "{reply}");
     assert!(world.automatic("products").await.is_empty());
-    let again = doc! {"insert": "products", "documents": [arrays(-2)], "$db": &db};
-    assert_eq!(world.app.ok(&again).await.get_i32("n").unwrap(), 1);
+    // The documents have another category now, where the first attempt got so far.
+    world.app.ok(&update).await;
     // In a transaction, which the server has ended.
     let (world, _) = indexed("shared").await;
     let client = world.proxy.client("alice").await;
