@@ -27,6 +27,7 @@ const NAMES: &[(i32, &str)] = &[
     (18, "AuthenticationFailed"),
     (20, "IllegalOperation"),
     (22, "InvalidBSON"),
+    (24, "LockTimeout"),
     (26, "NamespaceNotFound"),
     (27, "IndexNotFound"),
     (43, "CursorNotFound"),
