@@ -43,6 +43,7 @@ mod roles;
 mod sessions;
 mod several;
 mod sharded;
+mod srv;
 mod stable_api;
 mod streams;
 mod supervision;

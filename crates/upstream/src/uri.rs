@@ -5,7 +5,9 @@ use std::sync::Arc;
 use mdb_auth::{Mechanism, Secret};
 use mongodb::{
     error::ErrorKind,
-    options::{AuthMechanism, ClientOptions, Credential, ServerAddress, Tls},
+    options::{
+        AuthMechanism, ClientOptions, ConnectionString, Credential, HostInfo, ServerAddress, Tls,
+    },
 };
 
 use crate::{
@@ -97,14 +99,59 @@ fn login(
 /// The driver's words, unless they might quote a part of the credentials: with a character in them that
 /// should have been percent-encoded, any part of the string can be taken for any other.
 fn reason(uri: &str, kind: &ErrorKind) -> String {
-    let is_about_names = matches!(kind, ErrorKind::DnsResolve { .. });
-    if uri.contains('@') && !is_about_names {
-        "it is not valid (user name and password must be percent-encoded, and options be known)"
-            .to_owned()
-    } else {
-        kind.to_string()
+    match kind {
+        ErrorKind::DnsResolve { message, .. } => reason_of_names(uri, message),
+        ErrorKind::InvalidArgument { message, .. } if FIXED_TEXTS.contains(&message.as_str()) => {
+            message.clone()
+        }
+        _ if uri.contains('@') => {
+            "it is not valid (user name and password must be percent-encoded, and options be known)"
+                .to_owned()
+        }
+        _ => kind.to_string(),
     }
 }
+
+/// What is wrong with the records of a `mongodb+srv://`, where, and what to do about it.
+fn reason_of_names(uri: &str, message: &str) -> String {
+    let string = ConnectionString::parse(uri).unwrap_or_default();
+    let HostInfo::DnsRecord(host) = &string.host_info else {
+        return message.to_owned();
+    };
+    let service = string.srv_service_name.as_deref().unwrap_or("mongodb");
+    let service = format!("_{service}._tcp.{host}");
+    if message.contains(NO_RECORDS) {
+        return format!(
+            "the name servers have no SRV records of {service}: correct the host's name or srvServiceName, or create the \
+             records (host names without such records belong into a mongodb://)"
+        );
+    }
+    let is_about = |text: &str| message.contains(text);
+    let advice = if is_about("domain name") {
+        format!("all hosts of the SRV records of {service} must be of its own domain: correct them")
+    } else if is_about("TXT") {
+        format!(
+            "{host} may have one TXT record, with authSource and replicaSet as in a connection string: correct it"
+        )
+    } else {
+        format!(
+            "the SRV records of {service} could not be asked for: look at the name servers in /etc/resolv.conf"
+        )
+    };
+    format!("{advice} ({message})")
+}
+
+/// How the driver's text for a name without records begins.
+const NO_RECORDS: &str = "no records found";
+
+/// Texts of the driver in which nothing of the connection string stands.
+const FIXED_TEXTS: &[&str] = &[
+    "a port cannot be specified with 'mongodb+srv'",
+    "exactly one host must be specified with 'mongodb+srv'",
+    "srvMaxHosts and replicaSet cannot both be present",
+    "srvMaxHosts cannot be specified with a non-SRV URI",
+    "srvServiceName cannot be specified with a non-SRV URI",
+];
 
 #[cfg(test)]
 mod tests {
