@@ -15,7 +15,9 @@ use crate::refused::Refused;
 use crate::scope::Scope;
 use crate::scoped::ReadPreference;
 use crate::sight::Sight;
-use crate::{expression, filter, generic, hint, identifier, projection, statements, update};
+use crate::{
+    expression, filter, generic, hint, identifier, preference, projection, statements, update,
+};
 
 /// What one field says about how others are written; read before anything is written.
 #[allow(
@@ -437,7 +439,7 @@ impl<'a> Prelude<'a> {
     }
 
     fn read_preference(&mut self, element: &Element<'a>) -> Result<(), Refusal> {
-        self.read_preference = generic::read_preference(element)?.map(|p| (p, *element));
+        self.read_preference = preference::read_preference(element)?.map(|p| (p, *element));
         Ok(())
     }
 }

@@ -6,7 +6,6 @@ use mdb_wire::{Document, Element, Kind, Writer};
 
 use crate::refusal::Refusal;
 use crate::scope::{Scope, no_repeats};
-use crate::scoped::{ReadMode, ReadPreference, TagSet};
 
 /// Reads the 16 bytes of a session id: a binary of subtype 4. The server takes no other subtype (6.0.5).
 pub(crate) fn session_id(element: &Element<'_>) -> Option<[u8; 16]> {
@@ -75,7 +74,7 @@ pub(crate) fn cursor(element: &Element<'_>) -> Result<(), Refusal> {
     }
 }
 
-fn members(element: &Element<'_>, known: &[&str]) -> Result<(), Refusal> {
+pub(crate) fn members(element: &Element<'_>, known: &[&str]) -> Result<(), Refusal> {
     let Some(document) = element.as_document() else {
         return Err(Refusal::wrong_kind(
             element.name(),
@@ -119,87 +118,6 @@ pub(crate) fn collation(element: &Element<'_>) -> Result<bool, Refusal> {
         (Some(only), None) if only.key == b"locale" && only.as_string() == Some(b"simple".as_slice())
     );
     Ok(!is_simple)
-}
-
-/// Tag sets of one read preference: mongos takes any number; no application has more than a handful.
-const TAG_SETS_MAX: usize = 16;
-/// The smallest `maxStalenessSeconds` that servers take.
-const STALENESS_SECONDS_MIN: i64 = 90;
-
-/// Reads and checks a read preference as mongos does. `None` means primary.
-pub(crate) fn read_preference(element: &Element<'_>) -> Result<Option<ReadPreference>, Refusal> {
-    let Some(document) = element.as_document() else {
-        return Err(Refusal::wrong_kind(
-            "$readPreference",
-            element.kind.name(),
-            "object",
-        ));
-    };
-    no_repeats(document, "$readPreference")?;
-    let mode = match document.find("mode").and_then(|m| m.as_str()) {
-        Some("primary") => ReadMode::Primary,
-        Some("primaryPreferred") => ReadMode::PrimaryPreferred,
-        Some("secondary") => ReadMode::Secondary,
-        Some("secondaryPreferred") => ReadMode::SecondaryPreferred,
-        Some("nearest") => ReadMode::Nearest,
-        _ => {
-            return Err(Refusal::bad_value(
-                "$readPreference.mode must be one of primary, primaryPreferred, secondary, secondaryPreferred, nearest",
-            ));
-        }
-    };
-    let tag_sets = document
-        .find("tags")
-        .map_or(Ok(Vec::new()), |t| tag_sets(&t))?;
-    let staleness = document
-        .find("maxStalenessSeconds")
-        .map(|e| e.as_integer().unwrap_or(0))
-        .filter(|&seconds| seconds != -1);
-    let max_staleness_seconds = match staleness {
-        None => None,
-        Some(seconds) if seconds >= STALENESS_SECONDS_MIN => {
-            Some(u32::try_from(seconds).unwrap_or(u32::MAX))
-        }
-        Some(_) => {
-            return Err(Refusal::max_staleness(
-                "$readPreference.maxStalenessSeconds must be at least 90",
-            ));
-        }
-    };
-    if mode == ReadMode::Primary {
-        let has_tags = tag_sets.iter().any(|set| !set.is_empty());
-        return if has_tags || max_staleness_seconds.is_some() {
-            Err(Refusal::bad_value(
-                "mode 'primary' does not allow tags or maxStalenessSeconds",
-            ))
-        } else {
-            Ok(None)
-        };
-    }
-    Ok(Some(ReadPreference {
-        mode,
-        tag_sets,
-        max_staleness_seconds,
-    }))
-}
-
-fn tag_sets(element: &Element<'_>) -> Result<Vec<TagSet>, Refusal> {
-    let wrong =
-        || Refusal::bad_value("$readPreference.tags must be an array of documents of strings");
-    let array = element.as_array().ok_or_else(wrong)?;
-    let mut sets = Vec::new();
-    for set in array.elements() {
-        if sets.len() >= TAG_SETS_MAX {
-            return Err(Refusal::bad_value("too many tag sets"));
-        }
-        let set = set.as_document().ok_or_else(wrong)?;
-        let tags = set.elements().map(|tag| {
-            let value = tag.as_str().ok_or_else(wrong)?;
-            Ok((tag.name().to_owned(), value.to_owned()))
-        });
-        sets.push(tags.collect::<Result<TagSet, Refusal>>()?);
-    }
-    Ok(sets)
 }
 
 /// A field that must be a document; `null` and absence are `{}`, as the server reads filters of some commands.

@@ -44,6 +44,7 @@ mod namespace;
 mod operators;
 mod pipeline;
 mod point;
+mod preference;
 mod privilege;
 mod projection;
 mod race;
