@@ -153,9 +153,15 @@ pub enum CertificateError {
     /// Another mechanism, cut to what a reply repeats.
     #[error("Unsupported mechanism: {0}")]
     Mechanism(String),
-    /// The connection has shown no certificate, or one without a subject.
+    /// The connection has shown no certificate.
     #[error("No verified subject name available from client")]
     NotShown,
+    /// The subject is empty, or holds what MongoDB does not write as it stands there.
+    #[error(
+        "The subject of the client's certificate is no user name: it is empty, holds control characters, or strings other \
+         than UTF8String with characters beyond ASCII; have the certificate made with UTF8String"
+    )]
+    Unwritable,
     /// `user` is not the subject of the certificate.
     #[error("There is no x.509 client certificate matching the user.")]
     OtherUser,
@@ -169,7 +175,7 @@ impl CertificateError {
         match self {
             Self::Database => 17,
             Self::Mechanism(_) => 2,
-            Self::NotShown | Self::OtherUser => 18,
+            Self::NotShown | Self::Unwritable | Self::OtherUser => 18,
             Self::NoUser(_) => 11,
         }
     }

@@ -12,14 +12,25 @@ use crate::slots::{AddressSlot, Slot};
 pub struct Guest {
     /// The client's address.
     pub peer: SocketAddr,
-    /// The subject of the certificate that it has shown, as MongoDB writes it.
-    pub(crate) subject: Option<Box<str>>,
+    /// The certificate that it has shown.
+    pub(crate) certificate: Shown,
     /// Among those who have not logged in.
     pub(crate) unauthenticated: Option<Slot>,
     /// Among all.
     _place: Option<Slot>,
     /// Among those of its address.
     of_address: Option<AddressSlot>,
+}
+
+/// What a client has shown of itself.
+#[derive(Debug)]
+pub(crate) enum Shown {
+    /// No certificate.
+    Nothing,
+    /// One with this subject, as MongoDB writes it.
+    Subject(Box<str>),
+    /// One whose subject is empty, or not to be written as MongoDB would.
+    Unwritable,
 }
 
 impl Guest {
@@ -39,7 +50,7 @@ impl Guest {
             .ok_or(LimitName::ConnectionsUnauthenticated)?;
         let mut guest = Self {
             peer,
-            subject: None,
+            certificate: Shown::Nothing,
             unauthenticated: Some(unauthenticated),
             _place: Some(all),
             of_address: None,
@@ -65,7 +76,7 @@ impl From<SocketAddr> for Guest {
     fn from(peer: SocketAddr) -> Self {
         Self {
             peer,
-            subject: None,
+            certificate: Shown::Nothing,
             unauthenticated: None,
             _place: None,
             of_address: None,

@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::guest::Shown;
 use crate::{
     App, ClientLimits, Forward, Grants, Guest, Identity, IsolationPolicy, Presentation, Shared,
     Validity, serve_client,
@@ -83,7 +84,14 @@ impl Proxy {
     /// A client that has shown a certificate with this subject.
     pub(crate) fn connect_certified(&self, subject: &str) -> Client<DuplexStream> {
         let mut guest = Guest::from(PEER);
-        guest.subject = Some(subject.into());
+        guest.certificate = Shown::Subject(subject.into());
+        self.connect_as(guest).0
+    }
+
+    /// A client that has shown a certificate of whose subject no name can be made.
+    pub(crate) fn connect_unwritable(&self) -> Client<DuplexStream> {
+        let mut guest = Guest::from(PEER);
+        guest.certificate = Shown::Unwritable;
         self.connect_as(guest).0
     }
 

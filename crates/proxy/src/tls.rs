@@ -14,7 +14,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::downstream::serve_client;
-use crate::guest::Guest;
+use crate::guest::{Guest, Shown};
 use crate::shared::Shared;
 
 /// The certificates in force, and what is asked of clients. Clones share them: what is replaced in one is replaced in all.
@@ -56,10 +56,11 @@ pub(crate) async fn serve_encrypted<S: AsyncRead + AsyncWrite + Unpin + Send>(
         Ok(stream) => stream,
         Err(reason) => return reason,
     };
-    let shown = stream.get_ref().1.peer_certificates();
-    guest.subject = shown
-        .and_then(|chain| subject::of(chain.first()?))
-        .map(Into::into);
+    let chain = stream.get_ref().1.peer_certificates();
+    if let Some(certificate) = chain.and_then(<[_]>::first) {
+        let subject = subject::of(certificate);
+        guest.certificate = subject.map_or(Shown::Unwritable, |name| Shown::Subject(name.into()));
+    }
     let reason = serve_client(&mut stream, guest, shared, leave).await;
     // Tells the client that nothing was cut off. One that does not read is not waited for.
     let _ = timeout(FAREWELL, stream.shutdown()).await;

@@ -9,6 +9,7 @@ use mdb_wire::{Document, Element, Writer};
 use super::{begin, proven, tell_failure};
 use crate::connection::Connection;
 use crate::error::{CertificateError, Error, SaslError};
+use crate::guest::Shown;
 use crate::identity::Identity;
 use crate::shared::Shared;
 
@@ -56,7 +57,7 @@ pub(crate) fn authenticate(
     match holder(shared, connection, user) {
         Ok(identity) => log_in(shared, connection, identity),
         Err(error) => {
-            let subject = connection.guest.subject.as_deref().unwrap_or_default();
+            let subject = subject(connection).unwrap_or_default();
             let outcome = AuthenticationOutcome::Failed;
             tell_failure(
                 shared,
@@ -118,14 +119,21 @@ fn text<'b>(field: &Element<'b>) -> Result<&'b str, Refusal> {
     })
 }
 
+fn subject(connection: &Connection) -> Result<&str, CertificateError> {
+    match &connection.guest.certificate {
+        Shown::Subject(subject) => Ok(subject),
+        Shown::Nothing => Err(CertificateError::NotShown),
+        Shown::Unwritable => Err(CertificateError::Unwritable),
+    }
+}
+
 /// Whom the certificate of the connection stands for.
 fn holder(
     shared: &Shared,
     connection: &Connection,
     user: Option<&str>,
 ) -> Result<Arc<Identity>, CertificateError> {
-    let subject = connection.guest.subject.as_deref();
-    let subject = subject.ok_or(CertificateError::NotShown)?;
+    let subject = subject(connection)?;
     if user.is_some_and(|user| user != subject) {
         return Err(CertificateError::OtherUser);
     }

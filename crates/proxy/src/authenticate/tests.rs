@@ -449,6 +449,17 @@ async fn a_certificate_is_the_proof_of_its_subject_and_of_nobody_else() {
 }
 
 #[tokio::test]
+async fn a_subject_that_is_no_name_is_told() {
+    let proxy = Proxy::new().await;
+    let mut client = proxy.connect_unwritable();
+    let body = doc! {"authenticate": 1, "mechanism": "MONGODB-X509", "$db": "$external"};
+    let refused = client.command(body).await;
+    assert_eq!(refused.get_i32("code").ok(), Some(18), "{refused}");
+    assert!(refused.get_str("errmsg").unwrap().contains("UTF8String"));
+    assert_eq!(user_of(&mut client).await, None);
+}
+
+#[tokio::test]
 async fn a_certificate_logs_in_inside_hello() {
     let proxy = Proxy::new().await;
     let attempt = doc! {"authenticate": 1, "mechanism": "MONGODB-X509", "db": "$external"};

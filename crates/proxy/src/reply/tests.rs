@@ -55,6 +55,11 @@ fn errors() -> Vec<(Error, i32, &'static str)> {
             "AuthenticationFailed",
         ),
         (
+            CertificateError::Unwritable.into(),
+            18,
+            "AuthenticationFailed",
+        ),
+        (
             CertificateError::OtherUser.into(),
             18,
             "AuthenticationFailed",

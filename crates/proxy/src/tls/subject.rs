@@ -1,8 +1,12 @@
 //! The subject of a certificate as MongoDB writes it: the name of a user who logs in by it.
 
+use std::borrow::Cow;
+
+use x509_parser::asn1_rs::Tag;
 use x509_parser::prelude::{AttributeTypeAndValue, FromDer, X509Certificate, X509Name};
 
-/// The subject of a certificate in DER. `None` where it is empty, or holds what is no text: nobody has such a name.
+/// The subject of a certificate in DER. `None` where it is empty, or holds what a server does not write so that it could
+/// only be this: nobody has such a name.
 pub(super) fn of(der: &[u8]) -> Option<String> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     written(certificate.subject())
@@ -21,11 +25,46 @@ fn written(subject: &X509Name<'_>) -> Option<String> {
             }
             text.push_str(&short_name(part));
             text.push('=');
-            escape(part.as_str().ok()?, &mut text);
+            escape(&value(part)?, &mut text);
             separator = "+";
         }
     }
     (!text.is_empty()).then_some(text)
+}
+
+/// The text of a part, of whatever kind of string.
+///
+/// Of kinds of two and four bytes a character, mongod 6.0.5 keeps the lowest byte of each: a BMPString `aŁb` is the user
+/// `aAb` to it, and where that byte is beyond ASCII it closes the connection. It leaves NUL out and writes a line break as
+/// a space. So these kinds are taken with ASCII only, and control characters not at all.
+fn value<'a>(part: &AttributeTypeAndValue<'a>) -> Option<Cow<'a, str>> {
+    let bytes = part.attr_value().data;
+    let text: Cow<'_, str> = match part.attr_value().tag() {
+        Tag::BmpString => narrow::<2>(bytes)?.into(),
+        Tag::UniversalString => narrow::<4>(bytes)?.into(),
+        Tag::Utf8String
+        | Tag::PrintableString
+        | Tag::NumericString
+        | Tag::Ia5String
+        | Tag::VisibleString
+        | Tag::TeletexString => std::str::from_utf8(bytes).ok()?.into(),
+        _ => return None,
+    };
+    let is_plain = !text.chars().any(char::is_control);
+    is_plain.then_some(text)
+}
+
+/// Characters of `N` bytes each, the highest first, all of them ASCII.
+fn narrow<const N: usize>(bytes: &[u8]) -> Option<String> {
+    let (characters, []) = bytes.as_chunks::<N>() else {
+        return None;
+    };
+    let narrowed = characters.iter().map(|character| {
+        let (low, high) = character.split_last()?;
+        let is_ascii = low.is_ascii() && high.iter().all(|byte| *byte == 0);
+        is_ascii.then_some(char::from(*low))
+    });
+    narrowed.collect()
 }
 
 fn short_name(part: &AttributeTypeAndValue<'_>) -> String {
@@ -104,6 +143,50 @@ mod tests {
         }
         let key = KeyPair::generate().unwrap();
         of(params.self_signed(&key).unwrap().der())
+    }
+
+    fn named(name: DnValue) -> Option<String> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().unwrap();
+        of(params.self_signed(&key).unwrap().der())
+    }
+
+    /// As mongod 6.0.5 calls such certificates, or `None` where it closes the connection or takes them for another's.
+    #[test]
+    fn other_kinds_of_strings_are_read_where_they_can_only_be_one_name() {
+        let bmp = |text: &str| DnValue::BmpString(text.try_into().unwrap());
+        let universal = |text: &str| DnValue::UniversalString(text.try_into().unwrap());
+        let utf8 = |text: &str| DnValue::Utf8String(text.to_owned());
+        for (name, expected) in [
+            (bmp("shop"), Some("CN=shop")),
+            (bmp("a,b=#"), Some("CN=a\\,b=#")),
+            (universal("shop"), Some("CN=shop")),
+            (
+                DnValue::TeletexString("shop".try_into().unwrap()),
+                Some("CN=shop"),
+            ),
+            (
+                DnValue::Ia5String("shop".try_into().unwrap()),
+                Some("CN=shop"),
+            ),
+            (
+                DnValue::PrintableString("shop".try_into().unwrap()),
+                Some("CN=shop"),
+            ),
+            // "CN=aAb" there.
+            (bmp("aŁb"), None),
+            (bmp("€"), None),
+            (universal("ü"), None),
+            // "CN=ab" there.
+            (utf8("a\0b"), None),
+            (bmp("a\0b"), None),
+            // "CN=a b" there.
+            (utf8("a\nb"), None),
+        ] {
+            assert_eq!(named(name.clone()).as_deref(), expected, "{name:?}");
+        }
     }
 
     /// What a mongod (4.4.2 and 6.0.5) called the same certificates.

@@ -245,6 +245,7 @@ fn handshake_errors() -> Vec<Error> {
         SaslError::PayloadText.into(),
         SaslError::OtherIdentity.into(),
         CertificateError::NotShown.into(),
+        CertificateError::Unwritable.into(),
         CertificateError::OtherUser.into(),
         CertificateError::NoUser("SUBJECT".to_owned()).into(),
         CertificateError::Database.into(),
