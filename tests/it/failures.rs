@@ -5,8 +5,8 @@ use std::time::Duration;
 use bson::{Document, doc};
 use mdb_testbed::Deployment;
 use mdb_tests::{
-    Harm, ProxyBuilder, RawClient, Relay, Section, TestProxy, Weather, eventually, is_ok, logs,
-    raw, shared, unique_name,
+    Harm, ProxyBuilder, RawClient, Relay, Section, TestProxy, Weather, batch, eventually, is_ok,
+    logs, raw, shared, unique_name,
 };
 use mongodb::Client;
 
@@ -151,29 +151,55 @@ async fn a_reply_that_is_cut_in_the_middle() {
 #[tokio::test]
 async fn replies_that_are_garbage_or_wrong() {
     logs::expect("a reply that is no document");
+    logs::expect("a reply that does not say how it ended");
     let mut line = Line::new().await;
     let db = line.db.clone();
     let find = doc! {"find": "c", "filter": {"_id": 0}, "$db": &db};
-    for harm in [
-        Harm::Garbage,
-        Harm::WrongRequest,
-        Harm::TooLong,
-        Harm::BrokenDocument,
-    ] {
+    let lsid = session();
+    let mut done = 0;
+    for (number, harm) in (1..).zip(HARMS) {
         line.relay.set(Weather::Replies(harm));
-        let reply = line.alice.command(&find).await;
-        assert!(!is_ok(&reply), "{harm:?} {reply}");
-        assert!(
-            matches!(reply.get_i32("code"), Ok(6 | 8)),
-            "{harm:?} {reply}"
-        );
-        assert!(!reply.to_string().contains("127.0.0.1"), "{reply}");
+        let (plain, numbered) = (raise(&db, None), raise(&db, Some((&lsid, number))));
+        for command in [&find, &plain, &numbered] {
+            let reply = line.alice.command(command).await;
+            let code = reply.get_i32("code").unwrap_or_default();
+            assert!(!is_ok(&reply) && matches!(code, 6 | 8), "{harm:?} {reply}");
+            // The proxy's own look at the collection, which it takes now and then, may have met the harm before.
+            let text = reply.get_str("errmsg").unwrap();
+            let is_unsent = text.contains("did not answer the proxy");
+            let expected: &[&str] = match (code, is_unsent) {
+                (6, false) if *command == numbered => &["RetryableWriteError"],
+                (6, true) if *command == numbered => &["RetryableWriteError", "NoWritesPerformed"],
+                _ => &[],
+            };
+            assert_eq!(labels(&reply), expected, "{harm:?} {reply}");
+            assert!(!reply.to_string().contains("127.0.0.1"), "{reply}");
+            done += i32::from(*command == plain && !is_unsent);
+        }
         line.relay.set(Weather::Fair);
         eventually("the client is served again", async || {
-            is_ok(&line.alice.command(&find).await).then_some(())
+            is_ok(&line.alice.command(&numbered).await).then_some(())
         })
         .await;
+        // However often it was sent.
+        done += 1;
+        assert_eq!(line.raised().await, done, "{harm:?}");
     }
+    // The second copy is not taken for the reply to what comes next.
+    line.relay.set(Weather::Replies(Harm::Twice));
+    let numbers: Vec<Document> = (100..140).map(|n| doc! {"_id": n}).collect();
+    let insert = doc! {"insert": "c", "documents": &numbers, "$db": &db};
+    line.alice.command(&insert).await;
+    for number in numbers {
+        let find = doc! {"find": "c", "filter": &number, "$db": &db};
+        let reply = line.alice.command(&find).await;
+        let is_right = is_ok(&reply) && batch(&reply) == [number.clone()];
+        assert!(
+            is_right || reply.get_i32("code").ok() == Some(6),
+            "{number}: {reply}"
+        );
+    }
+    line.relay.set(Weather::Fair);
     let metrics = line.proxy.proxy().metrics().render();
     let poisoned = "mdb_runtime_upstream_connections_closed_total{reason=\"error\"} 0";
     assert!(
@@ -181,6 +207,20 @@ async fn replies_that_are_garbage_or_wrong() {
         "connections in doubt were closed"
     );
 }
+
+const HARMS: [Harm; 11] = [
+    Harm::Garbage,
+    Harm::WrongRequest,
+    Harm::TooLong,
+    Harm::TooShort,
+    Harm::Endless,
+    Harm::OldKind,
+    Harm::MoreToCome,
+    Harm::Compressed,
+    Harm::BrokenDocument,
+    Harm::ShortDocument,
+    Harm::EmptyDocument,
+];
 
 /// No time limit of the proxy's own ends a command; the client's does.
 #[tokio::test]

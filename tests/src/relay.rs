@@ -41,8 +41,24 @@ pub enum Harm {
     WrongRequest,
     /// It claims to be longer than any message.
     TooLong,
+    /// It claims to be shorter than it is.
+    TooShort,
+    /// It is followed by bytes without end, and claims to be as long as the longest message.
+    Endless,
+    /// It comes twice.
+    Twice,
+    /// It is an OP_REPLY.
+    OldKind,
+    /// It says that more replies follow by themselves.
+    MoreToCome,
+    /// It is compressed, which was not agreed on, into bytes that do not unpack.
+    Compressed,
     /// Its document is broken.
     BrokenDocument,
+    /// Its document ends before its fields do.
+    ShortDocument,
+    /// Its document has no fields.
+    EmptyDocument,
 }
 
 /// A relay to one address. It has a thread of its own, so that a busy test does not make it slow, and ends when its last clone
@@ -177,29 +193,55 @@ async fn replies(
     mut to: OwnedWriteHalf,
     weather: &watch::Sender<Weather>,
 ) {
-    while let Some(mut message) = message(&mut from).await {
+    while let Some(message) = message(&mut from).await {
         let now = *weather.borrow();
         match now {
             Weather::Silent => fair(weather).await,
             Weather::Slow(by) => sleep(by).await,
             // By hello and log-in the driver and the proxy look at members; they shall go on believing in this one.
-            Weather::Replies(harm) if !is_greeting(&message) => match harm {
-                Harm::Withheld => continue,
-                Harm::Cut => {
-                    let _ = to.write_all(&message[..message.len() / 2]).await;
+            Weather::Replies(Harm::Withheld) if !is_greeting(&message) => continue,
+            // By hello and log-in the driver and the proxy look at members; they shall go on believing in this one.
+            Weather::Replies(harm) if !is_greeting(&message) => {
+                let ends = matches!(harm, Harm::Cut | Harm::Endless);
+                let written = to.write_all(&harmed(message, harm)).await;
+                while harm == Harm::Endless && to.write_all(&[0; LONG_BYTES]).await.is_ok() {}
+                if ends || written.is_err() {
                     return;
                 }
-                Harm::Garbage => message = b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
-                Harm::WrongRequest => message[8] ^= 0x55,
-                Harm::TooLong => message[..4].copy_from_slice(&i32::MAX.to_le_bytes()),
-                Harm::BrokenDocument => message[21..25].fill(0xFF),
-            },
+                continue;
+            }
             _ => {}
         }
         if to.write_all(&message).await.is_err() {
             return;
         }
     }
+}
+
+fn harmed(mut message: Vec<u8>, harm: Harm) -> Vec<u8> {
+    let length = message.len();
+    let as_bytes = |length: usize| i32::try_from(length).unwrap().to_le_bytes();
+    match harm {
+        Harm::Withheld => message.clear(),
+        Harm::Cut => message.truncate(length / 2),
+        Harm::Garbage => message = b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
+        Harm::WrongRequest => message[8] ^= 0x55,
+        Harm::TooLong => message[..4].copy_from_slice(&i32::MAX.to_le_bytes()),
+        Harm::TooShort => message[..4].copy_from_slice(&as_bytes(length - 1)),
+        Harm::Endless => message[..4].copy_from_slice(&as_bytes(MESSAGE_BYTES_MAX)),
+        Harm::Twice => message.extend_from_within(..),
+        Harm::OldKind => message[12..16].copy_from_slice(&1_i32.to_le_bytes()),
+        Harm::MoreToCome => message[16] |= 2,
+        Harm::Compressed => message[12..16].copy_from_slice(&2012_i32.to_le_bytes()),
+        Harm::BrokenDocument => message[21..25].fill(0xFF),
+        Harm::ShortDocument => message[21..25].copy_from_slice(&as_bytes(length - 21 - 4)),
+        Harm::EmptyDocument => {
+            message.truncate(21);
+            message.extend([5, 0, 0, 0, 0]);
+            message[..4].copy_from_slice(&as_bytes(26));
+        }
+    }
+    message
 }
 
 /// Waits until the relay no longer loses everything.
@@ -225,3 +267,6 @@ pub(crate) async fn message(from: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u
 
 /// Longer than any hello or step of a log-in.
 const LONG_BYTES: usize = 16 * 1024;
+
+/// What every server announces.
+const MESSAGE_BYTES_MAX: usize = 48_000_000;

@@ -146,6 +146,9 @@ impl Journey<'_> {
                 .map_err(|_| Error::incident("a reply that is no document"))?;
             self.forward.cluster_time.learn(reply);
             let seen = glance(reply);
+            if !seen.has_outcome {
+                return Err(Error::incident("a reply that does not say how it ended"));
+            }
             if let Some(code) = seen.state_change {
                 self.shared
                     .upstream

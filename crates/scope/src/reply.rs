@@ -29,8 +29,14 @@ pub enum Incident {
 }
 
 /// What a reply says, read before it is rewritten: enough to decide whether to try again.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact that the reply states by itself"
+)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Glance {
+    /// Whether there is an `ok`, as in every reply to a command.
+    pub has_outcome: bool,
     /// `ok: 1`.
     pub is_ok: bool,
     /// The code of a failed command.
@@ -73,7 +79,10 @@ pub fn glance(reply: Document<'_>) -> Glance {
     let mut glance = Glance::default();
     for element in reply.elements() {
         match element.key {
-            b"ok" => glance.is_ok = element.as_flag() == Some(true),
+            b"ok" => {
+                glance.has_outcome = element.as_flag().is_some();
+                glance.is_ok = element.as_flag() == Some(true);
+            }
             b"n" => glance.n = element.as_integer().unwrap_or(0),
             b"code" => {
                 glance.see_arrays(&element);
