@@ -2,7 +2,7 @@
 
 use bson::{Bson, Document, doc};
 use mdb_testbed::Deployment;
-use mdb_tests::{ProxyBuilder, RawClient, TestProxy, is_ok, keys, logs, raw, shared};
+use mdb_tests::{ProxyBuilder, RawClient, TestProxy, is_ok, is_since, keys, logs, raw, shared};
 
 const FIELDS: [&str; 9] = [
     "topologyVersion",
@@ -92,6 +92,96 @@ async fn without_an_upstream_hello_says_yes_all_the_same() {
     let reply = alice.command(&find).await;
     assert!(matches!(reply.get_i32("code"), Ok(50 | 6 | 133)), "{reply}");
     assert!(!reply.to_string().contains("127.0.0.1"), "{reply}");
+}
+
+/// Codes of a mongod (6.0.5), asked beside the proxy.
+#[tokio::test]
+async fn the_fields_of_hello_are_checked_as_by_a_server() {
+    let proxy = TestProxy::start(shared().await, &["alice"]).await;
+    let server = shared().await.member(0).address().parse().unwrap();
+    let process = bson::oid::ObjectId::new();
+    let version = doc! {"processId": process, "counter": 1_i64};
+    let awaiting = |version: Bson| doc! {"topologyVersion": version, "maxAwaitTimeMS": 1};
+    let driver = doc! {"name": "d", "version": "1"};
+    let os = doc! {"type": "x"};
+    let client = |client: Bson| doc! {"client": client};
+    let cases = [
+        (awaiting(version.clone().into()), None),
+        (awaiting(3.into()), Some(14)),
+        (
+            awaiting(doc! {"processId": process, "counter": 1}.into()),
+            Some(14),
+        ),
+        (
+            awaiting(doc! {"processId": "x", "counter": 1_i64}.into()),
+            Some(14),
+        ),
+        (awaiting(doc! {"processId": process}.into()), Some(40414)),
+        (awaiting(doc! {"counter": 1_i64}.into()), Some(40414)),
+        (
+            awaiting(doc! {"processId": process, "counter": 1_i64, "x": 1}.into()),
+            Some(40415),
+        ),
+        (
+            doc! {"topologyVersion": Bson::Null, "maxAwaitTimeMS": Bson::Null},
+            None,
+        ),
+        (
+            doc! {"topologyVersion": version.clone(), "maxAwaitTimeMS": "1"},
+            Some(14),
+        ),
+        (
+            doc! {"topologyVersion": version.clone(), "maxAwaitTimeMS": -1},
+            Some(51024),
+        ),
+        (doc! {"loadBalanced": false}, None),
+        (doc! {"loadBalanced": 1}, Some(14)),
+        (doc! {"helloOk": 1}, None),
+        (doc! {"helloOk": "yes"}, Some(14)),
+        (doc! {"compression": ["unheard"]}, None),
+        (doc! {"compression": "zlib"}, Some(14)),
+        (doc! {"compression": [1]}, Some(14)),
+        (doc! {"saslSupportedMechs": 5}, Some(14)),
+        (doc! {"saslSupportedMechs": "nobody"}, Some(2)),
+        (doc! {"speculativeAuthenticate": 5}, Some(14)),
+        (
+            client(doc! {"driver": driver.clone(), "os": os.clone(), "more": 1}.into()),
+            None,
+        ),
+        (client(Bson::Null), Some(14)),
+        (client("x".into()), Some(14)),
+        (client(doc! {}.into()), Some(183)),
+        (client(doc! {"driver": driver.clone()}.into()), Some(183)),
+        (
+            client(doc! {"driver": 5, "os": os.clone()}.into()),
+            Some(14),
+        ),
+        (
+            client(doc! {"driver": {"name": "d"}, "os": os.clone()}.into()),
+            Some(183),
+        ),
+        (
+            client(doc! {"driver": driver.clone(), "os": {"type": 5}}.into()),
+            Some(14),
+        ),
+        (
+            client(doc! {"driver": driver, "os": os, "application": {"name": 5}}.into()),
+            Some(14),
+        ),
+    ];
+    for (fields, expected) in cases {
+        let mut clients = vec![proxy.raw_stranger().await];
+        if is_since(shared().await, "6.0") {
+            clients.push(RawClient::connect(server).await);
+        }
+        let mut hello = doc! {"hello": 1};
+        hello.extend(fields);
+        hello.insert("$db", "admin");
+        for mut client in clients {
+            let reply = client.command(&hello).await;
+            assert_eq!(reply.get_i32("code").ok(), expected, "{hello}: {reply}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use bson::{Document, doc};
 use mdb_tests::script::Words;
-use mdb_tests::{RawClient, Section, TestProxy, is_ok, raw, shared};
+use mdb_tests::{RawClient, Section, TestProxy, is_ok, is_since, raw, shared};
 use mdb_wire::OpCode;
 use mdb_wire::frame::header;
 use mdb_wire::message::{CHECKSUM_PRESENT, MORE_TO_COME};
@@ -20,10 +20,14 @@ fn with_header(op_code: OpCode, rest: &[u8]) -> Vec<u8> {
 }
 
 fn query(namespace: &str, body: &Document) -> Vec<u8> {
-    let mut rest = vec![0; 4];
+    query_for(0, -1, namespace, body)
+}
+
+fn query_for(flags: u32, number_to_return: i32, namespace: &str, body: &Document) -> Vec<u8> {
+    let mut rest = flags.to_le_bytes().to_vec();
     rest.extend_from_slice(namespace.as_bytes());
-    rest.push(0);
-    rest.extend_from_slice(&[0, 0, 0, 0, 255, 255, 255, 255]);
+    rest.extend_from_slice(&[0; 5]);
+    rest.extend_from_slice(&number_to_return.to_le_bytes());
     rest.extend_from_slice(raw(body).as_bytes());
     with_header(OpCode::Query, &rest)
 }
@@ -232,15 +236,67 @@ async fn malformed_messages_end_their_connection() {
     bystander.ok(&doc! {"ping": 1, "$db": "admin"}).await;
 }
 
+/// What a mongod answers (6.0.5), and where it does not: `None`.
+#[tokio::test]
+async fn what_is_malformed_is_told_as_by_a_server() {
+    let (proxy, _alice) = start().await;
+    let server = shared().await.member(0).address().parse().unwrap();
+    let ping = raw(&doc! {"ping": 1, "$db": "admin"});
+    let body = |flags: u32, sections: &[u8]| {
+        let rest = [&flags.to_le_bytes(), sections].concat();
+        with_header(OpCode::Message, &rest)
+    };
+    let section = [&[0], ping.as_bytes()].concat();
+    let behind = |bytes: &[u8]| body(0, &[&section[..], bytes].concat());
+    let mut unended = section.clone();
+    *unended.last_mut().unwrap() = 1;
+    let hello = doc! {"isMaster": 1};
+    let cases = [
+        (body(0, &[]), Some(40587)),
+        (body(0, b"\x01\x06\0\0\0a\0"), Some(40587)),
+        (behind(&section), Some(40430)),
+        (behind(&[0]), Some(40430)),
+        (behind(&[2]), Some(13)),
+        (behind(&[9, 9, 9]), Some(40432)),
+        (behind(&[1, 255, 0, 0, 0, b'a', 0]), Some(15)),
+        (behind(&[1, 255, 255, 255, 255, b'a', 0]), Some(15)),
+        (body(0, &unended), Some(22)),
+        (body(1 << 5, &section), None),
+        (
+            body(CHECKSUM_PRESENT, &[&section[..], b"1234"].concat()),
+            None,
+        ),
+        (query_for(64, -1, "admin.$cmd", &hello), Some(18527)),
+        (query_for(0, 0, "admin.$cmd", &hello), Some(16979)),
+        (
+            query_for(0, -2, "admin.$cmd", &doc! {"ping": 1}),
+            Some(16979),
+        ),
+        (query_for(0, 0, "db.c", &doc! {}), Some(5_739_101)),
+    ];
+    for (number, (bytes, expected)) in cases.into_iter().enumerate() {
+        let mut clients = vec![proxy.raw("alice").await];
+        if is_since(shared().await, "6.0") {
+            clients.push(RawClient::connect(server).await);
+        }
+        for mut client in clients {
+            client.send_bytes(&bytes).await;
+            let reply = client.receive().await.map(|reply| reply.document());
+            let code = reply.as_ref().map(|reply| reply.get_i32("code").unwrap());
+            assert_eq!(code, expected, "{number}: {reply:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_is_no_command_is_told_and_the_connection_stays() {
     let (proxy, mut alice) = start().await;
     let words = Words::default();
     let db = proxy.database_name();
     for (yaml, code) in [
-        ("{}", 59),
+        ("{}", 40571),
         ("{ ping: 1 }", 40571),
-        ("{ ping: 1, $db: 7 }", 73),
+        ("{ ping: 1, $db: 7 }", 13111),
         ("{ ping: 1, $db: a.b }", 73),
         ("{ ping: 1, $db: a, $db#2: b }", 40413),
         ("{ find: c, filter: {}, filter#2: {}, $db: DB }", 40413),

@@ -51,6 +51,7 @@ const NAMES: &[(i32, &str)] = &[
     (167, "OptionNotSupportedOnView"),
     (168, "InvalidPipelineOperator"),
     (171, "CannotIndexParallelArrays"),
+    (183, "ClientMetadataMissingField"),
     (184, "ClientMetadataAppNameTooLarge"),
     (186, "ClientMetadataCannotBeMutated"),
     (197, "InvalidIndexSpecificationOption"),

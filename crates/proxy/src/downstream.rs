@@ -6,7 +6,7 @@ use std::time::Duration;
 use mdb_scope::{Duty, Local};
 use mdb_telemetry::CloseReason;
 use mdb_wire::message::{CHECKSUM_PRESENT, MORE_TO_COME, begin_reply, seal_reply};
-use mdb_wire::{Command, Compressor, DecodeError, Document, Frame, Message, OpCode, legacy};
+use mdb_wire::{Command, Compressor, DecodeError, Frame, Message, OpCode, legacy};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -260,7 +260,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Downstream<S> {
             return self.refuse_query(request).await;
         };
         let mut out = Vec::new();
-        let call = legacy_hello(query.body(), database);
+        let call = legacy_hello(&query, database);
         let result = match &call {
             Ok(call) => self.run(call, false, &mut out).await?,
             Err(_) => Ok(()),
@@ -374,7 +374,15 @@ async fn packed(message: &[u8], compressor: Option<Compressor>) -> Option<Vec<u8
 }
 
 /// Reads the body of an OP_QUERY as hello; some drivers wrap it into `$query`.
-fn legacy_hello<'a>(body: Document<'a>, database: &'a str) -> Result<Call<'a>, Error> {
+fn legacy_hello<'a>(query: &'a legacy::Query, database: &'a str) -> Result<Call<'a>, Error> {
+    if query.flags & legacy::EXHAUST != 0 {
+        return Err(LegacyError::Exhaust.into());
+    }
+    if !matches!(query.number_to_return, 1 | -1) {
+        let asked = query.number_to_return;
+        return Err(LegacyError::NumberToReturn(asked).into());
+    }
+    let body = query.body();
     let wrapped = body
         .first()
         .filter(|e| matches!(e.key, b"$query" | b"query"));

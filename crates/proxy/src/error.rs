@@ -189,6 +189,9 @@ pub enum HelloError {
     /// `client` came a second time.
     #[error("The client metadata document may only be sent in the first hello")]
     MetadataAgain,
+    /// `client` lacks a field.
+    #[error("Missing required field '{0}.{1}' in the client metadata document")]
+    MetadataMissing(&'static str, &'static str),
     /// `client.application.name` is too long.
     #[error(
         "The 'client.application.name' field may be at most {} bytes",
@@ -211,9 +214,6 @@ pub enum AwaitingFlaw {
     /// One of the two without the other.
     #[error("'topologyVersion' and 'maxAwaitTimeMS' must be given together")]
     Half,
-    /// No `ObjectId` and counter in `topologyVersion`.
-    #[error("'topologyVersion' must hold an ObjectId 'processId' and a long 'counter'")]
-    Version,
     /// A counter below zero.
     #[error("topologyVersion must have a non-negative counter")]
     NegativeCounter,
@@ -232,11 +232,11 @@ impl HelloError {
     fn code(self) -> i32 {
         match self {
             Self::MetadataAgain => 186,
+            Self::MetadataMissing(..) => 183,
             Self::ApplicationName => 184,
             Self::Awaiting { flaw, as_mongos } => {
                 let (router, server) = match flaw {
                     AwaitingFlaw::Half => (51760, 31368),
-                    AwaitingFlaw::Version => (40414, 40414),
                     AwaitingFlaw::NegativeCounter => (51758, 31372),
                     AwaitingFlaw::Wait => (51024, 51024),
                     AwaitingFlaw::CounterAhead => (51761, 31382),
@@ -295,6 +295,12 @@ pub enum LegacyError {
          see https://dochub.mongodb.org/core/legacy-opcode-removal"
     )]
     Command,
+    /// A command by `OP_QUERY` that asks for so many documents.
+    #[error("Bad numberToReturn ({0}) for $cmd type ns - can only be 1 or -1")]
+    NumberToReturn(i32),
+    /// A command by `OP_QUERY` with the flag of exhaust cursors.
+    #[error("The 'exhaust' OP_QUERY flag is invalid for commands")]
+    Exhaust,
     /// A query on a collection, or `OP_GET_MORE`.
     #[error(
         "This opcode is no longer supported. The client driver may require an upgrade. For more \
@@ -307,6 +313,8 @@ impl LegacyError {
     fn code(self) -> i32 {
         match self {
             Self::Command => 352,
+            Self::NumberToReturn(_) => 16979,
+            Self::Exhaust => 18527,
             Self::Query => 5_739_101,
         }
     }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use mdb_wire::{Compressor, Document, Element, Kind, Writer};
+use mdb_scope::Refusal;
+use mdb_wire::{Compressor, Document, Writer};
 
 use crate::announcement::{Announcement, Presentation};
 use crate::authenticate::certificate::{self, LoggedIn};
@@ -14,6 +15,7 @@ use crate::labels;
 use crate::local::now_millis;
 use crate::reply;
 use crate::shared::Shared;
+use fields::given;
 
 /// Answers a hello, perhaps after waiting for a change. What follows the first reply to one with the flag exhaustAllowed,
 /// [`crate::exhaust`] knows.
@@ -24,11 +26,12 @@ pub(crate) async fn answer(
     out: &mut Vec<u8>,
 ) -> Result<(), Error> {
     let body = call.command.body;
+    fields::check(body)?;
     learn_client(connection, body)?;
     let mut now = still_open(shared, shared.hello.now())?;
     let as_mongos = now.face.presentation == Presentation::Mongos;
     let flawed = |flaw| HelloError::Awaiting { flaw, as_mongos };
-    if let Some(wanted) = Awaiting::read(body, call.exhaust_allowed).map_err(flawed)?
+    if let Some(wanted) = Awaiting::read(body, call.exhaust_allowed, as_mongos)?
         && wanted.is_current(shared, &now).map_err(flawed)?
     {
         now = still_open(shared, wanted.change(shared).await)?;
@@ -200,27 +203,34 @@ struct Awaiting {
 
 impl Awaiting {
     /// `topologyVersion` and `maxAwaitTimeMS`; both or none.
-    fn read(body: Document<'_>, exhaust_allowed: bool) -> Result<Option<Self>, AwaitingFlaw> {
-        let version = body.find("topologyVersion");
-        let wait = body.find("maxAwaitTimeMS");
-        let (version, wait) = match (version, wait) {
-            (_, None) if exhaust_allowed => return Err(AwaitingFlaw::ExhaustWithoutWait),
+    fn read(
+        body: Document<'_>,
+        exhaust_allowed: bool,
+        as_mongos: bool,
+    ) -> Result<Option<Self>, Error> {
+        let flawed = |flaw| Err(HelloError::Awaiting { flaw, as_mongos }.into());
+        let version = given(body, "topologyVersion").and_then(|field| field.as_document());
+        let version = version.map(fields::version_of).transpose()?;
+        let wait = given(body, "maxAwaitTimeMS");
+        let ((process_id, counter), wait) = match (version, wait) {
+            (None, None) if exhaust_allowed => return flawed(AwaitingFlaw::ExhaustWithoutWait),
             (None, None) => return Ok(None),
-            (Some(_), None) | (None, Some(_)) => return Err(AwaitingFlaw::Half),
+            (Some(_), None) | (None, Some(_)) => return flawed(AwaitingFlaw::Half),
             (Some(version), Some(wait)) => (version, wait),
         };
-        let (process_id, counter) = version_of(&version).ok_or(AwaitingFlaw::Version)?;
         if counter < 0 {
-            return Err(AwaitingFlaw::NegativeCounter);
+            return flawed(AwaitingFlaw::NegativeCounter);
         }
-        let wait = wait
+        let Some(millis) = wait
             .as_integer()
-            .and_then(|millis| u64::try_from(millis).ok());
-        let wait = Duration::from_millis(wait.ok_or(AwaitingFlaw::Wait)?);
+            .and_then(|millis| u64::try_from(millis).ok())
+        else {
+            return flawed(AwaitingFlaw::Wait);
+        };
         Ok(Some(Self {
             process_id,
             counter,
-            wait,
+            wait: Duration::from_millis(millis),
         }))
     }
 
@@ -245,28 +255,25 @@ impl Awaiting {
     }
 }
 
-fn version_of(version: &Element<'_>) -> Option<([u8; 12], i64)> {
-    let version = version.as_document()?;
-    let process = version
-        .find("processId")
-        .filter(|e| e.kind == Kind::ObjectId)?;
-    let counter = version.find("counter").filter(|e| e.kind == Kind::Int64)?;
-    Some((process.value.try_into().ok()?, counter.as_integer()?))
-}
-
 /// Keeps what the first hello says of its client.
-fn learn_client(connection: &mut Connection, body: Document<'_>) -> Result<(), HelloError> {
-    if let Some(client) = body.find("client").and_then(|e| e.as_document()) {
+fn learn_client(connection: &mut Connection, body: Document<'_>) -> Result<(), Error> {
+    if let Some(client) = body.find("client") {
         if connection.has_greeted {
-            return Err(HelloError::MetadataAgain);
+            return Err(HelloError::MetadataAgain.into());
         }
-        connection.client = Some(Box::new(ClientMetadata::read(client)?));
+        let Some(client) = client.as_document() else {
+            return Err(
+                Refusal::type_mismatch("The client metadata document must be a document").into(),
+            );
+        };
+        connection.client = Some(Box::new(fields::client(client)?));
     }
     connection.has_greeted = true;
     Ok(())
 }
 
 impl ClientMetadata {
+    /// What is kept of it.
     fn read(client: Document<'_>) -> Result<Self, HelloError> {
         let text = |part: &str, field: &str| {
             let part = client.find(part)?.as_document()?;
@@ -294,14 +301,18 @@ const DRIVER_CHARS_MAX: usize = 64;
 /// As mongod says to clients, whatever it really still speaks.
 const WIRE_VERSION_MIN: i32 = 0;
 
+mod fields;
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use bson::{Document as Doc, doc, oid::ObjectId};
 
-    fn read(body: &Doc, exhaust_allowed: bool) -> Result<Option<Awaiting>, AwaitingFlaw> {
+    /// The codes are those of a mongos.
+    fn read(body: &Doc, exhaust_allowed: bool) -> Result<Option<Awaiting>, i32> {
         let bytes = bson::serialize_to_vec(body).unwrap();
-        Awaiting::read(Document::parse(&bytes).unwrap(), exhaust_allowed)
+        let body = Document::parse(&bytes).unwrap();
+        Awaiting::read(body, exhaust_allowed, true).map_err(|error| error.code())
     }
 
     #[test]
@@ -318,28 +329,20 @@ mod tests {
         };
         let cases = [
             (doc! {"hello": 1}, false, Ok(None)),
-            (
-                doc! {"hello": 1},
-                true,
-                Err(AwaitingFlaw::ExhaustWithoutWait),
-            ),
+            (doc! {"hello": 1}, true, Err(51763)),
             (both(3, 10), false, Ok(Some(good))),
-            (both(-1, 10), false, Err(AwaitingFlaw::NegativeCounter)),
-            (both(3, -1), false, Err(AwaitingFlaw::Wait)),
+            (both(-1, 10), false, Err(51758)),
+            (both(3, -1), false, Err(51024)),
             (
                 doc! {"hello": 1, "topologyVersion": version(3)},
-                false,
-                Err(AwaitingFlaw::Half),
+                true,
+                Err(51760),
             ),
-            (
-                doc! {"hello": 1, "maxAwaitTimeMS": 10},
-                false,
-                Err(AwaitingFlaw::Half),
-            ),
+            (doc! {"hello": 1, "maxAwaitTimeMS": 10}, false, Err(51760)),
             (
                 doc! {"hello": 1, "topologyVersion": {"counter": 3_i64}, "maxAwaitTimeMS": 1},
                 false,
-                Err(AwaitingFlaw::Version),
+                Err(40414),
             ),
         ];
         for (body, exhaust_allowed, expected) in cases {

@@ -244,7 +244,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     pub(crate) async fn send_query(&mut self, namespace: &str, body: &Document) -> i32 {
         let mut payload = vec![0; 4];
         payload.extend_from_slice(namespace.as_bytes());
-        payload.extend_from_slice(&[0; 9]);
+        payload.extend_from_slice(&[0; 5]);
+        payload.extend_from_slice(&(-1_i32).to_le_bytes());
         payload.extend(bson::serialize_to_vec(body).unwrap());
         self.send_raw(OpCode::Query, &payload).await
     }

@@ -7,13 +7,16 @@ use crate::message::{Message, Sequence};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommandError {
-    /// `{}` as body.
+    /// `{}` as a command inside another.
     #[error("no command name")]
     Empty,
     /// `$db` is missing.
     #[error("OP_MSG requests require a $db argument")]
     NoDatabase,
-    /// `$db` is no string, or not a legal database name.
+    /// `$db` is no string, but of this kind.
+    #[error("wrong type for field ($db) {0} != string")]
+    DatabaseKind(&'static str),
+    /// `$db` is not a legal database name.
     #[error("Invalid database name: '{0}'")]
     Database(String),
     /// A field stands twice in the body.
@@ -33,6 +36,7 @@ impl CommandError {
         match self {
             Self::Empty => 59,
             Self::NoDatabase => 40571,
+            Self::DatabaseKind(_) => 13111,
             Self::Database(_) => 73,
             Self::RepeatedField(_) => 40413,
             Self::RepeatedSequence(_) => 40431,
@@ -62,7 +66,8 @@ impl<'a> Command<'a> {
     /// Reads a message as a command.
     pub fn parse(message: &'a Message) -> Result<Self, CommandError> {
         let body = message.body();
-        let target = body.first().ok_or(CommandError::Empty)?;
+        // What servers miss first.
+        let target = body.first().ok_or(CommandError::NoDatabase)?;
         if let Some(key) = body.repeated_key() {
             return Err(CommandError::RepeatedField(text(key)));
         }
@@ -128,10 +133,12 @@ pub fn is_legal_database(name: &str) -> bool {
 }
 
 fn legal_database<'a>(element: &Element<'a>) -> Result<&'a str, CommandError> {
-    let name = element.as_str();
-    match name {
+    if element.kind != Kind::String {
+        return Err(CommandError::DatabaseKind(element.kind.name()));
+    }
+    match element.as_str() {
         Some("$external") => Ok("$external"),
-        Some(name) if element.kind == Kind::String && is_legal_database(name) => Ok(name),
+        Some(name) if is_legal_database(name) => Ok(name),
         other => Err(CommandError::Database(
             other.unwrap_or_default().chars().take(64).collect(),
         )),

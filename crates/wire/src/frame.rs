@@ -109,9 +109,12 @@ pub enum Malformed {
     /// The message ends inside a section, or a section's length is wrong.
     #[error("a section does not fit the message")]
     Section,
-    /// No body, or a second one.
-    #[error("not exactly one body section")]
-    Body,
+    /// No body.
+    #[error("OP_MSG messages must have a body")]
+    NoBody,
+    /// A second body.
+    #[error("Multiple body sections in message")]
+    Bodies,
     /// More sections than any command has.
     #[error("more than {SECTIONS_MAX} sections")]
     Sections,
@@ -127,11 +130,18 @@ pub enum Malformed {
 }
 
 impl DecodeError {
-    /// MongoDB's code for it.
+    /// MongoDB's code for it (6.0.5).
     pub fn code(&self) -> i32 {
         match self.what {
             Malformed::Bson(error) => error.code(),
-            // ProtocolError
+            Malformed::NoBody => 40587,
+            Malformed::Bodies => 40430,
+            // A security token. Unauthorized.
+            Malformed::SectionKind(2) => 13,
+            Malformed::SectionKind(_) => 40432,
+            // Overflow
+            Malformed::Section => 15,
+            // ProtocolError: servers close the connection, or have no such limit.
             _ => 17,
         }
     }

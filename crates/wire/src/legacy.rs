@@ -10,10 +10,17 @@ use crate::frame::{DecodeError, Frame, HEADER_BYTES, Malformed, OpCode, header};
 pub struct Query {
     /// What its sender calls it.
     pub request_id: i32,
+    /// Its flags.
+    pub flags: u32,
+    /// How many documents are asked for: 1 or -1 of a command.
+    pub number_to_return: i32,
     bytes: Bytes,
     namespace: std::ops::Range<usize>,
     body: std::ops::Range<usize>,
 }
+
+/// Flag 6 of OP_QUERY: the client can take several replies.
+pub const EXHAUST: u32 = 1 << 6;
 
 impl Query {
     /// Reads and checks an OP_QUERY: flags, namespace, two numbers, a document, perhaps a projection.
@@ -35,6 +42,12 @@ impl Query {
         let namespace = start..start.saturating_add(name);
         // The zero byte, numberToSkip and numberToReturn.
         let body_start = namespace.end.saturating_add(9);
+        let word = |at: usize| {
+            let bytes = frame.bytes.get(at..at.saturating_add(4));
+            bytes.and_then(|bytes| bytes.try_into().ok())
+        };
+        let flags = word(HEADER_BYTES).ok_or(Malformed::Section)?;
+        let number_to_return = word(namespace.end.saturating_add(5)).ok_or(Malformed::Section)?;
         let rest = frame.bytes.get(body_start..).ok_or(Malformed::Section)?;
         let (document, rest) = Document::parse_first(rest)?;
         if !rest.is_empty() {
@@ -43,6 +56,8 @@ impl Query {
         let body = body_start..body_start.saturating_add(document.bytes().len());
         Ok(Self {
             request_id: frame.request_id,
+            flags: u32::from_le_bytes(flags),
+            number_to_return: i32::from_le_bytes(number_to_return),
             namespace,
             body,
             bytes: frame.bytes,

@@ -69,9 +69,14 @@ impl Message {
         let request_id = frame.request_id;
         // A malformed fire-and-forget message gets no reply: its client would take it for the next one's.
         let wants_reply = flags_of(&frame.bytes).is_none_or(|f| f & MORE_TO_COME == 0);
-        Self::parse_sections(frame).map_err(|what| DecodeError {
-            request_id: wants_reply.then_some(request_id),
-            what,
+        Self::parse_sections(frame).map_err(|what| {
+            // Of what may be damaged, or means something else, not even the request's id can be believed. Servers close
+            // the connection (6.0.5).
+            let is_doubtful = matches!(what, Malformed::Checksum | Malformed::Flags(_));
+            DecodeError {
+                request_id: (wants_reply && !is_doubtful).then_some(request_id),
+                what,
+            }
         })
     }
 
@@ -93,7 +98,7 @@ impl Message {
             let start = at.saturating_add(1);
             let rest = all.get(start..).ok_or(Malformed::Section)?;
             let length = match kind {
-                0 if body.is_some() => return Err(Malformed::Body),
+                0 if body.is_some() => return Err(Malformed::Bodies),
                 0 => {
                     let (document, _) = Document::parse_first(rest)?;
                     let length = document.bytes().len();
@@ -112,7 +117,7 @@ impl Message {
         Ok(Self {
             request_id: frame.request_id,
             flags,
-            body: body.ok_or(Malformed::Body)?,
+            body: body.ok_or(Malformed::NoBody)?,
             sequences,
             bytes: frame.bytes,
         })

@@ -86,7 +86,8 @@ async fn a_standalone_is_not_shown_as_a_mongos() {
 async fn metadata_comes_once() {
     let proxy = Proxy::new().await;
     let (mut client, _) = proxy.connect();
-    let greeting = doc! {"hello": 1, "client": {"driver": {"name": "d", "version": "1"}}};
+    let greeting =
+        doc! {"hello": 1, "client": {"driver": {"name": "d", "version": "1"}, "os": {"type": "x"}}};
     assert_eq!(
         client.command(greeting.clone()).await.get_f64("ok").ok(),
         Some(1.0)
@@ -256,10 +257,7 @@ async fn a_checksum_is_answered_by_one() {
     assert_eq!(crc32c_of(covered).to_le_bytes(), checksum);
 
     client.stream.write_all(&message(1)).await.unwrap();
-    assert_eq!(
-        client.receive().await.unwrap().body().get_i32("code").ok(),
-        Some(17)
-    );
+    assert!(client.receive().await.is_none());
     assert_eq!(served.await.unwrap(), CloseReason::Protocol);
 }
 
@@ -289,12 +287,12 @@ async fn what_is_no_message_is_answered_and_ends_the_connection() {
     no_bson[4] = 0x55;
     // Payload and the code of the reply, if there is one.
     let cases = [
-        (with_flags(1 << 5, 0, &body), Some(17)),
-        (with_flags(0, 2, &body), Some(17)),
+        (with_flags(1 << 5, 0, &body), None),
+        (with_flags(0, 2, &body), Some(13)),
         (with_flags(0, 0, &no_bson), Some(22)),
         (with_flags(0, 0, &body[..body.len() - 1]), Some(22)),
         (with_flags(MORE_TO_COME, 2, &body), None),
-        (vec![0; 2], Some(17)),
+        (vec![0; 2], Some(15)),
     ];
     let proxy = Proxy::new().await;
     for (payload, code) in cases {
@@ -314,7 +312,7 @@ async fn what_is_no_command_is_answered_and_the_connection_goes_on() {
     let cases = [
         (doc! {"nonsense": 1}, 59),
         (doc! {"ping": 1, "$db": "a.b"}, 73),
-        (doc! {"ping": 1, "$db": 1}, 73),
+        (doc! {"ping": 1, "$db": 1}, 13111),
         (doc! {"ping": 1, "apiVersion": "2"}, 322),
         (doc! {"applyOps": []}, 13),
     ];

@@ -34,7 +34,7 @@ fn errors() -> Vec<(Error, i32, &'static str)> {
         what: Malformed::Section,
     };
     vec![
-        (malformed.into(), 17, "ProtocolError"),
+        (malformed.into(), 15, "Overflow"),
         (CommandError::NoDatabase.into(), 40571, "Location40571"),
         (AuthError::BadCredentials.into(), 18, "AuthenticationFailed"),
         (

@@ -252,9 +252,9 @@ fn handshake_errors() -> Vec<Error> {
         CertificateError::Mechanism("NAME".to_owned()).into(),
         Error::Revoked,
         HelloError::MetadataAgain.into(),
+        HelloError::MetadataMissing("driver", "name").into(),
         HelloError::ApplicationName.into(),
         awaiting(AwaitingFlaw::Half).into(),
-        awaiting(AwaitingFlaw::Version).into(),
         awaiting(AwaitingFlaw::NegativeCounter).into(),
         awaiting(AwaitingFlaw::Wait).into(),
         awaiting(AwaitingFlaw::CounterAhead).into(),
@@ -266,6 +266,8 @@ fn handshake_errors() -> Vec<Error> {
         ApiError::StrictTextIndex.into(),
         ApiError::StrictStage("$indexStats".to_owned()).into(),
         LegacyError::Command.into(),
+        LegacyError::NumberToReturn(0).into(),
+        LegacyError::Exhaust.into(),
         LegacyError::Query.into(),
     ]
 }
