@@ -89,8 +89,14 @@ fn address_of_line(line: &str) -> Option<SocketAddr> {
         }
     };
     address(destination)?;
-    destination_port.parse::<u16>().ok()?;
-    Some(SocketAddr::new(address(source)?, port.parse().ok()?))
+    port_of(destination_port)?;
+    Some(SocketAddr::new(address(source)?, port_of(port)?))
+}
+
+/// Digits without a zero in front.
+fn port_of(text: &str) -> Option<u16> {
+    let port = text.parse::<u16>().ok()?;
+    (port.to_string() == text).then_some(port)
 }
 
 /// Version 2: version and command, family and protocol, the length of what follows, and that.
@@ -113,14 +119,34 @@ async fn read_block<S: AsyncRead + Unpin>(
         0x21 => match family {
             0x11 => address_of_block(&block, ip_v4).map(Some),
             0x21 => address_of_block(&block, ip_v6).map(Some),
-            // Datagrams, Unix sockets, or nothing that was told.
-            _ => Ok(None),
+            _ => without_address(family, length).map(|()| None),
         },
         _ => Err(ProxyProtocolError::Malformed(
             "an unknown version or command",
         )),
     }
 }
+
+/// Datagrams, Unix sockets, and what is not told. Of any other family or transport, and of addresses that are cut off, the
+/// specification (2.2) says that the connection is dropped.
+fn without_address(family: u8, length: usize) -> Result<(), ProxyProtocolError> {
+    let addresses = match family >> 4 {
+        0 => 0,
+        1 => 12,
+        2 => 36,
+        3 => 216,
+        _ => return Err(ProxyProtocolError::Malformed("an unknown address family")),
+    };
+    if family & 0xF > 2 {
+        return Err(ProxyProtocolError::Malformed("an unknown transport"));
+    }
+    if length < addresses {
+        return Err(CUT_OFF);
+    }
+    Ok(())
+}
+
+const CUT_OFF: ProxyProtocolError = ProxyProtocolError::Malformed("addresses that are cut off");
 
 /// Source, destination, and the port of each; notes may follow.
 fn address_of_block<const N: usize>(
@@ -134,7 +160,7 @@ fn address_of_block<const N: usize>(
             ip(*source),
             u16::from_be_bytes([high, low]),
         )),
-        _ => Err(ProxyProtocolError::Malformed("addresses that are cut off")),
+        _ => Err(CUT_OFF),
     }
 }
 
@@ -199,7 +225,15 @@ mod tests {
             (block(0x20, 0x00, 0, &[]), None),
             (block(0x20, 0x11, 12, &v4), None),
             (block(0x21, 0x00, 0, &[]), None),
+            (block(0x20, 0x44, 0, &[]), None),
+            (block(0x21, 0x00, 3, &[1, 2, 3]), None),
+            (block(0x21, 0x12, 12, &v4), None),
             (block(0x21, 0x31, 216, &[0; 216]), None),
+            (block(0x21, 0x32, 220, &[0; 220]), None),
+            (
+                b"PROXY TCP4 192.0.2.7 10.0.0.1 0 0\r\n".to_vec(),
+                Some("192.0.2.7:0"),
+            ),
             (
                 block(0x21, 0x11, 4096, &[&v4[..], &[0; 4084]].concat()),
                 Some("192.0.2.7:4660"),
@@ -223,6 +257,10 @@ mod tests {
             b"PROXY TCP4 192.0.2.7 10.0.0.1 4660\r\n".to_vec(),
             b"PROXY TCP4 192.0.2.7 10.0.0.1 4660 1 2\r\n".to_vec(),
             b"PROXY TCP4 192.0.2.7 10.0.0.1 4660 65536\r\n".to_vec(),
+            b"PROXY TCP4 192.0.2.7 10.0.0.1 04660 1\r\n".to_vec(),
+            b"PROXY TCP4 192.0.2.7 10.0.0.1 +4660 1\r\n".to_vec(),
+            b"PROXY TCP4 192.0.2.7 10.0.0.1 4660 1 \r\n".to_vec(),
+            b"PROXY TCP4 192.0.2.07 10.0.0.1 4660 1\r\n".to_vec(),
             b"PROXY TCP4 2001::9 10.0.0.1 4660 1\r\n".to_vec(),
             b"PROXY TCP4  192.0.2.7 10.0.0.1 4660 1\r\n".to_vec(),
             b"PROXY UDP4 192.0.2.7 10.0.0.1 4660 1\r\n".to_vec(),
@@ -232,6 +270,11 @@ mod tests {
             block(0x22, 0x11, 12, &[0; 12]),
             block(0x21, 0x11, 11, &[0; 11]),
             block(0x21, 0x21, 35, &[0; 35]),
+            block(0x21, 0x12, 11, &[0; 11]),
+            block(0x21, 0x31, 215, &[0; 215]),
+            block(0x21, 0x41, 216, &[0; 216]),
+            block(0x21, 0x13, 216, &[0; 216]),
+            block(0x31, 0x11, 12, &[0; 12]),
             block(0x21, 0x11, 4097, &[0; 4097]),
             block(0x21, 0x11, 12, &[0; 5]),
             b"PROXY TCP4".to_vec(),
