@@ -1,7 +1,10 @@
 //! `maxTimeMS` is a limit for the whole command, what it waits in the proxy included.
 
-use bson::{Document, doc};
-use mdb_tests::{ProxyBuilder, Section, cursor_id, eventually, logs, raw, shared};
+use bson::{Bson, Document, doc};
+use mdb_testbed::Deployment;
+use mdb_tests::{
+    ProxyBuilder, RawClient, Section, TestProxy, cursor_id, eventually, logs, raw, shared,
+};
 use mongodb::Client;
 
 /// Longer than anything takes here.
@@ -68,5 +71,49 @@ async fn where_nothing_is_left_it_is_not_sent() {
         doc! {"listCollections": 1, "maxTimeMS": 50, "$db": "db"},
     ] {
         assert_eq!(alice.fails(&command).await, 50, "{command}");
+    }
+}
+
+/// As a server judges it of every command but a `getMore` (6.0.5), asked beside the proxy.
+#[tokio::test]
+async fn what_is_no_limit_is_refused_as_by_a_server() {
+    let proxy = TestProxy::start(shared().await, &["alice"]).await;
+    let mut alice = proxy.raw("alice").await;
+    let private = Deployment::standalone().start().await.unwrap();
+    let mut direct = RawClient::connect(private.hosts()[0].parse().unwrap()).await;
+    let limits = [
+        Bson::Null,
+        "x".into(),
+        true.into(),
+        (-1).into(),
+        1.5.into(),
+        0.into(),
+        5_000.0.into(),
+        i32::MAX.into(),
+        (i64::from(i32::MAX) + 1).into(),
+        i64::MAX.into(),
+    ];
+    for command in [
+        doc! {"find": "c"},
+        doc! {"insert": "c", "documents": [{}]},
+        doc! {"aggregate": "c", "pipeline": [], "cursor": {}},
+        doc! {"ping": 1},
+        doc! {"hello": 1},
+        doc! {"listCollections": 1},
+        doc! {"listIndexes": "c"},
+        doc! {"collMod": "c"},
+        doc! {"dbStats": 1},
+        doc! {"explain": {"find": "c"}},
+        doc! {"endSessions": []},
+    ] {
+        for limit in &limits {
+            let mut command = command.clone();
+            command.insert("maxTimeMS", limit.clone());
+            command.insert("$db", proxy.database_name());
+            let reply = alice.command(&command).await;
+            let server = direct.command(&command).await;
+            let codes = [&reply, &server].map(|reply| reply.get_i32("code").ok());
+            assert_eq!(codes[0], codes[1], "{command}: {reply} {server}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The stable API: what the proxy answers itself obeys it as a server does.
 
-use bson::{Document, doc};
+use bson::{Bson, Document, doc};
 use futures_util::{StreamExt, TryStreamExt};
 use mdb_scope::{COMMANDS, Duty};
 use mdb_tests::{RawClient, TestProxy, shared};
@@ -90,6 +90,7 @@ async fn the_same_fields_indexes_and_stages_are_outside_of_version_1() {
         doc! {"drop": "c"},
         doc! {"dropDatabase": 1},
         doc! {"killCursors": "c", "cursors": [7_i64]},
+        doc! {"killSessions": []},
     ];
     for case in cases {
         let command = strict(case, db);
@@ -100,9 +101,39 @@ async fn the_same_fields_indexes_and_stages_are_outside_of_version_1() {
         let code = |reply: &Document| reply.get_i32("code").ok().filter(|code| *code == STRICT);
         assert_eq!(code(&proxy), code(&server), "{command}\n{proxy}\n{server}");
     }
-    for (field, value, code) in [("apiVersion", "2", 322), ("apiStrict", "1", 4_886_600)] {
-        let command = doc! {"listCollections": 1, field: value, "$db": db};
-        assert_eq!(alice.fails(&command).await, code);
+    let fields = [
+        doc! {"apiVersion": "2"},
+        doc! {"apiVersion": ""},
+        doc! {"apiVersion": 1},
+        doc! {"apiVersion": Bson::Null},
+        doc! {"apiStrict": true},
+        doc! {"apiStrict": "1"},
+        doc! {"apiStrict": Bson::Null},
+        doc! {"apiDeprecationErrors": false},
+        doc! {"apiVersion": "1", "apiStrict": 1},
+        doc! {"apiVersion": "1", "apiDeprecationErrors": "no"},
+        doc! {"apiVersion": "1", "apiDeprecationErrors": true},
+    ];
+    for name in ["ping", "hello", "listCollections", "dbStats", "endSessions"] {
+        for fields in &fields {
+            let target = if name == "endSessions" {
+                Bson::Array(vec![])
+            } else {
+                1.into()
+            };
+            let mut command = doc! {name: target};
+            command.extend(fields.clone());
+            command.insert("$db", db);
+            let (server, proxy) = (
+                direct.command(&command).await,
+                alice.command(&command).await,
+            );
+            assert_eq!(
+                proxy.get("code"),
+                server.get("code"),
+                "{command}\n{proxy}\n{server}"
+            );
+        }
     }
 }
 

@@ -1,24 +1,28 @@
 //! The Stable API, for commands that the proxy answers or composes itself. The upstream checks the others.
 
 use mdb_scope::CommandSpec;
-use mdb_wire::{Document, Element};
+use mdb_wire::{Document, Element, Kind};
 
 use crate::error::ApiError;
 
 /// Checks `apiVersion`, `apiStrict` and `apiDeprecationErrors` as mongod does.
 pub(crate) fn check(spec: &CommandSpec, body: Document<'_>) -> Result<(), ApiError> {
-    let (mut version, mut is_strict, mut asks_for_more) = (None, false, false);
-    for element in body.elements() {
-        match element.key {
-            b"apiVersion" => version = Some(element),
-            b"apiStrict" => {
-                asks_for_more = true;
-                is_strict = element.as_flag() == Some(true);
-            }
-            b"apiDeprecationErrors" => asks_for_more = true,
-            _ => {}
+    let given = |field: &'static str, expected: Kind| {
+        let is_given = |e: &Element<'_>| !matches!(e.kind, Kind::Null | Kind::Undefined);
+        match body.find(field).filter(is_given) {
+            Some(element) if element.kind != expected => Err(ApiError::Kind {
+                field,
+                found: element.kind.name(),
+                expected: expected.name(),
+            }),
+            element => Ok(element),
         }
-    }
+    };
+    let version = given("apiVersion", Kind::String)?;
+    let strict = given("apiStrict", Kind::Boolean)?;
+    let deprecation = given("apiDeprecationErrors", Kind::Boolean)?;
+    let is_strict = strict.is_some_and(|e| e.as_flag() == Some(true));
+    let asks_for_more = strict.is_some() || deprecation.is_some();
     match version {
         Some(version) if version.as_string() != Some(b"1") => Err(ApiError::Version),
         Some(_) if is_strict && !IN_VERSION_1.contains(&spec.name) => {
@@ -119,7 +123,7 @@ const IN_VERSION_1: &[&str] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bson::doc;
+    use bson::{Bson, doc};
 
     #[test]
     fn local_commands_obey_the_stable_api() {
@@ -130,7 +134,15 @@ mod tests {
                 Ok(()),
             ),
             (doc! {"ping": 1, "apiVersion": "2"}, Err(ApiError::Version)),
-            (doc! {"ping": 1, "apiVersion": 1}, Err(ApiError::Version)),
+            (
+                doc! {"ping": 1, "apiVersion": 1},
+                Err(ApiError::Kind {
+                    field: "apiVersion",
+                    found: "int",
+                    expected: "string",
+                }),
+            ),
+            (doc! {"ping": 1, "apiStrict": Bson::Null}, Ok(())),
             (
                 doc! {"ping": 1, "apiStrict": true},
                 Err(ApiError::NoVersion),

@@ -2,13 +2,38 @@
 
 use std::time::Duration;
 
+use mdb_scope::Refusal;
 use mdb_upstream::UpstreamError;
-use mdb_wire::Command;
+use mdb_wire::{Command, Kind};
 use mongodb::error::Error as DriverError;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::Error;
 use crate::labels::{Labels, when_lost};
+
+/// Checks `maxTimeMS` as a server does of every command (6.0.5). What the command's own server will see as it is, `is_sent`
+/// leaves to it: whether a string is 2 or 14 differs between commands.
+pub(crate) fn check(command: &Command<'_>, is_sent: bool) -> Result<(), Refusal> {
+    let limit = command.body.find("maxTimeMS");
+    let Some(limit) = limit.filter(|_| command.name != b"getMore") else {
+        return Ok(());
+    };
+    let is_number = matches!(
+        limit.kind,
+        Kind::Int32 | Kind::Int64 | Kind::Double | Kind::Decimal128
+    );
+    match limit.as_integer().map(i32::try_from) {
+        Some(Ok(0..)) => Ok(()),
+        // More than a server takes becomes less on its way there.
+        Some(Err(_)) => Err(Refusal::bad_value(
+            "maxTimeMS must be at least 0 and at most 2147483647 milliseconds",
+        )),
+        _ if is_sent => Ok(()),
+        Some(Ok(_)) => Err(Refusal::bad_value("maxTimeMS must not be negative")),
+        None if is_number => Err(Refusal::bad_value("maxTimeMS has non-integral value")),
+        None => Err(Refusal::bad_value("maxTimeMS must be a number")),
+    }
+}
 
 /// When a command has to end, if its client says so. What runs upstream for longer than a step may wait is not ended for
 /// that: a drop of many documents takes as long as it takes, as on a server.

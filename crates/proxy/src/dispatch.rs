@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::api;
 use crate::connection::Connection;
+use crate::deadline;
 use crate::error::{Error, Limit};
 use crate::identity::Identity;
 use crate::local;
@@ -57,6 +58,8 @@ pub(crate) async fn answer(
         connection.authentication.keep_up(&shared.users)?;
     }
     admit(connection, call)?;
+    let is_sent = matches!(call.spec.duty, Duty::Forward(_));
+    deadline::check(&call.command, is_sent)?;
     match call.spec.duty {
         Duty::Local(local) => {
             check_local(call)?;

@@ -252,6 +252,18 @@ impl HelloError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ApiError {
+    /// A field of another kind.
+    #[error(
+        "BSON field 'APIParametersFromClient.{field}' is the wrong type '{found}', expected type '{expected}'"
+    )]
+    Kind {
+        /// Which.
+        field: &'static str,
+        /// Its kind.
+        found: &'static str,
+        /// What it should be.
+        expected: &'static str,
+    },
     /// A version other than `"1"`.
     #[error("API version must be \"1\"")]
     Version,
@@ -275,6 +287,7 @@ pub enum ApiError {
 impl ApiError {
     fn code(&self) -> i32 {
         match self {
+            Self::Kind { .. } => 14,
             Self::Version => 322,
             Self::NoVersion => 4_886_600,
             Self::Strict(_)

@@ -168,6 +168,7 @@ impl Journey<'_> {
     /// `killAllSessions`, and `killSessions` of none: every session of the app that has anything open here.
     pub(crate) async fn kill_all_sessions(&self, out: &mut Vec<u8>) -> Result<(), Error> {
         self.check_users()?;
+        api::check(self.spec, self.command.body)?;
         if !self.identity.grants.admin {
             let text = "killSessions without sessions means those of all users of the app, which takes the role dbAdmin; name sessions";
             return Err(Refusal::unauthorized(text).into());

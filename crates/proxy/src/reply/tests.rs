@@ -29,6 +29,11 @@ fn errors() -> Vec<(Error, i32, &'static str)> {
         process_id: [1; 12],
         counter: 4,
     };
+    let wrong_kind = ApiError::Kind {
+        field: "apiVersion",
+        found: "int",
+        expected: "string",
+    };
     let malformed = DecodeError {
         request_id: None,
         what: Malformed::Section,
@@ -101,6 +106,7 @@ fn errors() -> Vec<(Error, i32, &'static str)> {
             51763,
             "Location51763",
         ),
+        (wrong_kind.into(), 14, "TypeMismatch"),
         (ApiError::Version.into(), 322, "APIVersionError"),
         (ApiError::Strict("buildInfo").into(), 323, "APIStrictError"),
         (ApiError::NoVersion.into(), 4_886_600, "Location4886600"),

@@ -259,6 +259,12 @@ fn handshake_errors() -> Vec<Error> {
         awaiting(AwaitingFlaw::Wait).into(),
         awaiting(AwaitingFlaw::CounterAhead).into(),
         awaiting(AwaitingFlaw::ExhaustWithoutWait).into(),
+        ApiError::Kind {
+            field: "apiVersion",
+            found: "int",
+            expected: "string",
+        }
+        .into(),
         ApiError::Version.into(),
         ApiError::NoVersion.into(),
         ApiError::Strict("buildInfo").into(),
