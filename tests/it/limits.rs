@@ -63,6 +63,25 @@ async fn commands_at_the_same_time() {
     let reply = other.command(&find).await;
     let labels = ["SystemOverloadedError", "RetryableError"];
     tells(&reply, 462, "commands_per_app_max", &labels);
+    // What older drivers know of each kind of command.
+    let mut write = doc! {
+        "insert": "c", "documents": [{}], "lsid": session(1), "txnNumber": 1_i64, "$db": db,
+    };
+    let labels = [&labels[..], &["RetryableWriteError", "NoWritesPerformed"]].concat();
+    tells(
+        &other.command(&write).await,
+        462,
+        "commands_per_app_max",
+        &labels,
+    );
+    write.extend(doc! {"autocommit": false, "startTransaction": true});
+    let labels = [&labels[..2], &["TransientTransactionError"]].concat();
+    tells(
+        &other.command(&write).await,
+        462,
+        "commands_per_app_max",
+        &labels,
+    );
     // What the proxy answers itself, and what sets something free.
     other.ok(&doc! {"ping": 1, "$db": db}).await;
     other
@@ -74,7 +93,7 @@ async fn commands_at_the_same_time() {
     assert!(is_ok(&alice.receive().await.unwrap().document()));
     other.ok(&find).await;
     let metrics = proxy.proxy().metrics().render();
-    let line = "mdb_runtime_limits_reached_total{limit=\"commands_per_app_max\"} 1";
+    let line = "mdb_runtime_limits_reached_total{limit=\"commands_per_app_max\"} 3";
     assert!(metrics.contains(line));
 }
 

@@ -14,6 +14,7 @@ use crate::connection::Connection;
 use crate::deadline;
 use crate::error::{Error, Limit};
 use crate::identity::Identity;
+use crate::labels;
 use crate::local;
 use crate::reply;
 use crate::shared::Shared;
@@ -131,7 +132,9 @@ fn take_place(
         return Ok(None);
     }
     let place = app.commands.take(limits.commands_per_app_max);
-    let place = place.ok_or(Limit::CommandsOfApp)?;
+    let place = place.ok_or_else(|| Limit::CommandsOfApp {
+        labels: labels::when_shed(&call.command),
+    })?;
     if let Some(session) = session_of(call.command.body) {
         let now = Instant::now();
         app.sessions

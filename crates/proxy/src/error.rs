@@ -354,7 +354,10 @@ pub enum Limit {
         "too many commands of this app run at the same time (commands_per_app_max); this one was not begun, try it \
          again later"
     )]
-    CommandsOfApp,
+    CommandsOfApp {
+        /// What its driver may do about it.
+        labels: Labels,
+    },
     /// Failed log-ins from the client's address. Said in place of any answer to a proof, right or wrong; the code is that of
     /// [`Limit::ConnectionsOfApp`] for the same reasons.
     #[error(
@@ -371,7 +374,7 @@ pub enum Limit {
 impl Limit {
     fn code(self) -> i32 {
         match self {
-            Self::ConnectionsOfApp | Self::CommandsOfApp | Self::FailedLogins => 462,
+            Self::ConnectionsOfApp | Self::CommandsOfApp { .. } | Self::FailedLogins => 462,
             Self::CursorsOfApp => 146,
             Self::SessionsOfApp => 261,
         }
@@ -381,7 +384,7 @@ impl Limit {
     pub(crate) fn name(self) -> LimitName {
         match self {
             Self::ConnectionsOfApp => LimitName::ConnectionsPerApp,
-            Self::CommandsOfApp => LimitName::CommandsPerApp,
+            Self::CommandsOfApp { .. } => LimitName::CommandsPerApp,
             Self::CursorsOfApp => LimitName::CursorsPerApp,
             Self::FailedLogins => LimitName::FailedLoginsPerAddress,
             Self::SessionsOfApp => LimitName::SessionsPerApp,
@@ -491,10 +494,9 @@ impl Error {
             Self::Upstream { labels, .. }
             | Self::Exchange { labels, .. }
             | Self::Control { labels, .. }
+            | Self::Limit(Limit::CommandsOfApp { labels })
             | Self::ShuttingDown { labels, .. } => labels,
-            Self::Limit(Limit::ConnectionsOfApp | Limit::CommandsOfApp | Limit::FailedLogins) => {
-                labels::OVERLOADED
-            }
+            Self::Limit(Limit::ConnectionsOfApp | Limit::FailedLogins) => labels::OVERLOADED,
             Self::Refusal(refusal) if refusal.code == LOCK_TIMEOUT => labels::TRANSIENT_TRANSACTION,
             Self::Decode(_)
             | Self::Command(_)

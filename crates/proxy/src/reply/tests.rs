@@ -124,7 +124,10 @@ fn errors() -> Vec<(Error, i32, &'static str)> {
         ),
         (Limit::CursorsOfApp.into(), 146, "ExceededMemoryLimit"),
         (
-            Limit::CommandsOfApp.into(),
+            Limit::CommandsOfApp {
+                labels: labels::OVERLOADED,
+            }
+            .into(),
             462,
             "IngressRequestRateLimitExceeded",
         ),

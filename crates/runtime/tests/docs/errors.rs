@@ -40,7 +40,7 @@ fn the_page_of_errors_is_fresh() {
         "Limits",
         &[
             Limit::ConnectionsOfApp.into(),
-            Limit::CommandsOfApp.into(),
+            Limit::CommandsOfApp { labels: &[] }.into(),
             Limit::FailedLogins.into(),
             Limit::CursorsOfApp.into(),
             Limit::SessionsOfApp.into(),
