@@ -9,7 +9,7 @@ use mongodb::error::Error as DriverError;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::Error;
-use crate::labels::{Labels, when_lost};
+use crate::labels::{Labels, NONE, when_lost};
 
 /// Checks `maxTimeMS` as a server does of every command (6.0.5). What the command's own server will see as it is, `is_sent`
 /// leaves to it: whether a string is 2 or 14 differs between commands.
@@ -85,12 +85,13 @@ impl Deadline {
         Some(i32::try_from(millis).unwrap_or(i32::MAX))
     }
 
-    /// The error of a command that can wait no longer: 50 where its own limit has passed.
+    /// The error of a command that can wait no longer: 50 where its own limit has passed, without labels, as a server says it
+    /// (6.0.5): a driver that tried again would exceed what its user allowed.
     pub(crate) fn passed(self, labels: Labels) -> Error {
         match self.limit {
             Some(Limit { end, max_time }) if Instant::now() >= end => Error::Upstream {
                 error: UpstreamError::Deadline { waited: max_time },
-                labels,
+                labels: NONE,
             },
             _ => Error::control(None, labels),
         }

@@ -286,3 +286,55 @@ async fn members_come_and_go_while_clients_read() {
     })
     .await;
 }
+
+/// While nobody is there a command waits as long as it may, and drivers are told what they may do next.
+#[tokio::test]
+async fn what_has_waited_for_a_member_in_vain_is_labelled() {
+    let deployment = Deployment::replica_set(1).with_auth().start();
+    let deployment = deployment.await.unwrap();
+    logs::expect("mdb_upstream::probe");
+    let builder = ProxyBuilder::new(&deployment).upstream("election_wait: 500ms");
+    let proxy = builder.app("alice").start().await;
+    let db = proxy.database_name();
+    let mut alice = proxy.raw("alice").await;
+    let insert = doc! {"insert": "c", "documents": [{}], "$db": db};
+    alice.ok(&insert).await;
+    deployment.member(0).kill().unwrap();
+    let with = |mut command: Document, more: Document| {
+        command.extend(more);
+        command
+    };
+    let numbered = doc! {"lsid": session(), "txnNumber": 1_i64};
+    let inside = with(numbered.clone(), doc! {"autocommit": false});
+    let first = with(inside.clone(), doc! {"startTransaction": true});
+    let watch = doc! {"aggregate": "c", "pipeline": [{"$changeStream": {}}], "cursor": {}};
+    let commit = doc! {"commitTransaction": 1, "$db": "admin"};
+    let cases: [(Document, &[&str]); 6] = [
+        (doc! {"find": "c", "$db": db}, &[]),
+        (insert.clone(), &[]),
+        (
+            with(insert.clone(), numbered),
+            &["RetryableWriteError", "NoWritesPerformed"],
+        ),
+        (with(insert, first), &["TransientTransactionError"]),
+        (with(commit, inside), &["RetryableWriteError"]),
+        (
+            with(watch, doc! {"$db": db}),
+            &["ResumableChangeStreamError"],
+        ),
+    ];
+    for (command, expected) in cases {
+        let reply = alice.command(&command).await;
+        let code = reply.get_i32("code").unwrap();
+        // 6: the first to come meets the connection that broke.
+        assert!(matches!(code, 6 | 133), "{command}: {reply}");
+        if code == 133 {
+            assert_eq!(labels(&reply), expected, "{command}: {reply}");
+        }
+        // Its own time is shorter: no label, as from a server.
+        let short = with(command, doc! {"maxTimeMS": 100});
+        let reply = alice.command(&short).await;
+        assert_eq!(reply.get_i32("code").ok(), Some(50), "{short}: {reply}");
+        assert_eq!(labels(&reply), [""; 0], "{short}: {reply}");
+    }
+}

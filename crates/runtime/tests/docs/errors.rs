@@ -211,7 +211,8 @@ const LABELS: &str = "\n## Labels\n\n\
     | a write with `txnNumber` | `RetryableWriteError`; with `NoWritesPerformed` if nothing was sent |\n\
     | a write without `txnNumber` | none |\n\
     | a statement in a transaction | `TransientTransactionError` |\n\
-    | `commitTransaction`, `abortTransaction` | `RetryableWriteError` |\n";
+    | `commitTransaction`, `abortTransaction` | `RetryableWriteError` |\n\n\
+    50, where a command's own `maxTimeMS` has passed, has none, as from a server.\n";
 
 fn section(page: &mut String, title: &str, errors: &[Error]) {
     writeln!(
