@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bson::{Binary, Bson, Document, doc, spec::BinarySubtype};
+use mdb_testbed::Deployment;
 use mdb_tests::{
     Mongos, ProxyBuilder, RawClient, TestProxy, batch, cursor_id, eventually, is_ok, logs, shared,
 };
@@ -24,9 +25,12 @@ struct Cluster {
 }
 
 impl Cluster {
-    /// Two mongoses at these distances, a proxy, and a collection `c` of 100 documents.
+    /// Two mongoses at these distances before the server of all tests, a proxy, and a collection `c` of 100 documents.
     async fn new(distances: [Duration; 2]) -> Self {
-        let deployment = shared().await;
+        Self::before(shared().await, distances).await
+    }
+
+    async fn before(deployment: &Deployment, distances: [Duration; 2]) -> Self {
         let server = deployment.member(0).address().parse().unwrap();
         let routers = [
             Mongos::before(server, distances[0]).await,
@@ -207,7 +211,9 @@ async fn a_commit_goes_to_another_mongos_when_its_own_is_gone() {
 
 #[tokio::test]
 async fn a_transaction_whose_mongos_is_gone_may_be_tried_again() {
-    let mut cluster = Cluster::new([NEAR, NEAR]).await;
+    let deployment = Deployment::replica_set(1).with_auth();
+    let deployment = deployment.start().await.unwrap();
+    let mut cluster = Cluster::before(&deployment, [NEAR, NEAR]).await;
     logs::expect("mdb_upstream::probe");
     let (place, _) = cluster.begin(1, 5).await;
     cluster.routers[place].go();
@@ -220,7 +226,7 @@ async fn a_transaction_whose_mongos_is_gone_may_be_tried_again() {
     );
     assert_eq!(cluster.routers[1 - place].refused(), 0);
     // The server ends what the mongos left open; until then another transaction conflicts with it.
-    cluster.end_at_the_server().await;
+    end_all_sessions(&deployment).await;
     let (again, token) = cluster.begin(2, 5).await;
     assert_eq!(again, 1 - place);
     cluster
@@ -230,16 +236,14 @@ async fn a_transaction_whose_mongos_is_gone_may_be_tried_again() {
     assert_eq!(cluster.value(5).await, 1);
 }
 
-impl Cluster {
-    /// Ends all transactions of the proxy's user, as a shard does with those of a router that is gone.
-    async fn end_at_the_server(&self) {
-        let server = mongodb::Client::with_uri_str(shared().await.uri())
-            .await
-            .unwrap();
-        let user = doc! {"user": mdb_testbed::PROXY_USER, "db": "admin"};
-        let open = doc! {"killAllSessions": [user]};
-        server.database("admin").run_command(open).await.unwrap();
-    }
+/// Ends all transactions of the proxy's user, as a shard does with those of a router that is gone: not on the server of all
+/// tests, whose commands it would end as well.
+async fn end_all_sessions(deployment: &Deployment) {
+    let server = mongodb::Client::with_uri_str(deployment.uri()).await;
+    let user = doc! {"user": mdb_testbed::PROXY_USER, "db": "admin"};
+    let open = doc! {"killAllSessions": [user]};
+    let admin = server.unwrap().database("admin");
+    admin.run_command(open).await.unwrap();
 }
 
 #[tokio::test]
