@@ -54,7 +54,7 @@ impl Line {
 }
 
 /// The same connection string with the relay in place of the only host, and the set left alone.
-fn through(uri: &str, relay: &Relay) -> String {
+pub(crate) fn through(uri: &str, relay: &Relay) -> String {
     let (credentials, rest) = uri.split_once('@').unwrap();
     let (_, options) = rest.split_once("/?").unwrap();
     let options: Vec<&str> = options

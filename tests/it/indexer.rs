@@ -16,6 +16,7 @@ mod costs;
 mod full;
 mod giving_way;
 mod lookups;
+mod reverts;
 mod turns;
 mod unseen;
 mod workload;

@@ -20,6 +20,9 @@ use crate::worker::Worker;
 /// Between two looks at the usage of a collection's indexes.
 const USAGE_EVERY_MILLIS: i64 = 60 * 60 * 1000;
 
+/// What is quiet after a member has not told how indexes are used.
+const USAGE: &str = "usage";
+
 /// Calls of a shape while its index is hidden, before a rise of its latency counts.
 const MISSED_CALLS_MIN: u64 = 20;
 
@@ -342,18 +345,41 @@ impl Worker {
             }
         }
         for (namespace, rows) in by_namespace {
-            let quiet = format!("usage of {namespace}");
+            if self.quiet.contains_key(USAGE) {
+                break;
+            }
+            let quiet = format!("{USAGE} of {namespace}");
             if self.quiet.contains_key(&quiet) || !self.may_ask() {
                 continue;
             }
-            self.quiet.insert(quiet, now + USAGE_EVERY_MILLIS);
             let Some(usage) = self.usage(&namespace).await? else {
-                continue;
+                // It would not tell of the next collection either, and is waited for each time.
+                self.hush(USAGE.to_owned(), now);
+                return self.usage_is_unknown(&rows, now).await;
             };
+            self.quiet.insert(quiet, now + USAGE_EVERY_MILLIS);
             for (row, found) in rows {
                 self.judge_usage(&row, &found, usage.get(&row.name).copied(), now)
                     .await?;
             }
+        }
+        Ok(())
+    }
+
+    async fn usage_is_unknown(
+        &self,
+        rows: &[(IndexRow, Document)],
+        now: i64,
+    ) -> Result<(), DriverError> {
+        for (row, _) in rows {
+            let text = "a member of the replica set does not tell how its indexes are used: none is taken back meanwhile";
+            let decision = Decision {
+                verdict: "wait",
+                reason: "usage",
+                text: text.to_owned(),
+                figures: doc! {},
+            };
+            self.decide(row, decision, now).await?;
         }
         Ok(())
     }
