@@ -255,6 +255,54 @@ mod tests {
         assert!(last.renew().await.unwrap());
     }
 
+    /// Whoever held it says nothing more, as after a crash: nobody writes that it is over.
+    #[tokio::test]
+    async fn what_is_not_renewed_is_over_by_itself_and_not_before() {
+        const SHORT: Right = Right {
+            name: "short",
+            lasts_millis: 300,
+        };
+        const LONG: Right = Right {
+            name: "long",
+            ..INDEX_ROUNDS
+        };
+        let deployment = Deployment::standalone().start().await.unwrap();
+        let client = Client::with_uri_str(deployment.uri()).await.unwrap();
+        let [one, other] = [0; 2].map(|_| Leases::new(&client, "control"));
+        let ends_at = async |right: Right| {
+            let found = one.leases.find_one(doc! {"_id": right.name});
+            let found = found.await.unwrap().unwrap();
+            let at = found.get_datetime("expires_at").unwrap();
+            at.timestamp_millis()
+        };
+        let long = one.take(LONG).await.unwrap().unwrap();
+        let gone = one.take(SHORT).await.unwrap().unwrap();
+        let first_end = ends_at(SHORT).await;
+        let next = async {
+            loop {
+                if let Some(next) = other.take(SHORT).await.unwrap() {
+                    return next;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        // Patience, should it never be over.
+        let next = tokio::time::timeout(Duration::from_secs(90), next).await;
+        let next = next.expect("it is not over");
+        assert_eq!(next.fence(), gone.fence() + 1);
+        // By the server's clock, which tells when the next one has begun.
+        let begun = ends_at(SHORT).await - SHORT.lasts_millis;
+        assert!(begun >= first_end, "{} ms too early", first_end - begun);
+        assert!(!gone.renew().await.unwrap());
+        // A longer one is not over, and a renewal makes it longer.
+        assert!(other.take(LONG).await.unwrap().is_none());
+        let before = ends_at(LONG).await;
+        assert!(long.renew().await.unwrap());
+        assert!(ends_at(LONG).await > before);
+        let left = ends_at(LONG).await - ends_at(SHORT).await;
+        assert!(left > LONG.lasts_millis / 2, "{left}");
+    }
+
     async fn expire(leases: &Leases, right: Right) {
         let over = vec![doc! {"$set": {"expires_at": "$$NOW"}}];
         let named = doc! {"_id": right.name};
