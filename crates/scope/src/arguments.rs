@@ -52,6 +52,8 @@ pub enum Take {
     Sort,
     /// An index, by name or key: the app's own definition is replaced by the physical one.
     Hint,
+    /// Indexes by names and keys, whether they are there or not: an automatic one is none.
+    Named,
     /// The lower or upper bound of an index scan.
     Bound,
     /// Options of a cursor: only those that are known.

@@ -9,6 +9,7 @@ use crate::arguments::{self, Argument, Take};
 use crate::change_stream;
 use crate::commands::CommandSpec;
 use crate::facts::{self, CollectionFacts, Facts, Isolation, isolation_of};
+use crate::index::write_named;
 use crate::pipeline::{self, Source, Strip, Surroundings, Within, written_collection};
 use crate::refusal::Refusal;
 use crate::refused::Refused;
@@ -290,6 +291,7 @@ impl<'a, 'f> Body<'a, 'f> {
                 update::array_filters(element)?;
                 w.element(element);
             }
+            Take::Named => write_named(w, element),
             Take::Key => self.distinct_key(w, element),
             Take::Own if element.key == b"explain" && element.as_flag() == Some(true) => {
                 w.element(element);

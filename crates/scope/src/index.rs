@@ -21,6 +21,7 @@ mod automatic;
 mod dropping;
 
 pub use automatic::{automatic_index_name, automatic_index_shown};
+pub(crate) use automatic::{show_filters, write_named};
 pub use dropping::dropped_indexes;
 
 /// Fields of one key pattern: the server's 32 less the scope field.

@@ -4,6 +4,7 @@ use mdb_wire::{Document, Element, Kind, Writer};
 
 use crate::explain;
 use crate::facts::{CollectionFacts, OwnIndex};
+use crate::index::show_filters;
 use crate::scope::Scope;
 use crate::scoped::ReplyRule;
 use crate::text;
@@ -166,6 +167,8 @@ enum Treat {
     Series,
     /// Whether each index is valid.
     Validity,
+    /// Filters of the plan cache, which name indexes.
+    Filters,
     /// An array of texts.
     Texts,
 }
@@ -251,7 +254,7 @@ static FIELDS: &[(&str, Treat)] = &[
     ("missingIndexEntries", Treat::Pass),
     ("corruptRecords", Treat::Pass),
     // `planCacheListFilters`.
-    ("filters", Treat::Pass),
+    ("filters", Treat::Filters),
 ];
 
 /// How one reply is rewritten.
@@ -398,6 +401,7 @@ impl ReplyView<'_> {
                 b"bucketsNs" => self.namespace(w, member),
                 _ => w.element(member),
             }),
+            (Treat::Filters, _) => show_filters(w, element),
             (Treat::Validity, _) if !says_validity(element) => {}
             (Treat::Validity, _) => members(w, element, |w, index| {
                 members(w, index, |w, member| {

@@ -163,3 +163,51 @@ async fn nothing_shows_or_reaches_an_automatic_index() {
         assert!(world.automatic(&physical).await[0].get("hidden").is_none());
     }
 }
+
+/// Whether the app's plan scans its collection.
+async fn scans(world: &mut World) -> bool {
+    let plan = world.plan().await;
+    plan.to_string().contains("COLLSCAN")
+}
+
+/// Seen: 4.4.2, 5.0.4 and 6.0.5 take any name in a filter of the plan cache, and scan the collection where none of a filter is
+/// there.
+#[tokio::test]
+async fn a_filter_of_the_plan_cache_does_not_name_an_automatic_index() {
+    let mut world = world("dedicated", &[]).await;
+    world.stock().await;
+    world.shop(20).await;
+    world.tick().await;
+    let physical = format!("products@{}", world.proxy.slug("alice"));
+    let name = "_auto.category_1_price_1";
+    assert_eq!(world.automatic_names(&physical).await, [name]);
+    let db = world.db.clone();
+    let shape = |command: &str| doc! {command: "products", "query": {"category": "c1"}, "sort": {"price": 1}, "$db": &db};
+    assert!(!scans(&mut world).await);
+    for named in ["category_1_price_1", "there_is_none", name] {
+        let mut set = shape("planCacheSetFilter");
+        set.insert("indexes", [named].as_slice());
+        world.app.ok(&set).await;
+        assert!(scans(&mut world).await, "{named}");
+        let list = doc! {"planCacheListFilters": "products", "$db": &db};
+        let listed = world.app.ok(&list).await;
+        let [filter] = listed.get_array("filters").unwrap().as_slice() else {
+            panic!("{listed}");
+        };
+        let shown = filter.as_document().unwrap().get_array("indexes").unwrap();
+        assert_eq!(shown.as_slice(), [bson::bson!(named)]);
+    }
+    world.app.ok(&shape("planCacheClearFilters")).await;
+    assert!(!scans(&mut world).await);
+    // One's own is found by its name, whatever else stands there.
+    let own = doc! {"createIndexes": "products", "indexes": [{"key": {"category": -1}, "name": "ours"}], "$db": &db};
+    world.app.ok(&own).await;
+    let mut set = shape("planCacheSetFilter");
+    set.insert("indexes", [name, "ours"].as_slice());
+    world.app.ok(&set).await;
+    let plan = world.plan().await.to_string();
+    assert!(
+        plan.contains("\"ours\"") && !plan.contains("category_1_price_1"),
+        "{plan}"
+    );
+}

@@ -204,6 +204,9 @@ fn take(take: Take) -> &'static str {
         Take::Filter => "joined to the app's condition, which is there also without it",
         Take::Projection | Take::Sort => "passed on without the scope field",
         Take::Hint => "an index of the app, by name or key",
+        Take::Named => {
+            "indexes of the app, by names or keys; those that the proxy makes by itself have no name"
+        }
         Take::Bound => "kept inside the app's part of the index",
         Take::Cursor => "passed on; its options are checked",
         Take::Collation => {
@@ -243,7 +246,7 @@ fn reason(take: Take) -> &'static str {
         }
         Take::Documents | Take::Update => "each document is the app's, and stays so",
         Take::Projection | Take::Sort | Take::Key => "the app has no such field",
-        Take::Hint | Take::Bound => "indexes are the app's own definitions",
+        Take::Hint | Take::Named | Take::Bound => "indexes are the app's own definitions",
         Take::Collation => "two slugs can be equal under a collation",
         Take::Let | Take::ArrayFilters => "an expression or a filter could run code",
         Take::Session => "to the upstream, sessions of all apps are one user's",

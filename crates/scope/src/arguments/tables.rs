@@ -526,5 +526,5 @@ pub(crate) static PLAN_CACHE_SET_FILTER: &[Argument] = &[
     arg("sort", Take::Sort),
     arg("projection", Take::Projection),
     arg("collation", Take::Collation),
-    arg("indexes", PASS),
+    arg("indexes", Take::Named),
 ];
