@@ -17,6 +17,7 @@ mod full;
 mod giving_way;
 mod lookups;
 mod reverts;
+mod samples;
 mod turns;
 mod unseen;
 mod workload;

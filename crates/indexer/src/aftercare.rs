@@ -11,6 +11,7 @@ use mongodb::ServerInfo;
 use mongodb::error::Error as DriverError;
 use mongodb::options::SelectionCriteria;
 
+use crate::build::is_refused;
 use crate::physical::{Existing, code_of, is_being_built};
 use crate::settings::millis;
 use crate::store::{Decision, IndexRow, count_of, stored};
@@ -105,32 +106,38 @@ impl Worker {
             return Ok(());
         };
         let at = DateTime::from_millis(now);
+        tracing::info!(namespace = %row.namespace, index = row.name, "building an index that an operator asked for");
         let built = self.while_building(&lease, &row.namespace, definition);
         let built = built.await?;
         lease.release().await;
-        let (state, text) = match &built {
-            Ok(_) => (
-                "watched",
-                "built because an operator asked for it".to_owned(),
-            ),
+        let known = self.store.index(&row.id).await?.unwrap_or_default();
+        if built.is_err() && is_refused(&known) {
+            // An operator has thought better of it meanwhile.
+            return Ok(());
+        }
+        let (reads, micros) = self.counters(found);
+        let (state, verdict, event, text) = match &built {
+            Ok(_) => {
+                tracing::info!(namespace = %row.namespace, index = row.name, "an index is built");
+                let text = "built because an operator asked for it".to_owned();
+                ("watched", "build", IndexEvent::Build, text)
+            }
             Err(error) => {
                 let code = code_of(error).unwrap_or(0);
-                (
-                    "failed",
-                    format!("the server did not build it (code {code})"),
-                )
+                tracing::warn!(namespace = %row.namespace, index = row.name, code, "an index was not built");
+                let text = format!("the server did not build it (code {code})");
+                ("failed", "fail", IndexEvent::Failure, text)
             }
         };
-        let fields = doc! {"state": state, "state_at": at, "created_at": at, "used_at": at, "retry_at": at, "ops": 0_i64};
+        let fields = doc! {
+            "state": state, "state_at": at, "created_at": at, "used_at": at, "retry_at": at, "ops": 0_i64,
+            "reads_before": stored(reads), "micros_before": stored(micros),
+        };
         self.store.set_index(row, fields).await?;
         self.store.tell(&row.namespace).await?;
-        self.metrics.index_event(if built.is_ok() {
-            IndexEvent::Build
-        } else {
-            IndexEvent::Failure
-        });
+        self.metrics.index_event(event);
         let decision = Decision {
-            verdict: if built.is_ok() { "build" } else { "fail" },
+            verdict,
             reason: "ordered",
             text,
             figures: doc! {},

@@ -6,6 +6,7 @@ use mongodb::error::Error as DriverError;
 
 use crate::consider::Wish;
 use crate::evidence::PlanFigures;
+use crate::sample::Evidence;
 use crate::settings::millis;
 use crate::store::{Decision, IndexRow, count_of, stored};
 use crate::worker::Worker;
@@ -13,14 +14,20 @@ use crate::worker::Worker;
 /// The longest cool-down after failures, as a power of two times the shortest: a week and more.
 const DOUBLINGS_MAX: u32 = 10;
 
+/// Whether an operator has dropped it.
+pub(crate) fn is_refused(known: &Document) -> bool {
+    known.get_str("state").is_ok_and(|state| state == "refused")
+}
+
 impl Worker {
     /// Builds an index, and proves it with the command that asked for it.
     pub(crate) async fn build(
         &mut self,
         wish: &Wish,
-        before: &PlanFigures,
+        evidence: &Evidence,
         now: i64,
     ) -> Result<(), DriverError> {
+        let before = &evidence.figures;
         let row = wish.row();
         let on = std::slice::from_ref(&row.namespace);
         let Some(lease) = self.leases.take_to_build(on).await? else {
@@ -52,16 +59,8 @@ impl Worker {
         self.metrics.index_event(IndexEvent::Build);
         tracing::info!(namespace = %row.namespace, index = row.name, "an index is built");
         self.store.tell(&row.namespace).await?;
-        let mut after = None;
-        for id in &wish.serves {
-            after = self.explain(id, &wish.wanted).await?;
-            if after
-                .as_ref()
-                .is_some_and(|after| after.proves(&row.name, before))
-            {
-                break;
-            }
-        }
+        self.may_ask();
+        let after = self.explain(&row.namespace, &evidence.explain).await;
         self.judge_proof(&row, before, after.as_ref(), now).await
     }
 
@@ -95,8 +94,12 @@ impl Worker {
         error: &DriverError,
         now: i64,
     ) -> Result<(), DriverError> {
-        self.metrics.index_event(IndexEvent::Failure);
         let known = self.store.index(&row.id).await?.unwrap_or_default();
+        if is_refused(&known) {
+            // An operator dropped it meanwhile, which ends the build.
+            return Ok(());
+        }
+        self.metrics.index_event(IndexEvent::Failure);
         let failures = count_of(&known, "failures").saturating_add(1);
         let doublings = u32::try_from(failures)
             .unwrap_or(u32::MAX)

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bson::{Bson, Document, doc};
+use bson::{Document, doc};
 use mdb_scope::{AppId, Isolation};
-use mdb_shape::{Candidate, Probe, Shape, candidates};
+use mdb_shape::{Candidate, Shape, candidates};
 use mdb_telemetry::IndexEvent;
 use mongodb::error::Error as DriverError;
 
-use crate::evidence::PlanFigures;
 use crate::physical::{Existing, Wanted};
+use crate::sample::{EXPLAINED_MAX, Evidence};
 use crate::settings::{Mode, Settings, millis};
 use crate::store::{Decision, FleetShape, IndexRow, count_of, stored};
 use crate::table::Namespace;
@@ -40,9 +40,17 @@ impl Wish {
     }
 }
 
+/// Commands on a collection that a wish may take: a count, explains, and one afterwards.
+const COMMANDS_OF_A_WISH: u32 = 2 + EXPLAINED_MAX;
+
+/// What is quiet of a wish that lacks a command to explain.
+fn sample_of(id: &str) -> String {
+    format!("sample of {id}")
+}
+
 /// A step towards a build.
 pub(crate) enum Judged {
-    Build(PlanFigures),
+    Build(Evidence),
     Not(Decision),
     /// Nothing to be said: another proxy may know more.
     Unknown,
@@ -52,21 +60,22 @@ pub(crate) enum Judged {
 fn judge_plan(
     settings: &Settings,
     wish: &Wish,
-    plan: PlanFigures,
+    evidence: Evidence,
     figures: Document,
     now: i64,
 ) -> Judged {
+    let plan = &evidence.figures;
     if !plan.asks_for_index(settings) {
         let text = format!(
-            "a recent command examined {} documents and returned {}: an index would gain little",
-            plan.examined, plan.returned
+            "a recent command {}: an index would gain little",
+            plan.words()
         );
         return not("no", "good_enough", text, figures);
     }
     if settings.mode == Mode::Advise || wish.is_advice {
         let text = format!(
-            "it would serve commands that examined {} documents and returned {}; the mode is `advise`",
-            plan.examined, plan.returned
+            "it would serve commands that {}; the mode is `advise`",
+            plan.words()
         );
         return not("advise", "mode", text, figures);
     }
@@ -75,7 +84,7 @@ fn judge_plan(
         let text = "it waits for the build window".to_owned();
         return not("wait", "window", text, figures);
     }
-    Judged::Build(plan)
+    Judged::Build(evidence)
 }
 
 fn not(verdict: &'static str, reason: &'static str, text: String, figures: Document) -> Judged {
@@ -88,17 +97,34 @@ fn not(verdict: &'static str, reason: &'static str, text: String, figures: Docum
 }
 
 impl Worker {
-    /// Looks at what is wanted, until one index was built or the round has no commands left.
+    /// Looks at what is wanted, until one index was built or there are not enough commands for another look.
     pub(crate) async fn consider(&mut self, now: i64) -> Result<(), DriverError> {
-        for (namespace, ids) in self.ripe(now) {
+        let ripe = self.ripe(now);
+        self.looked_at.retain(|known, _| ripe.contains_key(known));
+        let mut due = Vec::new();
+        for (namespace, ids) in ripe {
             self.advise_special(&namespace, &ids, now).await?;
             let mut wishes = self.wishes(&namespace, &ids);
-            wishes.retain(|wish| !self.quiet.contains_key(&wish.wanted.id()));
-            if wishes.is_empty() || !self.may_ask() {
-                continue;
+            wishes.retain(|wish| self.is_due(wish));
+            if !wishes.is_empty() {
+                let lacks_sample = !wishes.iter().any(|wish| self.has_sample(wish));
+                let looked_at = self.looked_at.get(&namespace).copied();
+                due.push((lacks_sample, looked_at, namespace, wishes));
             }
+        }
+        // Where there is nothing to explain, little comes of a look; and nobody waits for ever behind the others.
+        due.sort_by(|a, b| (a.0, a.1, &a.2).cmp(&(b.0, b.1, &b.2)));
+        for (_, _, namespace, wishes) in due {
+            if self.allowance.left() <= COMMANDS_OF_A_WISH {
+                return Ok(());
+            }
+            self.may_ask();
             let existing = Existing::read(self.store.client(), &namespace).await?;
+            self.looked_at.insert(namespace, now);
             for wish in wishes {
+                if self.allowance.left() < COMMANDS_OF_A_WISH {
+                    return Ok(());
+                }
                 let Some(existing) = &existing else {
                     self.hush(wish.wanted.id(), now);
                     continue;
@@ -109,6 +135,27 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Whether a wish is to be looked at now: not soon after a "no", and what lacked a command to explain when there is one.
+    fn is_due(&self, wish: &Wish) -> bool {
+        let id = wish.wanted.id();
+        let lacked = self.quiet.contains_key(&sample_of(&id));
+        !self.quiet.contains_key(&id) && (!lacked || self.has_sample(wish))
+    }
+
+    /// Nothing can be said without a command to explain.
+    async fn lacks_sample(&mut self, row: &IndexRow, now: i64) -> Result<(), DriverError> {
+        // Another proxy may have what this one lacks.
+        self.lacks_probe = true;
+        self.hush(sample_of(&row.id), now);
+        let decision = Decision {
+            verdict: "wait",
+            reason: "sample",
+            text: "no recent command that would use it is at hand to be explained: none came since the proxy was started, or each is longer than a kilobyte".to_owned(),
+            figures: doc! {},
+        };
+        self.decide(row, decision, now).await
     }
 
     /// Collections with shapes that were seen often, long enough, and of late.
@@ -237,11 +284,15 @@ impl Worker {
         {
             return Ok(done);
         }
+        if !self.has_sample(wish) {
+            self.lacks_sample(&row, now).await?;
+            return Ok(false);
+        }
         let judged = self.judge(wish, existing, now).await?;
         match judged {
-            Judged::Build(before) => {
+            Judged::Build(evidence) => {
                 self.metrics.index_event(IndexEvent::Candidate);
-                self.build(wish, &before, now).await?;
+                self.build(wish, &evidence, now).await?;
                 Ok(true)
             }
             Judged::Not(decision) => {
@@ -253,7 +304,9 @@ impl Worker {
                 Ok(false)
             }
             Judged::Unknown => {
+                // Another proxy may have one that is explained.
                 self.lacks_probe = true;
+                self.hush(row.id, now);
                 Ok(false)
             }
         }
@@ -279,6 +332,8 @@ impl Worker {
             // What is hidden and was not proved waits for its end, and what an operator has dropped stays away.
             "hidden" if is_there => Ok(Some(false)),
             "dropped" if !is_wanted => Ok(Some(false)),
+            // The order stands until there is a turn for it.
+            "ordered" => Ok(Some(false)),
             "refused" => {
                 self.hush(row.id.clone(), now);
                 Ok(Some(false))
@@ -341,12 +396,12 @@ impl Worker {
             );
             return Ok(not("advise", "write_heavy", text, load));
         }
-        let Some(plan) = self.explain_any(wish).await? else {
+        let Some(evidence) = self.explain_any(wish).await? else {
             return Ok(Judged::Unknown);
         };
-        let mut figures = plan.document();
+        let mut figures = evidence.figures.document();
         figures.extend(load);
-        Ok(judge_plan(&settings, wish, plan, figures, now))
+        Ok(judge_plan(&settings, wish, evidence, figures, now))
     }
 
     async fn documents(&mut self, namespace: &Namespace) -> Result<u64, DriverError> {
@@ -355,111 +410,6 @@ impl Worker {
             .run_on(namespace, doc! {"count": &namespace.collection})
             .await?;
         Ok(count_of(&reply, "n"))
-    }
-
-    /// Explains a recent command of one of the shapes: the first that asks for an index, or else the last.
-    async fn explain_any(&mut self, wish: &Wish) -> Result<Option<PlanFigures>, DriverError> {
-        const TRIED_MAX: usize = 3;
-        let mut last = None;
-        for id in wish.serves.iter().take(TRIED_MAX) {
-            let plan = self.explain(id, &wish.wanted).await?;
-            if plan
-                .as_ref()
-                .is_some_and(|p| p.asks_for_index(&self.settings))
-            {
-                return Ok(plan);
-            }
-            last = plan.or(last);
-        }
-        Ok(last)
-    }
-
-    /// Explains a recent command of a shape as a `find`; `None` if there is none or the upstream does not explain it.
-    pub(crate) async fn explain(
-        &mut self,
-        id: &str,
-        wanted: &Wanted,
-    ) -> Result<Option<PlanFigures>, DriverError> {
-        let Some((app, probe)) = self.table.probe(id, wanted.app.as_ref()) else {
-            return Ok(None);
-        };
-        let (app, probe) = (app.clone(), probe.clone());
-        if !self.may_ask() {
-            return Ok(None);
-        }
-        let own = match wanted.isolation {
-            Isolation::Shared => Some(doc! {&self.field: app.as_str()}),
-            Isolation::Dedicated => None,
-        };
-        let Some(mut find) = self.as_find(&wanted.namespace, probe, own).await? else {
-            return Ok(None);
-        };
-        if let Some(bytes) = &wanted.collation
-            && let Ok(collation) = bson::deserialize_from_slice::<Document>(bytes)
-        {
-            find.insert("collation", collation);
-        }
-        find.insert("maxTimeMS", millis(self.settings.explain_timeout));
-        let command = doc! {"explain": find, "verbosity": "executionStats"};
-        match self.run_on(&wanted.namespace, command).await {
-            Ok(reply) => Ok(PlanFigures::read(&reply)),
-            Err(error) => {
-                // A filter that only makes sense inside its command, or one that takes too long.
-                tracing::debug!(
-                    code = crate::physical::code_of(&error),
-                    "a command was not explained"
-                );
-                Ok(None)
-            }
-        }
-    }
-
-    async fn as_find(
-        &self,
-        namespace: &Namespace,
-        probe: Probe,
-        own: Option<Document>,
-    ) -> Result<Option<Document>, DriverError> {
-        let bound = |filter: Document| match &own {
-            Some(own) => doc! {"$and": [own.clone(), filter]},
-            None => filter,
-        };
-        let collection = namespace.collection.as_str();
-        match probe {
-            Probe::Query {
-                filter,
-                sort,
-                skip,
-                limit,
-            } => {
-                let Ok(filter) = bson::deserialize_from_slice::<Document>(&filter) else {
-                    return Ok(None);
-                };
-                let mut find = doc! {"find": collection, "filter": bound(filter), "skip": skip, "limit": limit};
-                let sort = sort.and_then(|s| bson::deserialize_from_slice::<Document>(&s).ok());
-                if let Some(sort) = sort {
-                    find.insert("sort", sort);
-                }
-                Ok(Some(find))
-            }
-            Probe::Foreign { fields, filter } => {
-                let filter = bson::deserialize_from_slice::<Document>(&filter);
-                let also =
-                    |fields: Document| doc! {"$and": [fields, filter.clone().unwrap_or_default()]};
-                let exist = fields
-                    .iter()
-                    .map(|field| (field.clone(), bson::bson!({"$exists": true})));
-                let documents = self.store.client().database(&namespace.database);
-                let documents = documents.collection::<Document>(collection);
-                let some = documents.find_one(bound(also(exist.collect())));
-                let some = some.max_time(self.settings.explain_timeout).await?;
-                let values = some.as_ref().and_then(|found| {
-                    let value = |field: &String| Some((field.clone(), at_path(found, field)?));
-                    fields.iter().map(value).collect::<Option<Document>>()
-                });
-                Ok(values.map(|values| doc! {"find": collection, "filter": bound(also(values))}))
-            }
-        }
     }
 
     /// Text and geo indexes are never made by themselves.
@@ -494,40 +444,5 @@ impl Worker {
             self.hush(id.clone(), now);
         }
         Ok(())
-    }
-}
-
-/// A value at a dotted path, the first of an array.
-fn at_path(document: &Document, path: &str) -> Option<Bson> {
-    let mut parts = path.split('.');
-    let mut value = document.get(parts.next()?)?;
-    for part in parts {
-        value = match value {
-            Bson::Array(items) => items.first()?,
-            other => other,
-        };
-        value = value.as_document()?.get(part)?;
-    }
-    match value {
-        Bson::Array(items) => items.first().cloned(),
-        other => Some(other.clone()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_are_found_through_arrays() {
-        let document = doc! {"a": {"b": [{"c": [5, 6]}]}, "x": null};
-        for (path, expected) in [
-            ("a.b.c", Some(Bson::Int32(5))),
-            ("x", Some(Bson::Null)),
-            ("a.y", None),
-            ("x.y", None),
-        ] {
-            assert_eq!(at_path(&document, path), expected, "{path}");
-        }
     }
 }

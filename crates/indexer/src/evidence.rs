@@ -12,10 +12,16 @@ pub(crate) struct PlanFigures {
     pub(crate) scans_collection: bool,
     pub(crate) sorts: bool,
     pub(crate) indexes: Vec<String>,
+    /// It had not ended when its time was over: the figures are those until then.
+    pub(crate) is_late: bool,
 }
 
+/// `MaxTimeMSExpired`.
+pub(crate) const LATE: i32 = 50;
+
 impl PlanFigures {
-    /// Reads a reply to `explain`; `None` if it has no such figures.
+    /// Reads a reply to `explain`; `None` if it has no such figures. Seen: 5.0.4 and 6.0.5 tell them also of a command whose
+    /// time was over, 4.4.2 says nothing but that.
     pub(crate) fn read(reply: &Document) -> Option<Self> {
         let stats = reply.get_document("executionStats").ok()?;
         let number = |name: &str| match stats.get(name) {
@@ -32,11 +38,40 @@ impl PlanFigures {
         let mut figures = Self {
             examined: number("totalDocsExamined")?,
             returned: number("nReturned")?,
+            is_late: number("errorCode") == u64::try_from(LATE).ok(),
             ..Self::default()
         };
-        let planner = reply.get_document("queryPlanner").ok()?;
-        figures.walk(planner.get("winningPlan")?);
+        figures.read_plan(reply)?;
         Some(figures)
+    }
+
+    /// Reads the plan of a command whose time was over, from a reply without figures.
+    pub(crate) fn of_late(reply: &Document) -> Option<Self> {
+        let mut figures = Self {
+            is_late: true,
+            ..Self::default()
+        };
+        figures.read_plan(reply)?;
+        Some(figures)
+    }
+
+    fn read_plan(&mut self, reply: &Document) -> Option<()> {
+        let planner = reply.get_document("queryPlanner").ok()?;
+        self.walk(planner.get("winningPlan")?);
+        Some(())
+    }
+
+    /// For people.
+    pub(crate) fn words(&self) -> String {
+        let late = if self.is_late {
+            " when its time was over"
+        } else {
+            ""
+        };
+        let Self {
+            examined, returned, ..
+        } = self;
+        format!("examined {examined} documents and returned {returned}{late}")
     }
 
     fn walk(&mut self, part: &Bson) {
@@ -67,14 +102,15 @@ impl PlanFigures {
     pub(crate) fn asks_for_index(&self, settings: &Settings) -> bool {
         let is_wasteful = self.excess() >= settings.excess_min
             && self.excess() >= self.returned.saturating_mul(settings.excess_ratio);
-        is_wasteful || (self.sorts && self.examined >= settings.sorted_min)
+        self.is_late || is_wasteful || (self.sorts && self.examined >= settings.sorted_min)
     }
 
     /// Whether these, with the index, are as much better as was promised by those before it.
     pub(crate) fn proves(&self, index: &str, before: &Self) -> bool {
         let is_chosen = self.indexes.iter().any(|name| name == index);
         let is_less = self.examined.saturating_mul(2) <= before.examined;
-        is_chosen && (is_less || (before.sorts && !self.sorts))
+        let is_better = before.is_late || is_less || (before.sorts && !self.sorts);
+        is_chosen && is_better && !self.is_late
     }
 
     /// As it is stored beside a decision.
@@ -83,6 +119,7 @@ impl PlanFigures {
         bson::doc! {
             "examined": count(self.examined), "returned": count(self.returned),
             "scans_collection": self.scans_collection, "sorts": self.sorts, "indexes": &self.indexes,
+            "late": self.is_late,
         }
     }
 }
@@ -101,6 +138,13 @@ mod tests {
         }
     }
 
+    fn late(examined: u64) -> PlanFigures {
+        PlanFigures {
+            is_late: true,
+            ..figures(examined, 0, false)
+        }
+    }
+
     #[test]
     fn plans_are_read() {
         let reply = doc! {
@@ -116,6 +160,18 @@ mod tests {
         };
         assert_eq!(PlanFigures::read(&reply), Some(expected));
         assert_eq!(PlanFigures::read(&doc! {"ok": 1}), None);
+        let mut over = reply;
+        let stats = over.get_document_mut("executionStats").unwrap();
+        stats.extend(doc! {"executionSuccess": false, "errorMessage": "operation exceeded time limit", "errorCode": 50});
+        let read = PlanFigures::read(&over).unwrap();
+        assert!(read.is_late, "{over}");
+        assert_eq!(
+            read.words(),
+            "examined 2000 documents and returned 3 when its time was over"
+        );
+        over.remove("executionStats");
+        let read = PlanFigures::of_late(&over).unwrap();
+        assert_eq!((read.is_late, read.sorts), (true, true));
     }
 
     #[test]
@@ -129,6 +185,7 @@ mod tests {
             (figures(499, 0, false), false),
             (figures(100, 100, true), true),
             (figures(99, 99, true), false),
+            (late(0), true),
         ] {
             assert_eq!(plan.asks_for_index(&settings), expected, "{plan:?}");
         }
@@ -171,6 +228,10 @@ mod tests {
                 figures(500, 500, true),
                 false,
             ),
+            (with(figures(900, 9, false), "i"), late(1000), true),
+            (with(figures(900, 9, false), "other"), late(1000), false),
+            (with(late(9), "i"), figures(1000, 50, false), false),
+            (with(late(9), "i"), late(1000), false),
         ] {
             assert_eq!(after.proves("i", &before), expected, "{after:?} {before:?}");
         }

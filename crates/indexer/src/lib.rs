@@ -11,6 +11,7 @@
 //! - Only indexes that a proxy has made are ever hidden or dropped: those of `indexes`, whose names no app can have.
 
 mod aftercare;
+mod allowance;
 mod build;
 mod consider;
 pub mod declared;
@@ -18,6 +19,7 @@ mod evidence;
 pub mod lease;
 mod orders;
 mod physical;
+mod sample;
 mod settings;
 mod store;
 mod table;

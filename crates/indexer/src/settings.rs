@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::table::PROBES_MAX;
+
 /// How far the worker may go. With `off` there is no worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
@@ -74,9 +76,11 @@ pub struct Settings {
     pub build_window: Option<BuildWindow>,
     /// For one explain.
     pub explain_timeout: Duration,
-    /// Commands on collections of apps in one interval, apart from builds: one in three seconds. Each leads to about two on the
-    /// control database, so that all of them together are one a second.
+    /// Commands on collections of apps that may come together, apart from builds.
     pub commands_max: u32,
+    /// For so long there may be one of them. Each leads to about two on the control database, so that all of them together are
+    /// one a second.
+    pub command_every: Duration,
     /// How long a "no" holds before the candidate is looked at again. Doubled with each failed build.
     pub retry_after: Duration,
     /// Calls of a shape after the build before its latency is compared.
@@ -110,12 +114,13 @@ impl Default for Settings {
             build_window: None,
             explain_timeout: Duration::from_secs(5),
             commands_max: 20,
+            command_every: Duration::from_secs(3),
             retry_after: Duration::from_secs(10 * 60),
             calls_min: 100,
             slower_percent: 150,
             unused_for: 7 * DAY,
             soak_for: 7 * DAY,
-            shared_from_apps: 4,
+            shared_from_apps: PROBES_MAX + 1,
         }
     }
 }

@@ -11,9 +11,10 @@ pub const SHAPES_MAX: usize = 10_000;
 /// Sketches in memory: commands of one shape can be written in several ways.
 const SKETCHES_MAX: usize = 40_000;
 
-/// Bytes of a command that is kept to be explained, and for how many apps: together at most 20 MiB.
+/// Bytes of a command that is kept to be explained, and for how many apps: together at most 30 MiB. From one app more on they
+/// share an index (`Settings::shared_from_apps`); up to then each gets its own, by a command of its own.
 const PROBE_BYTES_MAX: usize = 1024;
-const PROBES_MAX: usize = 2;
+pub(crate) const PROBES_MAX: usize = 3;
 
 /// Where a collection is upstream.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

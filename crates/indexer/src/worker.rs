@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::allowance::Allowance;
 use crate::lease::{INDEX_ROUNDS, Lease, Leases};
 use crate::settings::{AppModes, Settings, millis};
 use crate::store::{Decision, Fleet, IndexRow, Store};
@@ -46,7 +47,9 @@ pub struct Worker {
     rounds: Option<Lease>,
     modes: watch::Receiver<AppModes>,
     observations: mpsc::Receiver<Observation>,
-    commands_left: u32,
+    pub(crate) allowance: Allowance,
+    /// When collections were looked at last, for commands that would do with an index.
+    pub(crate) looked_at: BTreeMap<Namespace, i64>,
     wire_version: Option<i32>,
     forgot_at: i64,
     /// Milliseconds that the last round was ahead of the clock: rounds can be asked for as if it were later.
@@ -116,7 +119,8 @@ impl Worker {
             rounds: None,
             modes,
             observations,
-            commands_left: 0,
+            allowance: Allowance::default(),
+            looked_at: BTreeMap::new(),
             wire_version: None,
             forgot_at: 0,
             ahead: 0,
@@ -212,7 +216,7 @@ impl Worker {
     async fn work(&mut self, now: i64) -> Result<(), DriverError> {
         self.apps = self.modes.borrow().clone();
         self.store.load(&mut self.fleet, now).await?;
-        self.commands_left = self.settings.commands_max;
+        self.allowance.earn(&self.settings, now);
         self.quiet.retain(|_, until| *until > now);
         self.lacks_probe = false;
         self.go_on(now).await?;
@@ -235,11 +239,9 @@ impl Worker {
         self.leases.take(INDEX_ROUNDS).await
     }
 
-    /// Whether another command may go to the upstream in this round.
+    /// Whether another command may go to the upstream now.
     pub(crate) fn may_ask(&mut self) -> bool {
-        let may = self.commands_left > 0;
-        self.commands_left = self.commands_left.saturating_sub(1);
-        may
+        self.allowance.take()
     }
 
     /// Not again for a while.

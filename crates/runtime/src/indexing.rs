@@ -15,6 +15,8 @@ pub(crate) fn settings(indexes: &Indexes) -> Option<Settings> {
         IndexMode::Auto => Mode::Auto,
     };
     let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+    let defaults = Settings::default();
+    let in_one = indexes.interval.as_secs() / defaults.command_every.as_secs().max(1);
     Some(Settings {
         mode,
         interval: indexes.interval,
@@ -33,11 +35,11 @@ pub(crate) fn settings(indexes: &Indexes) -> Option<Settings> {
             }),
         unused_for: indexes.unused_for,
         soak_for: indexes.soak_for,
-        // One command a second, with what is written down of each.
-        commands_max: u32::try_from(indexes.interval.as_secs() / 3)
+        // Those of an interval, however long it is; in a short one those of several, since a look takes some.
+        commands_max: u32::try_from(in_one)
             .unwrap_or(u32::MAX)
-            .max(1),
-        ..Settings::default()
+            .max(defaults.commands_max),
+        ..defaults
     })
 }
 

@@ -44,6 +44,21 @@ async fn advice_is_written_down_and_nothing_is_built() {
     );
     let ordered = world.proxy.order(IndexOrder::Apply { name: None }).await;
     assert!(ordered.starts_with(&id), "{ordered}");
+    // While another index is being built, the order stands.
+    let leases = world.control.collection::<Document>("leases");
+    let until = DateTime::from_millis(DateTime::now().timestamp_millis() + 3_600_000);
+    let held = doc! {"$set": {"owner": "another", "expires_at": until}};
+    let held = leases.update_one(doc! {"_id": "index_build"}, held);
+    held.upsert(true).await.unwrap();
+    for later in [0, 3600] {
+        world.tick_after(later).await;
+        let state = world.state(&name).await;
+        assert_eq!(state.get_str("state").unwrap(), "ordered");
+    }
+    leases
+        .delete_one(doc! {"_id": "index_build"})
+        .await
+        .unwrap();
     world.tick().await;
     assert_eq!(world.automatic_names("products").await, [name.as_str()]);
     assert!(
@@ -53,7 +68,10 @@ async fn advice_is_written_down_and_nothing_is_built() {
             .await
             .contains("watched")
     );
-    world.proxy.order(IndexOrder::Drop { name: id }).await;
+    world
+        .proxy
+        .order(IndexOrder::Drop { name: id.clone() })
+        .await;
     assert!(world.automatic("products").await.is_empty());
     world.shop(20).await;
     world.tick_after(60 * 60).await;

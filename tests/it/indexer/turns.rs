@@ -289,3 +289,28 @@ async fn a_build_that_goes_on_without_its_proxy_is_waited_for() {
         "watched"
     );
 }
+
+/// Dropping an index that is being built ends the build, which is no failure to be tried again.
+#[tokio::test]
+async fn what_an_operator_drops_while_it_is_built_stays_away() {
+    let builds = Builds::new().await;
+    let shapes = &builds.shapes;
+    let name = shapes.name("category_1_price_1");
+    let id = format!("{}.products/{name}", shapes.db);
+    builds.hang("alwaysOn").await;
+    let operator = async {
+        builds.are("products", (4, 1)).await;
+        shapes.proxy.order(IndexOrder::Drop { name: id }).await;
+        builds.hang("off").await;
+    };
+    tokio::join!(shapes.tick(), operator);
+    let refused = async |decisions: &[&str]| {
+        assert_eq!(builds.indexes("products").await, (3, 0));
+        let state = shapes.state(&name).await;
+        assert_eq!(state.get_str("state").unwrap(), "refused");
+        assert_eq!(shapes.decisions("products").await, decisions);
+    };
+    refused(&["drop operator"]).await;
+    shapes.tick_after(3600).await;
+    refused(&["drop operator"]).await;
+}
