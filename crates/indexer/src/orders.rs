@@ -3,7 +3,7 @@
 use bson::{Bson, DateTime, Document, doc};
 use futures_util::TryStreamExt;
 use mdb_scope::automatic_index_shown;
-use mongodb::error::Error as DriverError;
+use mongodb::error::{Error as DriverError, ErrorKind};
 
 use crate::physical::code_of;
 use crate::store::{Decision, IndexRow, Store, count_of};
@@ -16,15 +16,44 @@ pub type Line = Vec<String>;
 #[non_exhaustive]
 pub enum OrderError {
     /// The upstream said no, or nothing.
-    #[error("the upstream: {}", .0.kind)]
+    #[error("the upstream: {}", said(.0))]
     Driver(#[from] DriverError),
     /// Nothing of this name is known.
     #[error("no automatic index `{0}` is known; `mdb-runtime indexes list` names them")]
     Unknown(String),
-    /// It is not in the state for it.
-    #[error("`{0}` is `{1}`, not `advised`: there is nothing to apply")]
-    NotAdvised(String, String),
+    /// It stands, or is about to.
+    #[error("`{0}` is `{1}`: there is nothing to apply")]
+    Stands(String, String),
+    /// No index of this collection was ever thought of.
+    #[error("nothing was decided on `{0}`, as collections are called upstream; {1}")]
+    Undecided(String, String),
 }
+
+/// What an operator can do about an error of the upstream, and what it was.
+fn said(error: &DriverError) -> String {
+    let kind = &error.kind;
+    match kind.as_ref() {
+        ErrorKind::ServerSelection { .. } => format!(
+            "no server for this in time; look whether it runs, and where `upstream.uri` leads ({kind})"
+        ),
+        ErrorKind::Authentication { .. } => {
+            format!("it does not let the user of `upstream.uri` log in ({kind})")
+        }
+        ErrorKind::Command(error) if error.code == UNAUTHORIZED => format!(
+            "the user of `upstream.uri` lacks a privilege; docs/operations.md has the role that it needs ({kind})"
+        ),
+        _ => kind.to_string(),
+    }
+}
+
+/// `Unauthorized`.
+const UNAUTHORIZED: i32 = 13;
+
+/// States in which an index is not there, and can be applied by its name.
+const GONE: [&str; 4] = ["advised", "dropped", "failed", "refused"];
+
+/// Collections that are named where one was looked for in vain.
+const NAMED_MAX: usize = 10;
 
 fn text(document: &Document, name: &str) -> String {
     document.get_str(name).unwrap_or_default().to_owned()
@@ -76,12 +105,20 @@ impl Store {
     }
 
     /// The decisions on the indexes of `database.collection`: when last, how often, index, verdict, why, figures.
+    ///
+    /// # Errors
+    /// [`OrderError::Undecided`] if there are none.
     pub async fn why(&self, collection: &str) -> Result<Vec<Line>, OrderError> {
         let (database, collection) = collection.split_once('.').unwrap_or((collection, ""));
         let of_collection = doc! {"database": database, "collection": collection};
         let decisions = self.collection("decisions");
         let found = decisions.find(of_collection).sort(doc! {"last_at": 1});
         let found: Vec<Document> = found.await?.try_collect().await?;
+        if found.is_empty() {
+            let others = self.decided().await?;
+            let whole = format!("{database}.{collection}");
+            return Err(OrderError::Undecided(whole, others));
+        }
         let line = |decision: &Document| {
             let figures = decision.get("figures").map(Bson::to_string);
             vec![
@@ -96,19 +133,34 @@ impl Store {
         Ok(found.iter().map(line).collect())
     }
 
-    /// Has advised indexes built by a proxy in its next round. Gives their ids.
+    /// Names collections with decisions.
+    async fn decided(&self) -> Result<String, OrderError> {
+        let group = doc! {"$group": {"_id": {"$concat": ["$database", ".", "$collection"]}}};
+        let limit = i64::try_from(NAMED_MAX).unwrap_or(i64::MAX);
+        let pipeline = [group, doc! {"$sort": {"_id": 1}}, doc! {"$limit": limit}];
+        let decisions = self.collection("decisions");
+        let found: Vec<Document> = decisions.aggregate(pipeline).await?.try_collect().await?;
+        let named: Vec<String> = found.iter().map(|one| text(one, "_id")).collect();
+        Ok(match named.as_slice() {
+            [] => "nor on any other".to_owned(),
+            all => format!("there are decisions on {}", all.join(", ")),
+        })
+    }
+
+    /// Has indexes built by a proxy in its next round: those that are advised, or one that is not there. Gives their ids.
     ///
     /// # Errors
-    /// [`OrderError::Unknown`], [`OrderError::NotAdvised`].
+    /// [`OrderError::Unknown`], [`OrderError::Stands`].
     pub async fn apply(&self, id: Option<&str>) -> Result<Vec<String>, OrderError> {
         let advised = match id {
             None => self.indexes(&["advised"]).await?,
             Some(id) => {
                 let found = self.index(id).await?;
+                let found = found.filter(|found| found.contains_key("definition"));
                 let found = found.ok_or_else(|| OrderError::Unknown(id.to_owned()))?;
                 let state = text(&found, "state");
-                if state != "advised" {
-                    return Err(OrderError::NotAdvised(id.to_owned(), state));
+                if !GONE.contains(&state.as_str()) {
+                    return Err(OrderError::Stands(id.to_owned(), state));
                 }
                 vec![found]
             }
@@ -123,7 +175,7 @@ impl Store {
         Ok(ordered)
     }
 
-    /// Drops an automatic index at once. It is not made again.
+    /// Drops an automatic index at once. It is not made again, unless it is applied.
     ///
     /// # Errors
     /// [`OrderError::Unknown`] for anything that no proxy has made.
@@ -132,6 +184,10 @@ impl Store {
         let row = found.as_ref().and_then(IndexRow::read);
         let row = row.filter(|row| automatic_index_shown(&row.name).is_some());
         let row = row.ok_or_else(|| OrderError::Unknown(id.to_owned()))?;
+        // First, so that a build that ends thereby is no failure.
+        let now = DateTime::now();
+        self.set_index(&row, doc! {"state": "refused", "state_at": now})
+            .await?;
         let database = self.client().database(&row.namespace.database);
         let command = doc! {"dropIndexes": &row.namespace.collection, "index": &row.name};
         match database.run_command(command).await {
@@ -139,14 +195,12 @@ impl Store {
             Err(error) if matches!(code_of(&error), Some(26 | 27)) => {}
             Err(error) => return Err(error.into()),
         }
-        let now = DateTime::now();
-        self.set_index(&row, doc! {"state": "refused", "state_at": now})
-            .await?;
         self.tell(&row.namespace).await?;
         let decision = Decision {
             verdict: "drop",
             reason: "operator",
-            text: "an operator has dropped it; it is not made again".to_owned(),
+            text: "an operator has dropped it; it is not made again unless it is applied"
+                .to_owned(),
             figures: doc! {},
         };
         self.decide(&row, &decision, now.timestamp_millis()).await?;

@@ -49,21 +49,42 @@ pub enum IndexOrder {
     /// Every decision on the indexes of a collection, with its reason and figures.
     Why {
         /// `database.collection`, as it is upstream.
-        #[arg(value_name = "COLLECTION")]
+        #[arg(value_name = "COLLECTION", value_parser = namespace)]
         collection: String,
     },
-    /// Have advised indexes built: all, or one by its name. A running proxy does it in its next round.
+    /// Have advised indexes built: all, or one by its name, which may also be one that is gone. A running proxy does it in its
+    /// next round.
     Apply {
-        /// `database.collection/name`, as `advise` prints it.
-        #[arg(value_name = "NAME")]
+        /// `database.collection/name`, as `advise` and `list` print it.
+        #[arg(value_name = "NAME", value_parser = index_name)]
         name: Option<String>,
     },
-    /// Drop an automatic index at once, for good.
+    /// Drop an automatic index at once. It is not made again, unless it is applied.
     Drop {
         /// `database.collection/name`, as `list` prints it.
-        #[arg(value_name = "NAME")]
+        #[arg(value_name = "NAME", value_parser = index_name)]
         name: String,
     },
+}
+
+/// `database.collection`.
+fn namespace(text: &str) -> Result<String, &'static str> {
+    let parts = text.split_once('.');
+    let is_whole =
+        parts.is_some_and(|(database, collection)| !database.is_empty() && !collection.is_empty());
+    let text = is_whole.then(|| text.to_owned());
+    text.ok_or("it is written `database.collection`")
+}
+
+/// `database.collection/name`.
+fn index_name(text: &str) -> Result<String, &'static str> {
+    let parts = text
+        .split_once('.')
+        .and_then(|(_, rest)| rest.split_once('/'));
+    let is_whole =
+        parts.is_some_and(|(collection, name)| !collection.is_empty() && !name.is_empty());
+    let text = is_whole.then(|| text.to_owned());
+    text.ok_or("it is written `database.collection/name`, as `mdb-runtime indexes list` prints it")
 }
 
 /// Arguments of `serve`.
@@ -163,6 +184,11 @@ mod tests {
             "x health --address nowhere",
             "x health --address 127.0.0.1:1 --config a",
             "x reload --config a",
+            "x indexes why shop",
+            "x indexes why .products",
+            "x indexes apply shop.products",
+            "x indexes drop products/name",
+            "x indexes drop",
         ] {
             let error = parse(line).expect_err(line);
             assert!(error.use_stderr(), "{line}");

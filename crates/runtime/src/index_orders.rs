@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use mdb_indexer::{Line, OrderError, Store};
-use mdb_manifest::load;
+use mdb_manifest::{IndexMode, load};
 use mongodb::Client;
 use mongodb::options::ClientOptions;
 
@@ -26,11 +26,15 @@ pub fn run(
 ) -> Ending {
     // When nobody reads the text, the exit code still tells.
     let Some(config) = &args.config else {
-        let _ = writeln!(err, "--config is missing: it names the upstream");
-        return Ending::Failure;
+        let text = "error: `--config FILE` is missing: the file names the upstream and the control database";
+        let _ = writeln!(err, "{text}");
+        return Ending::Arguments;
     };
     match carry_out(config, &args.order, environment, err) {
         Ok(lines) => {
+            if lines.is_empty() {
+                let _ = writeln!(err, "{}", said_of_none(&args.order));
+            }
             for line in lines {
                 let _ = writeln!(out, "{}", line.join("  "));
             }
@@ -40,6 +44,16 @@ pub fn run(
             let _ = writeln!(err, "{error:#}");
             Ending::Failure
         }
+    }
+}
+
+/// Why there is nothing to print.
+fn said_of_none(order: &IndexOrder) -> &'static str {
+    match order {
+        IndexOrder::List => "no index is known: no proxy has made one, or advised one",
+        IndexOrder::Advise => "no index is advised",
+        IndexOrder::Apply { .. } => "no index is advised: there is nothing to apply",
+        IndexOrder::Why { .. } | IndexOrder::Drop { .. } => "",
     }
 }
 
@@ -57,11 +71,21 @@ fn carry_out(
         .enable_all()
         .build()
         .context("cannot start the worker thread")?;
+    let is_off = loaded.config.indexes.mode == IndexMode::Off;
+    if is_off && matches!(order, IndexOrder::Apply { .. }) {
+        anyhow::bail!(
+            "{}: `indexes.mode` is `off`, so that no proxy would build it; `advise` is enough",
+            config.display()
+        );
+    }
     runtime.block_on(async {
         let uri = loaded.config.upstream.uri.expose();
-        let mut options = ClientOptions::parse(uri).await?;
-        options.server_selection_timeout = Some(SELECTION_TIMEOUT);
-        let client = Client::with_options(options)?;
+        let unusable = "the upstream: its connection string cannot be used";
+        let mut options = ClientOptions::parse(uri).await.context(unusable)?;
+        // One that the connection string gives counts.
+        let timeout = &mut options.server_selection_timeout;
+        timeout.get_or_insert(SELECTION_TIMEOUT);
+        let client = Client::with_options(options).context(unusable)?;
         let control_database = loaded.config.control_database.as_str().to_owned();
         let store = Store::new(client, control_database);
         Ok(lines_of(&store, order).await?)
@@ -80,7 +104,10 @@ async fn lines_of(store: &Store, order: &IndexOrder) -> Result<Vec<Line>, OrderE
         }
         IndexOrder::Drop { name } => {
             store.drop_index(name).await?;
-            Ok(vec![vec![name.clone(), "dropped".to_owned()]])
+            Ok(vec![vec![
+                name.clone(),
+                "dropped; it is not made again unless it is applied".to_owned(),
+            ]])
         }
     }
 }

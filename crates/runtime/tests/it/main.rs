@@ -3,6 +3,7 @@
 mod authority;
 mod endings;
 mod handover;
+mod indexes;
 mod program;
 mod reload;
 mod service;
