@@ -120,15 +120,19 @@ async fn a_manifest_that_is_read_again_changes_the_mode_of_its_app() {
     assert_eq!(world.automatic_names("products").await, [name.as_str()]);
 }
 
-#[tokio::test]
-async fn builds_wait_for_their_window() {
+/// The line of a window of an hour that begins in two.
+fn window_in_two_hours() -> String {
     let now = DateTime::now().timestamp_millis();
     let minute = |later: i64| {
         let minute = (now / 60_000 + later).rem_euclid(24 * 60);
         format!("{:02}:{:02}", minute / 60, minute % 60)
     };
-    let window = format!("build_window: \"{}-{}\"", minute(120), minute(180));
-    let mut world = world("shared", &[&window]).await;
+    format!("build_window: \"{}-{}\"", minute(120), minute(180))
+}
+
+#[tokio::test]
+async fn builds_wait_for_their_window() {
+    let mut world = world("shared", &[&window_in_two_hours()]).await;
     world.stock().await;
     world.shop(20).await;
     world.tick().await;
@@ -141,6 +145,31 @@ async fn builds_wait_for_their_window() {
         world.decisions("products").await,
         ["build proved", "wait window"]
     );
+}
+
+#[tokio::test]
+async fn manifests_and_operators_do_not_wait_for_the_window() {
+    let control = unique_name("control");
+    let window = window_in_two_hours();
+    let lines = ["mode: advise", "interval: 24h", "seen_over: 0s", &window];
+    let builder = ProxyBuilder::new(shared().await).indexes(&lines);
+    let builder = builder.control_database(&control).app("alice");
+    let manifest = "managed_indexes:\n  products: [{ keys: { sku: 1 }, unique: true }]\n";
+    let mut world = World::of(builder.saying(manifest).start().await, &control).await;
+    world.stock().await;
+    let list = doc! {"listIndexes": "products", "$db": &world.db};
+    eventually("the index of the manifest", async || {
+        let shown = batch(&world.app.ok(&list).await);
+        (shown.len() == 2).then_some(())
+    })
+    .await;
+    world.shop(20).await;
+    world.tick().await;
+    assert_eq!(world.decisions("products").await, ["advise mode"]);
+    world.proxy.order(IndexOrder::Apply { name: None }).await;
+    world.tick().await;
+    let name = world.name("category_1_price_1");
+    assert_eq!(world.automatic_names("products").await, [name.as_str()]);
 }
 
 #[tokio::test]
