@@ -114,10 +114,27 @@ fn answer(command: &Document, wire_version: i32) -> Document {
             let found = vec![doc! {"_id": "sessions", "key": key}];
             cursor(0, "firstBatch", "mdb_runtime.keys", found)
         }
+        "listIndexes" if target.as_str() == Some("own@shop") => {
+            let index = |key: Document, name: &str| doc! {"v": 2, "key": key, "name": name};
+            let indexes = vec![
+                index(doc! {"_id": 1}, "_id_"),
+                index(doc! {"a": 1, "b": 1}, "_auto.a_1_b_1"),
+                index(doc! {"a": 1, "c": 1}, "_auto.a_1_c_1"),
+            ];
+            cursor(0, "firstBatch", "d.own@shop", indexes)
+        }
         "find" | "aggregate" | "listCollections" | "listIndexes" => {
             cursor(0, "firstBatch", "d.c", Vec::new())
         }
         "findAndModify" => doc! {"value": null, "ok": 1.0},
+        "bulkWrite" if command.get_str("comment").is_ok_and(|c| c == "arrays") => {
+            let refused = doc! {
+                "ok": 0.0, "idx": 1, "code": 171, "n": 0, "errmsg": "cannot index parallel arrays [b] [a]",
+            };
+            let mut reply = cursor(0, "firstBatch", "admin.$cmd.bulkWrite", vec![refused]);
+            reply.extend(doc! {"nErrors": 1, "nInserted": 1});
+            reply
+        }
         "bulkWrite" => {
             let mut reply = cursor(77, "firstBatch", "admin.$cmd.bulkWrite", vec![outcome()]);
             reply.extend(doc! {"nErrors": 1, "nInserted": 1, "electionId": 5});
@@ -210,6 +227,32 @@ async fn statements_are_bound_and_outcomes_are_the_apps() {
     assert_eq!(made[0].get_str("createIndexes").unwrap(), "c");
     let more = asked.iter().find(|c| c.contains_key("getMore")).unwrap();
     assert_eq!(more.get_i64("getMore").unwrap(), 77);
+}
+
+/// As a server before 8.0 says it of an insert: the automatic index over the two fields goes, and the error is told.
+#[tokio::test]
+async fn an_automatic_index_gives_way_to_the_next_one() {
+    let (proxy, asked) = proxy(25).await;
+    let mut client = proxy.raw("shop").await;
+    let dropped = || {
+        let asked = asked.lock().unwrap();
+        let drops = asked.iter().filter(|c| c.contains_key("dropIndexes"));
+        let named =
+            drops.map(|c| ["dropIndexes", "index"].map(|f| c.get_str(f).unwrap().to_owned()));
+        named.collect::<Vec<_>>()
+    };
+    let bulk = doc! {"bulkWrite": 1, "ordered": false, "$db": "admin"};
+    send(&mut client, bulk.clone()).await;
+    assert!(dropped().is_empty());
+    let mut refused = bulk;
+    refused.insert("comment", "arrays");
+    let reply = send(&mut client, refused).await;
+    assert_eq!(
+        mdb_tests::batch(&reply)[0].get_i32("code").unwrap(),
+        171,
+        "{reply}"
+    );
+    assert_eq!(dropped(), [["own@shop", "_auto.a_1_b_1"]]);
 }
 
 #[tokio::test]

@@ -346,6 +346,16 @@ impl ParallelArrays {
         Self::of_errors(errors.iter().chain([&reply]))
     }
 
+    /// Those that the reply to a `bulkWrite` speaks of, in its first batch.
+    pub(crate) fn of_bulk_reply(reply: &[u8]) -> Vec<Self> {
+        let reply = Document::from_reader(reply).unwrap_or_default();
+        let batch = reply
+            .get_document("cursor")
+            .and_then(|cursor| cursor.get_array("firstBatch"));
+        let outcomes = of_documents(batch.cloned().unwrap_or_default());
+        Self::of_errors(outcomes.iter().chain([&reply]))
+    }
+
     /// Those that documents with code and text speak of, once each.
     pub(crate) fn of_errors<'e>(errors: impl IntoIterator<Item = &'e Document>) -> Vec<Self> {
         let errors = errors.into_iter();
@@ -507,6 +517,10 @@ mod tests {
         let read = ParallelArrays::of_reply(&bytes);
         let expected = [ParallelArrays(["b".to_owned(), "a".to_owned()])];
         assert_eq!(read, expected);
+        let outcomes =
+            doc! {"cursor": {"firstBatch": [{"ok": 1.0}, error("[b] [a]")]}, "nErrors": 1};
+        let bytes = bson::serialize_to_vec(&outcomes).unwrap();
+        assert_eq!(ParallelArrays::of_bulk_reply(&bytes), expected);
         let whole = bson::serialize_to_vec(&error("[p] [p]")).unwrap();
         let [same] = <[ParallelArrays; 1]>::try_from(ParallelArrays::of_reply(&whole)).unwrap();
         for (arrays, fields, is_refused) in [

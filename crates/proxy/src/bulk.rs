@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use mdb_scope::{CollectionFacts, ForeignCollection, Refusal, bulk_collections, bulk_creates};
+use mdb_wire::Document;
 
+use crate::automatic::ParallelArrays;
 use crate::error::Error;
 use crate::forward::Journey;
 use crate::ground::Ground;
@@ -79,7 +81,31 @@ impl Journey<'_> {
             })
             .for_each(|(_, (place, _))| self.made_own(*place));
         }
+        Box::pin(self.give_way_to_bulk(&places, &known, out.get(start..).unwrap_or_default()))
+            .await;
         Ok(())
+    }
+
+    /// Drops automatic indexes because of which documents could not be stored. The statements are not sent again: others of the
+    /// command may have been executed.
+    async fn give_way_to_bulk(&self, places: &[Place<'_>], known: &[Arc<Known>], reply: &[u8]) {
+        let has_errors = Document::parse_shallow(reply).is_ok_and(|reply| {
+            let errors = reply.find("nErrors").and_then(|n| n.as_integer());
+            errors.is_some_and(|n| n > 0) || reply.find("code").is_some()
+        });
+        if !has_errors {
+            return;
+        }
+        let arrays = ParallelArrays::of_bulk_reply(reply);
+        if arrays.is_empty() {
+            return;
+        }
+        for (place, known) in places.iter().zip(known) {
+            // What the server said of the statements counts.
+            if let Err(error) = self.give_way_to_arrays(*place, known, &arrays).await {
+                tracing::debug!(%error, "an automatic index could not make room");
+            }
+        }
     }
 
     fn bulk_places(&self) -> Result<Vec<Place<'_>>, Refusal> {
