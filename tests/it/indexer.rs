@@ -16,6 +16,7 @@ mod costs;
 mod full;
 mod giving_way;
 mod lookups;
+mod promise;
 mod reverts;
 mod samples;
 mod turns;

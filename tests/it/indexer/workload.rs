@@ -105,6 +105,28 @@ async fn writes(world: &mut World, workload: &Workload, from: i32) -> Duration {
     begun.elapsed()
 }
 
+/// Runs of each query whose time is taken.
+const TIMED: i32 = 20;
+
+/// The time of one query through the proxy, the mean over all queries of a workload.
+async fn time_of_query(world: &mut World, workload: &Workload) -> Duration {
+    let mut all = Duration::ZERO;
+    for query in workload.queries {
+        // The first one chooses a plan.
+        for n in -1..TIMED {
+            let (filter, sort) = query(3 + n.max(0));
+            let find =
+                doc! {"find": workload.name, "filter": filter, "sort": sort, "$db": &world.db};
+            let begun = Instant::now();
+            world.app.ok(&find).await;
+            if n >= 0 {
+                all += begun.elapsed();
+            }
+        }
+    }
+    all / u32::try_from(workload.queries.len()).unwrap() / TIMED.unsigned_abs()
+}
+
 /// The keys of automatic indexes, whosever they are.
 async fn keys(world: &World, collection: &str) -> BTreeSet<String> {
     let names = world.automatic_names(collection).await;
@@ -132,6 +154,9 @@ async fn workloads_end_with_the_indexes_that_a_person_would_make() {
         }
         let written_before = writes(&mut world, workload, DOCUMENTS).await;
         let before = figures(&world, workload).await;
+        let time_before = time_of_query(&mut world, workload).await;
+        let begun = Instant::now();
+        let mut complete_after = Duration::ZERO;
         let mut rounds = 0;
         let mut last = BTreeSet::new();
         let mut is_still = 0;
@@ -156,22 +181,33 @@ async fn workloads_end_with_the_indexes_that_a_person_would_make() {
             is_still = if now == last && !now.is_empty() {
                 is_still + 1
             } else {
+                complete_after = begun.elapsed();
                 0
             };
             last = now;
         }
         let after = figures(&world, workload).await;
+        let time_after = time_of_query(&mut world, workload).await;
         let written_after = writes(&mut world, workload, DOCUMENTS + WRITES).await;
         let best: BTreeSet<String> = workload.best.iter().map(|key| (*key).to_owned()).collect();
         let report = format!(
-            "{}: {rounds} rounds of 150 commands; {:.1} documents examined for each returned before, {:.1} afterwards; \
-             {} keys in {} indexes against {} by hand: {last:?}; {WRITES} writes took {written_before:?} before, {written_after:?} afterwards",
+            "{}: complete after {} rounds of 150 commands, {:.1} s; {:.1} documents examined for each returned before, {:.1} \
+             afterwards; a query took {} µs before, {} µs afterwards: {:.2} times as long; {} keys in {} indexes against {} by \
+             hand: {last:?}; a write took {} µs before, {} µs afterwards: {:.2} times as long",
             workload.name,
+            rounds - is_still,
+            complete_after.as_secs_f64(),
             ratio(before),
             ratio(after),
+            time_before.as_micros(),
+            time_after.as_micros(),
+            time_after.as_secs_f64() / time_before.as_secs_f64(),
             last.len(),
             world.automatic_names(workload.name).await.len(),
             best.len(),
+            (written_before / WRITES.unsigned_abs()).as_micros(),
+            (written_after / WRITES.unsigned_abs()).as_micros(),
+            written_after.as_secs_f64() / written_before.as_secs_f64(),
         );
         // Shown with --nocapture.
         std::io::Write::write_fmt(&mut std::io::stdout(), format_args!("{report}\n")).unwrap();
