@@ -22,6 +22,7 @@ mod samples;
 mod turns;
 mod unseen;
 mod workload;
+mod writes;
 
 /// Rounds of work come when the test asks for them, and what was seen counts at once.
 const LINES: &[&str] = &["mode: auto", "interval: 24h", "seen_over: 0s"];

@@ -12,7 +12,7 @@ use crate::physical::{Existing, Wanted};
 use crate::sample::{EXPLAINED_MAX, Evidence};
 use crate::settings::{Mode, Settings, millis};
 use crate::store::{Decision, FleetShape, IndexRow, count_of, stored};
-use crate::table::Namespace;
+use crate::table::{Namespace, SHAPES_MAX};
 use crate::worker::Worker;
 
 /// An index that would serve shapes.
@@ -280,7 +280,7 @@ impl Worker {
         }
         let stored = self.store.index(&row.id).await?;
         if let Some(stored) = &stored
-            && let Some(done) = self.consider_again(&row, stored, existing, now).await?
+            && let Some(done) = self.consider_again(wish, stored, existing, now).await?
         {
             return Ok(done);
         }
@@ -306,6 +306,13 @@ impl Worker {
             Judged::Unknown => {
                 // Another proxy may have one that is explained.
                 self.lacks_probe = true;
+                let decision = Decision {
+                    verdict: "wait",
+                    reason: "unexplained",
+                    text: "the server did not explain a recent command as a find, so that nothing is known of its plan".to_owned(),
+                    figures: doc! {},
+                };
+                self.decide(&row, decision, now).await?;
                 self.hush(row.id, now);
                 Ok(false)
             }
@@ -315,19 +322,19 @@ impl Worker {
     /// One that was tried before: `Some` if that settles it.
     async fn consider_again(
         &mut self,
-        row: &IndexRow,
+        wish: &Wish,
         stored: &Document,
         existing: &Existing,
         now: i64,
     ) -> Result<Option<bool>, DriverError> {
+        let row = &wish.row();
         let is_there = existing.find(&row.name).is_some();
         let is_unused = stored.get_str("why").is_ok_and(|why| why == "unused");
         let since = self.latency_since(stored, "reads_hidden", "micros_hidden");
         let is_wanted = since.is_some_and(|(calls, _)| calls >= self.settings.seen_min);
         match stored.get_str("state").unwrap_or_default() {
             "hidden" if is_there && is_unused && is_wanted => {
-                self.show(row, "wanted", now).await?;
-                Ok(Some(true))
+                self.show_if_needed(wish, now).await.map(Some)
             }
             // What is hidden and was not proved waits for its end, and what an operator has dropped stays away.
             "hidden" if is_there => Ok(Some(false)),
@@ -349,6 +356,30 @@ impl Worker {
             }
             _ => Ok(None),
         }
+    }
+
+    /// Shows an index again whose shapes come and that nothing has used, unless they do without.
+    async fn show_if_needed(&mut self, wish: &Wish, now: i64) -> Result<bool, DriverError> {
+        let row = wish.row();
+        let without_it = self.explain_any(wish).await?;
+        let figures = without_it.map(|evidence| evidence.figures);
+        let needless = figures.filter(|figures| !figures.asks_for_index(&self.settings));
+        let Some(figures) = needless else {
+            self.show(&row, "wanted", now).await?;
+            return Ok(true);
+        };
+        let decision = Decision {
+            verdict: "no",
+            reason: "good_enough",
+            text: format!(
+                "it stays hidden: without it, a recent command {}",
+                figures.words()
+            ),
+            figures: figures.document(),
+        };
+        self.decide(&row, decision, now).await?;
+        self.hush(row.id, now);
+        Ok(false)
     }
 
     /// Whether all conditions for a build hold, the cheapest first.
@@ -388,11 +419,16 @@ impl Worker {
                 doc! {"documents": stored(documents)},
             ));
         }
-        let load = doc! {"reads": stored(wish.reads), "writes": stored(wish.writes)};
-        if wish.writes > wish.reads.saturating_mul(settings.writes_per_read_max) {
+        let (reads, writes) = self.load_of(wish);
+        let load = doc! {"reads": stored(reads), "writes": stored(writes)};
+        if writes > reads.saturating_mul(settings.writes_per_read_max) {
+            if self.heavy.len() >= SHAPES_MAX {
+                self.heavy.clear();
+            }
+            let now_at = (wish.reads, wish.writes);
+            self.heavy.insert(wish.wanted.id(), now_at);
             let text = format!(
-                "{} writes for {} reads: the index would cost more than it gives",
-                wish.writes, wish.reads
+                "{writes} writes for {reads} reads: the index would cost more than it gives"
             );
             return Ok(not("advise", "write_heavy", text, load));
         }
@@ -402,6 +438,16 @@ impl Worker {
         let mut figures = evidence.figures.document();
         figures.extend(load);
         Ok(judge_plan(&settings, wish, evidence, figures, now))
+    }
+
+    /// Reads and writes that count: since it was last found that there are too many writes, if there were reads enough, so that
+    /// an import is not held against an index for ever; or else all.
+    fn load_of(&self, wish: &Wish) -> (u64, u64) {
+        let (reads, writes) = (wish.reads, wish.writes);
+        let before = self.heavy.get(&wish.wanted.id()).copied();
+        let since = before.map(|(r, w)| (reads.saturating_sub(r), writes.saturating_sub(w)));
+        let since = since.filter(|(reads, _)| *reads >= self.settings.seen_min);
+        since.unwrap_or((reads, writes))
     }
 
     async fn documents(&mut self, namespace: &Namespace) -> Result<u64, DriverError> {

@@ -48,6 +48,8 @@ pub struct Worker {
     modes: watch::Receiver<AppModes>,
     observations: mpsc::Receiver<Observation>,
     pub(crate) allowance: Allowance,
+    /// Reads and writes when a wish was found to be of a collection that is written too often.
+    pub(crate) heavy: BTreeMap<String, (u64, u64)>,
     /// When collections were looked at last, for commands that would do with an index.
     pub(crate) looked_at: BTreeMap<Namespace, i64>,
     wire_version: Option<i32>,
@@ -120,6 +122,7 @@ impl Worker {
             modes,
             observations,
             allowance: Allowance::default(),
+            heavy: BTreeMap::new(),
             looked_at: BTreeMap::new(),
             wire_version: None,
             forgot_at: 0,

@@ -57,8 +57,8 @@ pub struct Seen {
     pub probe: Probe,
 }
 
-/// The shapes of a command: none for commands that read nothing by a filter, one for each statement, for each branch of a top-level
-/// `$or`, and for the foreign side of each `$lookup`.
+/// The shapes of a command: none for commands that read nothing by a filter, or that name their index themselves; one for each
+/// statement, for each branch of a top-level `$or`, and for the foreign side of each `$lookup`.
 pub fn shapes_of(command: &Command<'_>) -> Vec<Seen> {
     let mut seen = Vec::new();
     if command.name == b"bulkWrite" {
@@ -157,6 +157,7 @@ struct Query<'a> {
     collation: Option<Document<'a>>,
     skip: i64,
     limit: i64,
+    has_hint: bool,
 }
 
 impl<'a> Query<'a> {
@@ -170,10 +171,14 @@ impl<'a> Query<'a> {
             skip: number("skip").max(0),
             // Negative for a single batch.
             limit: number("limit").saturating_abs(),
+            has_hint: body.find("hint").is_some(),
         }
     }
 
     fn shapes(&self, mut shape: Shape, seen: &mut Vec<Seen>) {
+        if self.has_hint {
+            return;
+        }
         let filter = self.filter.unwrap_or(Document::EMPTY);
         let read = Filter::read(filter);
         shape.sort = sort_of(self.sort);
@@ -246,6 +251,7 @@ fn pipeline(command: &Command<'_>, shape: Shape, seen: &mut Vec<Seen>) {
     let collation = command.body.find("collation").and_then(|e| e.as_document());
     let mut query = Query {
         collation,
+        has_hint: command.body.find("hint").is_some(),
         ..Query::default()
     };
     let mut filter = Vec::new();

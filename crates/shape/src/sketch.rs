@@ -50,6 +50,7 @@ pub fn sketch_of(command: &Command<'_>) -> Option<Sketch> {
                 match element.key {
                     b"pipeline" => pen.stages(element.as_array()),
                     b"collation" => pen.hash.part(element.value),
+                    b"hint" => pen.hash.byte(b'h'),
                     _ => {}
                 }
             }
@@ -76,6 +77,8 @@ impl Pen {
                 b"collation" => self.hash.part(element.value),
                 // The number of documents decides whether the order is worth an index.
                 b"limit" | b"skip" => self.hash.byte(b'l'),
+                // What names its index has no use for another.
+                b"hint" => self.hash.byte(b'h'),
                 _ => {}
             }
         }

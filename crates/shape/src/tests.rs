@@ -255,6 +255,22 @@ fn one_command_can_have_several_shapes() {
             doc! {"delete": "c", "deletes": [{"q": {"a": 1}, "limit": 0}]},
             "delete {a}",
         ),
+        // What names its index needs no other.
+        (doc! {"find": "c", "filter": {"a": 1}, "hint": "a_1"}, ""),
+        (
+            doc! {"count": "c", "query": {"a": 1}, "hint": {"$natural": 1}},
+            "",
+        ),
+        (
+            doc! {"update": "c", "updates": [{"q": {"a": 1}, "u": {}, "hint": {"a": 1}}, {"q": {"b": 1}, "u": {}}]},
+            "update {b}",
+        ),
+        (
+            doc! {"aggregate": "c", "hint": "a_1", "pipeline": [
+                {"$match": {"a": 1}}, {"$lookup": {"from": "d", "localField": "x", "foreignField": "y", "as": "z"}},
+            ]},
+            "lookup {y}",
+        ),
         (
             doc! {"aggregate": "c", "pipeline": [
                 {"$match": {"a": 1}},
@@ -368,7 +384,15 @@ fn sketches_tell_the_new_shapes_apart() {
         doc! {"bulkWrite": 1, "nsInfo": [{"ns": ns}], "ops": [op]}
     };
     let sketch = |command: &Bson| with(command, sketch_of).unwrap();
+    let hinted = |hint: bool| {
+        let mut find = find(doc! {"a": 1}, doc! {});
+        if hint {
+            find.insert("hint", "a_1");
+        }
+        find
+    };
     for (one, other) in [
+        (hinted(false), hinted(true)),
         (expr("a"), expr("b")),
         (sorted("a"), sorted("b")),
         (bulk("x.a", "f", 1), bulk("x.b", "f", 1)),

@@ -223,3 +223,39 @@ async fn a_hidden_index_is_shown_when_its_shape_takes_longer_without_it() {
         ["build proved", "hide unused", "show missed"]
     );
 }
+
+/// The app has an index that the server prefers: its shapes still come, and do without the automatic one.
+#[tokio::test]
+async fn a_hidden_index_without_which_its_shape_does_well_goes_for_good() {
+    let mut world = world("shared", &[]).await;
+    world.stock().await;
+    world.shop(20).await;
+    world.tick().await;
+    let name = world.name("category_1_price_1");
+    let own = doc! {"createIndexes": "products", "indexes": [{"key": {"category": 1, "price": -1}, "name": "mine"}], "$db": &world.db};
+    world.app.ok(&own).await;
+    // Of two that are equally good it may choose either: here only the app's.
+    let app = doc! {"app_id": world.proxy.slug("alice")};
+    let prefer = doc! {
+        "planCacheSetFilter": "products", "query": {"$and": [app, {"category": "c1"}]}, "sort": {"price": 1},
+        "indexes": [{"app_id": 1, "category": 1, "price": -1}],
+    };
+    world.upstream.run_command(prefer).await.unwrap();
+    world.shop(20).await;
+    world.tick_after(8 * DAY).await;
+    assert_eq!(world.stands(&name).await, pair("hidden", "unused"));
+    world.shop(20).await;
+    world.tick_after(9 * DAY).await;
+    assert!(world.is_hidden(&name).await);
+    world.tick_after(16 * DAY).await;
+    assert!(world.automatic("products").await.is_empty());
+    assert_eq!(
+        world.decisions("products").await,
+        [
+            "build proved",
+            "drop soaked",
+            "hide unused",
+            "no good_enough"
+        ]
+    );
+}
