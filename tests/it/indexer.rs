@@ -17,6 +17,7 @@ mod full;
 mod giving_way;
 mod lookups;
 mod promise;
+mod redundant;
 mod reverts;
 mod samples;
 mod turns;

@@ -12,7 +12,7 @@ use mongodb::error::Error as DriverError;
 use mongodb::options::SelectionCriteria;
 
 use crate::build::is_refused;
-use crate::physical::{Existing, code_of, is_being_built};
+use crate::physical::{Existing, code_of, is_being_built, is_covered};
 use crate::settings::millis;
 use crate::store::{Decision, IndexRow, count_of, stored};
 use crate::table::Namespace;
@@ -27,8 +27,41 @@ const USAGE: &str = "usage";
 /// Calls of a shape while its index is hidden, before a rise of its latency counts.
 const MISSED_CALLS_MIN: u64 = 20;
 
+/// Why an index is hidden that may be missed: nothing spoke against it.
+const HARMLESS: [&str; 2] = ["unused", "redundant"];
+
+/// Whether a hidden index comes back when its shapes need it.
+pub(crate) fn may_come_back(found: &Document) -> bool {
+    found
+        .get_str("why")
+        .is_ok_and(|why| HARMLESS.contains(&why))
+}
+
 /// States of an index that stands.
 const STANDING: [&str; 2] = ["watched", "kept"];
+
+/// How an index is used, and what it is.
+#[derive(Debug, Default)]
+struct Used {
+    ops: u64,
+    definition: Document,
+}
+
+/// An index of the collection that serves whatever this automatic one serves: one of an app, or an automatic one that is kept.
+fn covering(
+    used: &Used,
+    all: &BTreeMap<String, Used>,
+    automatic: &[(IndexRow, Document)],
+) -> Option<String> {
+    let is_sure = |name: &str| {
+        let kept = |found: &Document| found.get_str("state").is_ok_and(|state| state == "kept");
+        let known = automatic.iter().find(|(row, _)| row.name == name);
+        automatic_index_shown(name).is_none() || known.is_some_and(|(_, found)| kept(found))
+    };
+    let mut others = all.iter().filter(|(name, _)| is_sure(name));
+    let found = others.find(|(_, other)| is_covered(&used.definition, &other.definition));
+    found.map(|(name, _)| name.clone())
+}
 
 impl Worker {
     /// Goes on with what was begun: by this process, or by one that is gone.
@@ -210,7 +243,7 @@ impl Worker {
         found: &Document,
         now: i64,
     ) -> Result<(), DriverError> {
-        if found.get_str("why").is_ok_and(|why| why == "unused")
+        if may_come_back(found)
             && let Some((calls, after)) = self.latency_since(found, "reads_hidden", "micros_hidden")
         {
             let before = count_of(found, "micros_per_call_hidden");
@@ -289,7 +322,7 @@ impl Worker {
             "reads_hidden": stored(reads), "micros_hidden": stored(micros), "micros_per_call_hidden": stored(per_call),
         };
         self.store.set_index(row, state).await?;
-        self.metrics.index_event(if why == "unused" {
+        self.metrics.index_event(if HARMLESS.contains(&why) {
             IndexEvent::Hide
         } else {
             IndexEvent::Revert
@@ -365,9 +398,18 @@ impl Worker {
                 return self.usage_is_unknown(&rows, now).await;
             };
             self.quiet.insert(quiet, now + USAGE_EVERY_MILLIS);
-            for (row, found) in rows {
-                self.judge_usage(&row, &found, usage.get(&row.name).copied(), now)
-                    .await?;
+            for (row, found) in &rows {
+                let used = usage.get(&row.name);
+                if let Some(used) = used
+                    && let Some(by) = covering(used, &usage, &rows)
+                {
+                    let text = format!("`{by}` serves whatever it serves");
+                    let figures = doc! {"by": by};
+                    self.hide(row, "redundant", text, figures, now).await?;
+                    continue;
+                }
+                let ops = used.map(|used| used.ops);
+                self.judge_usage(row, found, ops, now).await?;
             }
         }
         Ok(())
@@ -426,8 +468,8 @@ impl Worker {
     async fn usage(
         &mut self,
         namespace: &Namespace,
-    ) -> Result<Option<BTreeMap<String, u64>>, DriverError> {
-        let mut uses = BTreeMap::new();
+    ) -> Result<Option<BTreeMap<String, Used>>, DriverError> {
+        let mut uses: BTreeMap<String, Used> = BTreeMap::new();
         for member in self.members().await? {
             self.may_ask();
             let counted = self.usage_at(namespace, member).await;
@@ -438,8 +480,10 @@ impl Worker {
                     return Ok(None);
                 }
             };
-            for (name, ops) in counted {
-                *uses.entry(name).or_default() += ops;
+            for (name, used) in counted {
+                let sum = uses.entry(name).or_default();
+                sum.ops = sum.ops.saturating_add(used.ops);
+                sum.definition = used.definition;
             }
         }
         Ok(Some(uses))
@@ -465,7 +509,7 @@ impl Worker {
         &self,
         namespace: &Namespace,
         member: Option<String>,
-    ) -> Result<Vec<(String, u64)>, DriverError> {
+    ) -> Result<Vec<(String, Used)>, DriverError> {
         let database = self.store.client().database(&namespace.database);
         let collection = database.collection::<Document>(&namespace.collection);
         let mut aggregate = collection.aggregate([doc! {"$indexStats": {}}]);
@@ -476,10 +520,13 @@ impl Worker {
         let found: Vec<Document> = aggregate.await?.try_collect().await?;
         let one = |index: &Document| {
             let accesses = index.get_document("accesses").ok()?;
-            Some((
-                index.get_str("name").ok()?.to_owned(),
-                count_of(accesses, "ops"),
-            ))
+            let is_building = index.get_bool("building").unwrap_or(false);
+            let definition = index.get_document("spec").ok().filter(|_| !is_building);
+            let used = Used {
+                ops: count_of(accesses, "ops"),
+                definition: definition.cloned().unwrap_or_default(),
+            };
+            Some((index.get_str("name").ok()?.to_owned(), used))
         };
         Ok(found.iter().filter_map(one).collect())
     }

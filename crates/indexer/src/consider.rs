@@ -8,6 +8,7 @@ use mdb_shape::{Candidate, Shape, candidates};
 use mdb_telemetry::IndexEvent;
 use mongodb::error::Error as DriverError;
 
+use crate::aftercare::may_come_back;
 use crate::physical::{Existing, Wanted};
 use crate::sample::{EXPLAINED_MAX, Evidence};
 use crate::settings::{Mode, Settings, millis};
@@ -41,7 +42,8 @@ impl Wish {
 }
 
 /// Commands on a collection that a wish may take: a count, explains, and one afterwards.
-const COMMANDS_OF_A_WISH: u32 = 2 + EXPLAINED_MAX;
+#[allow(clippy::cast_possible_truncation, reason = "a few")]
+const COMMANDS_OF_A_WISH: u32 = 2 + EXPLAINED_MAX as u32;
 
 /// What is quiet of a wish that lacks a command to explain.
 fn sample_of(id: &str) -> String {
@@ -100,6 +102,10 @@ impl Worker {
     /// Looks at what is wanted, until one index was built or there are not enough commands for another look.
     pub(crate) async fn consider(&mut self, now: i64) -> Result<(), DriverError> {
         let ripe = self.ripe(now);
+        if ripe.is_empty() {
+            return Ok(());
+        }
+        self.blocked = self.store.blocked().await?;
         self.looked_at.retain(|known, _| ripe.contains_key(known));
         let mut due = Vec::new();
         for (namespace, ids) in ripe {
@@ -173,21 +179,43 @@ impl Worker {
         ripe
     }
 
-    /// The indexes for shapes of one collection.
+    /// The indexes for shapes of one collection. Where one cannot be had, the shapes that would do with less get that.
     fn wishes(&self, namespace: &Namespace, ids: &[String]) -> Vec<Wish> {
-        let known: Vec<(&String, &FleetShape)> = ids
+        let mut wishes = Vec::new();
+        let mut left: Vec<(&String, &FleetShape)> = ids
             .iter()
             .filter_map(|id| Some((id, self.fleet.shapes.get(id)?)))
             .collect();
-        let shapes: Vec<&Shape> = known.iter().map(|(_, s)| &s.placed.shape).collect();
-        let mut wishes = Vec::new();
-        for candidate in candidates(&shapes, &self.field) {
-            let served: Vec<(&String, &FleetShape)> = candidate
-                .serves
-                .iter()
-                .filter_map(|place| known.get(*place).copied())
-                .collect();
-            wishes.extend(self.wishes_for(namespace, &candidate, &served));
+        // Of the first time those of all apps; then of those that lack the longer one.
+        let mut apps: Option<BTreeSet<Option<AppId>>> = None;
+        while !left.is_empty() {
+            let shapes: Vec<&Shape> = left.iter().map(|(_, s)| &s.placed.shape).collect();
+            let (mut shorter, mut lacking) = (Vec::new(), BTreeSet::new());
+            for candidate in candidates(&shapes, &self.field) {
+                let served = candidate.serves.iter();
+                let served: Vec<_> = served.filter_map(|at| left.get(*at).copied()).collect();
+                let mut found = self.wishes_for(namespace, &candidate, &served);
+                found.retain(|wish| {
+                    apps.as_ref()
+                        .is_none_or(|apps| apps.contains(&wish.wanted.app))
+                });
+                let blocked = found
+                    .iter()
+                    .filter(|wish| self.blocked.contains(&wish.wanted.id()));
+                let blocked: Vec<_> = blocked.map(|wish| wish.wanted.app.clone()).collect();
+                if !blocked.is_empty() {
+                    let has_less = |shape: &Shape| {
+                        let own = candidates(&[shape], &self.field);
+                        own.iter()
+                            .any(|own| own.key.0.len() < candidate.key.0.len())
+                    };
+                    shorter.extend(served.iter().filter(|(_, s)| has_less(&s.placed.shape)));
+                    lacking.extend(blocked);
+                }
+                wishes.extend(found);
+            }
+            left = shorter;
+            apps = Some(lacking);
         }
         wishes
     }
@@ -223,16 +251,11 @@ impl Worker {
             serves.retain(|(reads, _)| *reads > 0);
             serves.sort_by(|a, b| b.cmp(a));
             let reads = serves.iter().map(|(reads, _)| reads).sum();
-            let before = known.iter().map(|(_, s)| s.writes_before).min();
-            let writes = self.fleet.writes.get(&namespace.to_string());
             let advised = &self.apps.advise;
             Wish {
                 serves: serves.into_iter().map(|(_, id)| id.clone()).collect(),
                 reads,
-                writes: writes
-                    .copied()
-                    .unwrap_or(0)
-                    .saturating_sub(before.unwrap_or(0)),
+                writes: self.writes(namespace, app.as_ref(), known),
                 is_advice: match &app {
                     Some(app) => advised.contains(app.as_str()),
                     None => apps.iter().all(|app| advised.contains(*app)),
@@ -251,6 +274,28 @@ impl Worker {
         wishes
             .filter(|wish| wish.reads >= self.settings.seen_min)
             .collect()
+    }
+
+    /// Writes since the first of these shapes was seen: to the collection, or, for an index of one app, those of that app, since
+    /// no others cost it anything.
+    fn writes(
+        &self,
+        namespace: &Namespace,
+        app: Option<&AppId>,
+        known: &[(&String, &FleetShape)],
+    ) -> u64 {
+        let Some(writes) = self.fleet.writes.get(&namespace.to_string()) else {
+            return 0;
+        };
+        let shapes = known.iter().map(|(_, shape)| shape);
+        let (all, before) = match app {
+            None => (writes.all, shapes.map(|shape| shape.writes_before).min()),
+            Some(app) => {
+                let before = shapes.filter_map(|shape| shape.own_before.get(app.as_str()));
+                (writes.of_app(app.as_str()), before.copied().min())
+            }
+        };
+        all.saturating_sub(before.unwrap_or(0))
     }
 
     /// Reads of a shape, without those of apps that are as if they had not queried.
@@ -329,11 +374,10 @@ impl Worker {
     ) -> Result<Option<bool>, DriverError> {
         let row = &wish.row();
         let is_there = existing.find(&row.name).is_some();
-        let is_unused = stored.get_str("why").is_ok_and(|why| why == "unused");
         let since = self.latency_since(stored, "reads_hidden", "micros_hidden");
         let is_wanted = since.is_some_and(|(calls, _)| calls >= self.settings.seen_min);
         match stored.get_str("state").unwrap_or_default() {
-            "hidden" if is_there && is_unused && is_wanted => {
+            "hidden" if is_there && may_come_back(stored) && is_wanted => {
                 self.show_if_needed(wish, now).await.map(Some)
             }
             // What is hidden and was not proved waits for its end, and what an operator has dropped stays away.

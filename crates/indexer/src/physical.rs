@@ -128,14 +128,7 @@ fn serving(index: &Document, wanted: &Wanted, field: &str) -> Option<ExistingInd
     }
     let mut fields = Vec::new();
     for (place, (path, direction)) in index.get_document("key").ok()?.iter().enumerate() {
-        let direction = match direction {
-            Bson::Int32(n) => i64::from(*n),
-            Bson::Int64(n) => *n,
-            #[allow(clippy::cast_possible_truncation, reason = "1 or -1")]
-            Bson::Double(n) => *n as i64,
-            // Of a special kind.
-            _ => return None,
-        };
+        let direction = direction_of(direction)?;
         let is_scope = wanted.isolation == Isolation::Shared && place == 0;
         if is_scope != (path == field && wanted.isolation == Isolation::Shared) {
             return None;
@@ -154,6 +147,50 @@ fn serving(index: &Document, wanted: &Wanted, field: &str) -> Option<ExistingInd
             (Some(_), _) => Some(Vec::new()),
         },
     })
+}
+
+/// Whether another index serves whatever this automatic one serves, by their definitions: it goes on behind its fields, or holds
+/// the documents of all apps as well.
+pub(crate) fn is_covered(index: &Document, by: &Document) -> bool {
+    let filter = |index: &Document| index.get_document("partialFilterExpression").ok().cloned();
+    let is_set = |option: &str| by.get_bool(option).unwrap_or(false);
+    let (Some(own), Some(other)) = (plain_key(index), plain_key(by)) else {
+        return false;
+    };
+    let (filtered, other_filter) = (filter(index), filter(by));
+    let holds_all = other_filter.is_none() || other_filter == filtered;
+    let is_more = own.0.len() < other.0.len() || (filtered.is_some() && other_filter.is_none());
+    let is_automatic = by
+        .get_str("name")
+        .is_ok_and(|name| automatic_index_shown(name).is_some());
+    !is_set("hidden")
+        && !is_set("sparse")
+        && holds_all
+        && index.get("collation") == by.get("collation")
+        && own.is_prefix_of(&other)
+        && (is_more || !is_automatic)
+}
+
+/// The key of an index, without what tells those of several apps apart; `None` if it is of a special kind.
+fn plain_key(index: &Document) -> Option<IndexKey> {
+    let fields = index.get_document("key").ok()?.iter();
+    let fields = fields.filter(|(path, _)| !path.starts_with('~'));
+    let key = fields.map(|(path, direction)| {
+        let direction = direction_of(direction)?;
+        Some((path.clone(), Direction::of(direction)))
+    });
+    key.collect::<Option<_>>().map(IndexKey)
+}
+
+/// 1 or -1; `None` for a field of a special kind.
+fn direction_of(value: &Bson) -> Option<i64> {
+    match value {
+        Bson::Int32(n) => Some(i64::from(*n)),
+        Bson::Int64(n) => Some(*n),
+        #[allow(clippy::cast_possible_truncation, reason = "1 or -1")]
+        Bson::Double(n) => Some(*n as i64),
+        _ => None,
+    }
 }
 
 /// Whether the server's whole collation is what a shorter one asked for.
@@ -287,6 +324,49 @@ mod tests {
             let there = existing.serving(&wanted, "app_id");
             let is_served = there.iter().any(|index| candidate.is_served_by(index));
             assert_eq!(is_served, expected, "{index}");
+        }
+    }
+
+    #[test]
+    fn what_covers_an_index_is_longer_or_of_more_documents() {
+        let key = doc! {"app_id": 1, "a": 1, "b": -1};
+        let longer = doc! {"app_id": 1, "a": 1, "b": -1, "c": 1};
+        let of = |slug: &str| doc! {"app_id": slug};
+        let own = doc! {"key": {"app_id": 1, "a": 1, "b": -1, "~s": 1}, "name": "_auto:s.x", "partialFilterExpression": of("s")};
+        let with = |key: &Document, name: &str, more: Document| {
+            let mut index = doc! {"key": key, "name": name};
+            index.extend(more);
+            index
+        };
+        let filtered = |slug: &str| doc! {"partialFilterExpression": of(slug)};
+        for (by, expected) in [
+            (with(&longer, "_auto:s.y", filtered("s")), true),
+            (with(&longer, "_auto:t.y", filtered("t")), false),
+            (with(&longer, "_auto.y", doc! {}), true),
+            (with(&key, "_auto.x", doc! {}), true),
+            (with(&key, "s.mine", filtered("s")), true),
+            (with(&key, "_auto:s.x", filtered("s")), false),
+            (with(&longer, "_auto.y", doc! {"hidden": true}), false),
+            (with(&longer, "y", doc! {"sparse": true}), false),
+            (
+                with(&longer, "y", doc! {"collation": {"locale": "de"}}),
+                false,
+            ),
+            (
+                with(&doc! {"app_id": 1, "a": 1, "b": 1, "c": 1}, "y", doc! {}),
+                false,
+            ),
+            (with(&doc! {"app_id": 1, "a": 1}, "y", doc! {}), false),
+            (
+                with(
+                    &doc! {"app_id": 1, "a": 1, "b": -1, "c": "text"},
+                    "y",
+                    doc! {},
+                ),
+                false,
+            ),
+        ] {
+            assert_eq!(is_covered(&own, &by), expected, "{by}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Recent commands, to be explained before an index is built and after it.
 
 use bson::{Bson, Document, doc};
-use mdb_scope::Isolation;
+use mdb_scope::{AppId, Isolation};
 use mdb_shape::Probe;
 use mongodb::error::Error as DriverError;
 
@@ -9,11 +9,11 @@ use crate::consider::Wish;
 use crate::evidence::{LATE, PlanFigures};
 use crate::physical::{Wanted, code_of};
 use crate::settings::millis;
-use crate::table::Namespace;
+use crate::table::{Namespace, PROBES_MAX};
 use crate::worker::Worker;
 
-/// Shapes of a wish whose commands are explained.
-pub(crate) const EXPLAINED_MAX: u32 = 3;
+/// Commands that are explained for one wish.
+pub(crate) const EXPLAINED_MAX: usize = 4;
 
 /// A command that asks for an index, as it can be explained again, and how it is executed without it.
 pub(crate) struct Evidence {
@@ -26,7 +26,7 @@ impl Worker {
     pub(crate) fn has_sample(&self, wish: &Wish) -> bool {
         let of_app = wish.wanted.app.as_ref();
         let mut serves = wish.serves.iter();
-        serves.any(|id| self.table.probe(id, of_app).is_some())
+        serves.any(|id| self.table.probes(id, of_app).next().is_some())
     }
 
     /// Explains recent commands of the shapes: gives the first that asks for an index, or else the last.
@@ -34,16 +34,24 @@ impl Worker {
         &mut self,
         wish: &Wish,
     ) -> Result<Option<Evidence>, DriverError> {
+        let of_app = wish.wanted.app.as_ref();
+        // One of each shape, then of other apps: some may be served already.
+        let table = &self.table;
+        let nth = |n: usize| {
+            let ids = wish.serves.iter();
+            ids.filter_map(move |id| table.probes(id, of_app).nth(n))
+        };
+        let commands = (0..PROBES_MAX).flat_map(nth);
+        let commands = commands.take(EXPLAINED_MAX).cloned();
+        let commands: Vec<(AppId, Probe)> = commands.collect();
         let mut last = None;
-        let mut tried = 0;
-        for id in &wish.serves {
-            let Some(explain) = self.command_of(id, &wish.wanted).await? else {
+        for (app, probe) in commands {
+            let Some(explain) = self.explain_of(&app, probe, &wish.wanted).await? else {
                 continue;
             };
-            if tried == EXPLAINED_MAX || !self.may_ask() {
+            if !self.may_ask() {
                 break;
             }
-            tried += 1;
             let Some(figures) = self.explain(&wish.wanted.namespace, &explain).await else {
                 continue;
             };
@@ -81,16 +89,13 @@ impl Worker {
         })
     }
 
-    /// Asks how a recent command of a shape is executed, as a `find`; `None` if there is none.
-    async fn command_of(
-        &mut self,
-        id: &str,
+    /// Asks how a recent command is executed, as a `find`; `None` if there is nothing to find.
+    async fn explain_of(
+        &self,
+        app: &AppId,
+        probe: Probe,
         wanted: &Wanted,
     ) -> Result<Option<Document>, DriverError> {
-        let Some((app, probe)) = self.table.probe(id, wanted.app.as_ref()) else {
-            return Ok(None);
-        };
-        let (app, probe) = (app.clone(), probe.clone());
         let own = match wanted.isolation {
             Isolation::Shared => Some(doc! {&self.field: app.as_str()}),
             Isolation::Dedicated => None,

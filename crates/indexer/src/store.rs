@@ -42,13 +42,34 @@ pub(crate) struct FleetShape {
     pub(crate) last_seen: i64,
     /// Writes to its collection before it was first seen: they say nothing about it.
     pub(crate) writes_before: u64,
+    /// An app's own writes before it was first counted here.
+    pub(crate) own_before: BTreeMap<String, u64>,
+}
+
+/// What was written to one collection.
+#[derive(Debug, Default)]
+pub(crate) struct Writes {
+    pub(crate) all: u64,
+    own: BTreeMap<String, u64>,
+}
+
+impl Writes {
+    /// Those of one app; all where there are too many apps to count each.
+    pub(crate) fn of_app(&self, app: &str) -> u64 {
+        let most = if self.own.len() < APPS_MAX {
+            0
+        } else {
+            self.all
+        };
+        self.own.get(app).copied().unwrap_or(most)
+    }
 }
 
 /// What all proxies know.
 #[derive(Debug, Default)]
 pub(crate) struct Fleet {
     pub(crate) shapes: BTreeMap<String, FleetShape>,
-    pub(crate) writes: BTreeMap<String, u64>,
+    pub(crate) writes: BTreeMap<String, Writes>,
     loaded_at: Option<i64>,
 }
 
@@ -72,6 +93,16 @@ pub(crate) fn count_of(document: &Document, name: &str) -> u64 {
         Some(Bson::Int64(n)) => u64::try_from(*n).unwrap_or(0),
         _ => 0,
     }
+}
+
+/// Counts by name.
+fn counts_of(document: &Document, name: &str) -> BTreeMap<String, u64> {
+    let counts = document.get_document(name).ok();
+    let all = counts.into_iter().flat_map(|counts| {
+        let one = |name: &String| (name.clone(), count_of(counts, name));
+        counts.keys().map(one)
+    });
+    all.collect()
 }
 
 /// As a count is stored.
@@ -108,17 +139,32 @@ impl Store {
     ) -> Result<(), DriverError> {
         let shapes = table.changed().map(|(id, delta)| {
             let namespace = delta.placed.namespace.to_string();
-            let before = fleet.writes.get(&namespace).copied().unwrap_or(0);
+            let written = fleet.writes.get(&namespace);
+            let before = written.map_or(0, |writes| writes.all);
             let known = fleet.shapes.get(id);
             let is_young = known.is_none_or(|shape| now - shape.first_seen < YOUNG_MILLIS);
             let writes = delta.writes_before.filter(|_| is_young);
             let writes = writes.map(|writes| before.saturating_add(writes));
-            shape_statement(id, delta, writes, now)
+            let new_app = |app: &str| known.is_none_or(|shape| !shape.apps.contains_key(app));
+            let own = delta.own_before.iter().take(APPS_MAX);
+            let own = own.filter(|(app, _)| new_app(app.as_str()));
+            let own = own.map(|(app, n)| {
+                let before = written.map_or(0, |writes| writes.of_app(app.as_str()));
+                (
+                    format!("own_before.{app}"),
+                    stored(before.saturating_add(*n)).into(),
+                )
+            });
+            shape_statement(id, delta, writes, own.collect(), now)
         });
-        let writes = table.writes().map(|(namespace, n)| {
+        let writes = table.writes().map(|(namespace, of_apps)| {
+            let mut added = doc! {"writes": stored(of_apps.values().sum())};
+            for (app, n) in of_apps.iter().take(APPS_MAX) {
+                added.insert(format!("own.{app}"), stored(*n));
+            }
             doc! {
                 "q": {"_id": namespace.to_string()}, "upsert": true,
-                "u": {"$inc": {"writes": stored(n)}, "$max": {"merged_at": DateTime::from_millis(now)}},
+                "u": {"$inc": added, "$max": {"merged_at": DateTime::from_millis(now)}},
             }
         });
         let statements: Vec<Document> = shapes.chain(writes).collect();
@@ -154,7 +200,9 @@ impl Store {
             if let Some(shape) = FleetShape::read(&found) {
                 fleet.shapes.insert(id, shape);
             } else {
-                fleet.writes.insert(id, count_of(&found, "writes"));
+                let all = count_of(&found, "writes");
+                let own = counts_of(&found, "own");
+                fleet.writes.insert(id, Writes { all, own });
             }
         }
         fleet.loaded_at = Some(now);
@@ -213,6 +261,18 @@ impl Store {
         let indexes = self.collection("indexes");
         let found = indexes.find(filter).sort(doc! {"_id": 1});
         found.await?.try_collect().await
+    }
+
+    /// Ids of indexes that cannot be had for now: refused by an operator, not built by the server, or no good.
+    pub(crate) async fn blocked(&self) -> Result<BTreeSet<String>, DriverError> {
+        let no_good = doc! {"state": "hidden", "why": {"$in": ["unproved", "slower"]}};
+        let states = doc! {"state": {"$in": ["refused", "failed"]}};
+        let filter = doc! {"$or": [states, no_good]};
+        let indexes = self.collection("indexes");
+        let found = indexes.find(filter).projection(doc! {"_id": 1});
+        let found: Vec<Document> = found.await?.try_collect().await?;
+        let ids = found.iter().filter_map(|row| row.get_str("_id").ok());
+        Ok(ids.map(str::to_owned).collect())
     }
 
     /// What is known of one index.
@@ -278,7 +338,13 @@ pub(crate) struct Decision {
     pub(crate) figures: Document,
 }
 
-fn shape_statement(id: &str, delta: &Delta, writes_before: Option<u64>, now: i64) -> Document {
+fn shape_statement(
+    id: &str,
+    delta: &Delta,
+    writes_before: Option<u64>,
+    own_before: Document,
+    now: i64,
+) -> Document {
     let shape = &delta.placed.shape;
     let fields = |set: &BTreeSet<String>| set.iter().cloned().collect::<Vec<_>>();
     let sort: Vec<Bson> = shape
@@ -308,6 +374,7 @@ fn shape_statement(id: &str, delta: &Delta, writes_before: Option<u64>, now: i64
     if let Some(writes) = writes_before {
         newest.insert("writes_before", stored(writes));
     }
+    newest.extend(own_before);
     doc! {
         "q": {"_id": id}, "upsert": true,
         "u": {
@@ -343,7 +410,6 @@ impl FleetShape {
         shape.is_special = found.get_bool("is_special").unwrap_or(false);
         let collation = found.get_document("collation").ok();
         shape.collation = collation.and_then(|c| bson::serialize_to_vec(c).ok());
-        let apps = found.get_document("apps").ok();
         Some(Self {
             placed: Placed {
                 namespace: Namespace {
@@ -359,14 +425,11 @@ impl FleetShape {
             },
             reads: count_of(found, "reads"),
             micros: count_of(found, "micros"),
-            apps: apps.map_or_else(BTreeMap::new, |apps| {
-                apps.keys()
-                    .map(|app| (app.clone(), count_of(apps, app)))
-                    .collect()
-            }),
+            apps: counts_of(found, "apps"),
             first_seen: millis_of(found, "first_seen"),
             last_seen: millis_of(found, "last_seen"),
             writes_before: count_of(found, "writes_before"),
+            own_before: counts_of(found, "own_before"),
         })
     }
 }
@@ -403,7 +466,7 @@ mod tests {
         let mut table = Table::default();
         table.enter_for_test(placed.clone());
         let (_, delta) = table.changed().next().unwrap();
-        let statement = shape_statement(&id, delta, Some(7), 1);
+        let statement = shape_statement(&id, delta, Some(7), doc! {}, 1);
         let update = statement.get_document("u").unwrap();
         let mut stored = update.get_document("$setOnInsert").unwrap().clone();
         stored.extend(update.get_document("$inc").unwrap().clone());

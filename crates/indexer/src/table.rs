@@ -57,7 +57,21 @@ pub(crate) struct Delta {
     pub(crate) last_seen: i64,
     /// Writes to its collection since the last merge that came before it was first seen; `None` once that was merged.
     pub(crate) writes_before: Option<u64>,
-    probes: BTreeMap<AppId, Probe>,
+    /// Of each app that counts here, its own writes since the last merge that came before.
+    pub(crate) own_before: BTreeMap<AppId, u64>,
+    /// Of several apps, the newest last.
+    probes: Vec<(AppId, Probe)>,
+}
+
+impl Delta {
+    /// Keeps a command to be explained in place of an older one of the app, or of the app that was not seen for longest.
+    fn keep(&mut self, app: &AppId, probe: Probe) {
+        self.probes.retain(|(of, _)| of != app);
+        if self.probes.len() >= PROBES_MAX {
+            self.probes.remove(0);
+        }
+        self.probes.push((app.clone(), probe));
+    }
 }
 
 /// What commands of one sketch count for.
@@ -72,7 +86,7 @@ struct Sketched {
 pub(crate) struct Table {
     sketches: HashMap<Sketch, Sketched>,
     shapes: HashMap<String, Delta>,
-    writes: BTreeMap<Namespace, u64>,
+    writes: BTreeMap<Namespace, BTreeMap<AppId, u64>>,
     /// Commands of shapes that were forgotten.
     pub(crate) others: u64,
 }
@@ -95,7 +109,8 @@ impl Table {
             return;
         };
         if let Some(namespace) = sketched.writes_to.as_ref().filter(|_| writes > 0) {
-            *self.writes.entry(namespace.clone()).or_default() += u64::from(writes);
+            let of_apps = self.writes.entry(namespace.clone()).or_default();
+            *of_apps.entry(app.clone()).or_default() += u64::from(writes);
         }
         for id in &sketched.shapes {
             let Some(delta) = self.shapes.get_mut(id) else {
@@ -104,6 +119,11 @@ impl Table {
             };
             delta.reads += 1;
             delta.micros += u64::from(latency_micros);
+            if !delta.apps.contains_key(&app) {
+                let of_apps = self.writes.get(&delta.placed.namespace);
+                let own = of_apps.and_then(|of_apps| of_apps.get(&app)).copied();
+                delta.own_before.insert(app.clone(), own.unwrap_or(0));
+            }
             *delta.apps.entry(app.clone()).or_default() += 1;
             delta.last_seen = now;
         }
@@ -128,7 +148,8 @@ impl Table {
                 shape: seen.shape,
             };
             let id = placed.id();
-            let writes_before = self.writes.get(&placed.namespace).copied();
+            let of_apps = self.writes.get(&placed.namespace);
+            let writes_before = of_apps.map_or(0, |of_apps| of_apps.values().sum());
             self.make_room(&id);
             let delta = self.shapes.entry(id.clone()).or_insert_with(|| Delta {
                 placed,
@@ -137,14 +158,12 @@ impl Table {
                 apps: BTreeMap::new(),
                 first_seen: now,
                 last_seen: now,
-                writes_before: Some(writes_before.unwrap_or(0)),
-                probes: BTreeMap::new(),
+                writes_before: Some(writes_before),
+                own_before: BTreeMap::new(),
+                probes: Vec::new(),
             });
-            let is_known = delta.probes.contains_key(app);
-            if probe_bytes(&seen.probe) <= PROBE_BYTES_MAX
-                && (is_known || delta.probes.len() < PROBES_MAX)
-            {
-                delta.probes.insert(app.clone(), seen.probe);
+            if probe_bytes(&seen.probe) <= PROBE_BYTES_MAX {
+                delta.keep(app, seen.probe);
             }
             sketched.shapes.push(id);
         }
@@ -177,9 +196,9 @@ impl Table {
         self.shapes.iter().filter(|(_, delta)| delta.reads > 0)
     }
 
-    /// What was written.
-    pub(crate) fn writes(&self) -> impl Iterator<Item = (&Namespace, u64)> {
-        self.writes.iter().map(|(namespace, n)| (namespace, *n))
+    /// What was written, by each app.
+    pub(crate) fn writes(&self) -> impl Iterator<Item = (&Namespace, &BTreeMap<AppId, u64>)> {
+        self.writes.iter()
     }
 
     /// It was merged: nothing is new.
@@ -190,16 +209,19 @@ impl Table {
             delta.micros = 0;
             delta.apps.clear();
             delta.writes_before = None;
+            delta.own_before.clear();
         }
     }
 
-    /// A recent command of the shape, of this app or of any.
-    pub(crate) fn probe(&self, id: &str, app: Option<&AppId>) -> Option<(&AppId, &Probe)> {
-        let probes = &self.shapes.get(id)?.probes;
-        match app {
-            Some(app) => probes.get_key_value(app),
-            None => probes.iter().next(),
-        }
+    /// Recent commands of the shape, of this app or of any, the newest first.
+    pub(crate) fn probes<'t>(
+        &'t self,
+        id: &str,
+        app: Option<&AppId>,
+    ) -> impl Iterator<Item = &'t (AppId, Probe)> {
+        let all = self.shapes.get(id).map(|delta| delta.probes.as_slice());
+        let all = all.unwrap_or_default().iter().rev();
+        all.filter(move |(of, _)| app.is_none_or(|app| app == of))
     }
 }
 
@@ -214,7 +236,8 @@ impl Table {
             first_seen: 0,
             last_seen: 0,
             writes_before: Some(2),
-            probes: BTreeMap::new(),
+            own_before: BTreeMap::new(),
+            probes: Vec::new(),
             placed,
         };
         self.shapes.insert(delta.placed.id(), delta);
@@ -284,7 +307,7 @@ mod tests {
         table.merged();
         assert_eq!(table.changed().count(), 0);
         let id = table.shapes.keys().next().unwrap().clone();
-        assert!(table.probe(&id, None).is_some(), "the sample stays");
+        assert!(table.probes(&id, None).next().is_some(), "the sample stays");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The worker: merges, takes the lease, and does one round of work at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bson::{DateTime, Document, doc};
@@ -48,6 +48,8 @@ pub struct Worker {
     modes: watch::Receiver<AppModes>,
     observations: mpsc::Receiver<Observation>,
     pub(crate) allowance: Allowance,
+    /// Indexes that are wanted and cannot be had, by their ids.
+    pub(crate) blocked: BTreeSet<String>,
     /// Reads and writes when a wish was found to be of a collection that is written too often.
     pub(crate) heavy: BTreeMap<String, (u64, u64)>,
     /// When collections were looked at last, for commands that would do with an index.
@@ -122,6 +124,7 @@ impl Worker {
             modes,
             observations,
             allowance: Allowance::default(),
+            blocked: BTreeSet::new(),
             heavy: BTreeMap::new(),
             looked_at: BTreeMap::new(),
             wire_version: None,

@@ -1,6 +1,5 @@
 //! The promised example, with what it gains and how long it takes. Times are told and not tested.
 
-use std::io::Write;
 use std::time::Instant;
 
 use super::*;
@@ -19,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 fn told(text: &str) {
     // Shown with --nocapture.
-    writeln!(std::io::stdout(), "{text}").unwrap();
+    std::io::Write::write_fmt(&mut std::io::stdout(), format_args!("{text}\n")).unwrap();
 }
 
 /// Whole microseconds that half of the queries did not take longer than.
