@@ -238,7 +238,7 @@ async fn a_hidden_index_without_which_its_shape_does_well_goes_for_good() {
     let app = doc! {"app_id": world.proxy.slug("alice")};
     let prefer = doc! {
         "planCacheSetFilter": "products", "query": {"$and": [app, {"category": "c1"}]}, "sort": {"price": 1},
-        "indexes": [{"app_id": 1, "category": 1, "price": -1}],
+        "indexes": [format!("{}.mine", world.proxy.slug("alice"))],
     };
     world.upstream.run_command(prefer).await.unwrap();
     world.shop(20).await;
