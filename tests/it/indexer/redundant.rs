@@ -12,6 +12,12 @@ impl World {
         names.collect()
     }
 
+    /// A busy machine makes commands slower, which must not look as if the hidden index were missed.
+    pub(super) async fn has_no_latency(&self, name: &str) {
+        let unknown = doc! {"micros_per_call_hidden": 0_i64};
+        self.set_state(name, unknown).await;
+    }
+
     /// The short shape, and the one for which a longer index is worth it: 1000 documents of a category.
     async fn ask(&mut self, short: i32, long: i32) {
         for n in 0..short {
@@ -54,6 +60,7 @@ async fn a_longer_index_replaces_a_shorter_one_and_gives_it_back() {
     assert_eq!(world.hidden_ones().await, [short.as_str()]);
     let state = world.state(&short).await;
     assert_eq!(state.get_str("why").unwrap(), "redundant");
+    world.has_no_latency(&short).await;
     // Its shapes come, and are served.
     world.ask(40, 5).await;
     world.tick_after(5 * 3600).await;
@@ -103,6 +110,7 @@ async fn what_is_shared_replaces_those_of_single_apps() {
     world.set_state(of_all, doc! {"state": "kept"}).await;
     world.tick_after(2 * 3600).await;
     assert_eq!(world.hidden_ones().await, [own.as_str()]);
+    world.has_no_latency(&own).await;
     for name in names {
         shop(&mut world, name).await;
     }

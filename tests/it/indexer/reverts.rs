@@ -244,6 +244,7 @@ async fn a_hidden_index_without_which_its_shape_does_well_goes_for_good() {
     world.shop(20).await;
     world.tick_after(8 * DAY).await;
     assert_eq!(world.stands(&name).await, pair("hidden", "unused"));
+    world.has_no_latency(&name).await;
     world.shop(20).await;
     world.tick_after(9 * DAY).await;
     assert!(world.is_hidden(&name).await);
