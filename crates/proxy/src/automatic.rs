@@ -82,6 +82,16 @@ impl Journey<'_> {
         self.driver(read).await
     }
 
+    /// How many of a collection's indexes are automatic.
+    pub(crate) async fn automatic_count(
+        &self,
+        place: Place<'_>,
+        known: &Known,
+    ) -> Result<usize, Error> {
+        let indexes = self.physical_indexes(place, known).await?;
+        Ok(indexes.iter().filter(|index| is_automatic(index)).count())
+    }
+
     /// The app's key of a physical index.
     fn logical_key(&self, index: &Document, isolation: Isolation) -> Document {
         let key = index.get_document("key").cloned().unwrap_or_default();
@@ -474,7 +484,7 @@ fn hide_figures(out: &mut Vec<u8>, start: usize) {
 }
 
 /// Takes the automatic indexes out of counts of indexes.
-fn hide_count(out: &mut Vec<u8>, start: usize, automatic: usize, fields: &[&str]) {
+pub(crate) fn hide_count(out: &mut Vec<u8>, start: usize, automatic: usize, fields: &[&str]) {
     if automatic == 0 {
         return;
     }

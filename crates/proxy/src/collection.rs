@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bson::doc;
 use mdb_scope::{Isolation, Refusal, collection_of};
 
+use crate::automatic::hide_count;
 use crate::control::Entry;
 use crate::error::Error;
 use crate::forward::Journey;
@@ -198,7 +199,10 @@ impl Journey<'_> {
         known: &Known,
         out: &mut Vec<u8>,
     ) -> Result<(), Error> {
+        let automatic = self.automatic_count(place, known).await?;
+        let start = out.len();
         let is_ok = self.dedicated(known, out).await?;
+        hide_count(out, start, automatic, &["nIndexesWas"]);
         self.forward.namespaces.forget(place);
         if is_ok {
             let leave = place.control();

@@ -9,14 +9,11 @@ use std::collections::BTreeMap;
 use mdb_wire::writer::IndexKey;
 use mdb_wire::{Command, Document, Element, Writer};
 
-use crate::reply::is_id_key;
+use crate::reply::{PARALLEL_ARRAYS, is_id_key};
 use crate::statements;
 
 /// `DuplicateKey`.
 const DUPLICATE_KEY: i64 = 11000;
-
-/// `CannotIndexParallelArrays`.
-const PARALLEL_ARRAYS: i64 = 171;
 
 /// Why statements are sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -64,36 +64,7 @@ fn of_shared(view: &ReplyView<'_>, message: &str) -> String {
         scope, collection, ..
     } = *view;
     let field = scope.field().as_str();
-    let mut out = message.to_owned();
-    // What the planner says begins with the whole query; its reason stands at the end.
-    if out.starts_with("error processing query")
-        && let Some((_, cause)) = out.rsplit_once("planner returned error :: caused by :: ")
-    {
-        out = String::from(cause);
-    } else if out.starts_with("error processing query")
-        && let Some((_, cause)) = out.rsplit_once('\n')
-    {
-        out = String::from(cause.trim_start());
-    }
-    if let Some((_, cause)) = out
-        .starts_with("Index build failed")
-        .then(|| out.split_once(" :: caused by :: "))
-        .flatten()
-    {
-        out = String::from(cause);
-    }
-    // It may be another app's, and the collection is not the one that the app knows the UUID of.
-    if let Some((building, _)) = out.split_once(BUILDING) {
-        out = format!("{building}{}", BUILDING.trim_end_matches(" with UUID: "));
-    }
-    // Its key is that of the physical index, which nobody asked for so.
-    if let Some((full, _)) = out
-        .starts_with(TOO_MANY_INDEXES)
-        .then(|| out.split_once(" key:{"))
-        .flatten()
-    {
-        out = format!("{full}: it has 64, of all apps together");
-    }
+    let mut out = cause(message);
     // Which plan failed, and whether there was a choice, depends on the base indexes.
     out = out.replace(MULTIPLANNER, "");
     if out.contains("key: {") {
@@ -127,6 +98,41 @@ fn of_shared(view: &ReplyView<'_>, message: &str) -> String {
     }
     if names(&out, field) && !is_own_duplicate(scope, message, &out) {
         return WITHHELD.to_owned();
+    }
+    out
+}
+
+/// What went wrong, without what stands around it of physical queries, builds and indexes.
+fn cause(message: &str) -> String {
+    let mut out = message.to_owned();
+    // What the planner says begins with the whole query; its reason stands at the end.
+    if out.starts_with("error processing query")
+        && let Some((_, cause)) = out.rsplit_once("planner returned error :: caused by :: ")
+    {
+        out = String::from(cause);
+    } else if out.starts_with("error processing query")
+        && let Some((_, cause)) = out.rsplit_once('\n')
+    {
+        out = String::from(cause.trim_start());
+    }
+    if let Some((_, cause)) = out
+        .starts_with("Index build failed")
+        .then(|| out.split_once(" :: caused by :: "))
+        .flatten()
+    {
+        out = String::from(cause);
+    }
+    // It may be another app's, and the collection is not the one that the app knows the UUID of.
+    if let Some((building, _)) = out.split_once(BUILDING) {
+        out = format!("{building}{}", BUILDING.trim_end_matches(" with UUID: "));
+    }
+    // Its key is that of the physical index, which nobody asked for so.
+    if let Some((full, _)) = out
+        .starts_with(TOO_MANY_INDEXES)
+        .then(|| out.split_once(" key:{"))
+        .flatten()
+    {
+        out = format!("{full}: it has 64, of all apps together");
     }
     out
 }

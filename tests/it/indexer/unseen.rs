@@ -164,6 +164,19 @@ async fn nothing_shows_or_reaches_an_automatic_index() {
     }
 }
 
+#[tokio::test]
+async fn a_drop_does_not_count_automatic_indexes() {
+    let mut world = world("dedicated", &[]).await;
+    world.stock().await;
+    world.shop(20).await;
+    world.tick().await;
+    let physical = format!("products@{}", world.proxy.slug("alice"));
+    assert_eq!(world.automatic(&physical).await.len(), 1);
+    let drop = doc! {"drop": "products", "$db": &world.db};
+    let dropped = world.app.ok(&drop).await;
+    assert_eq!(dropped.get_i32("nIndexesWas").unwrap(), 1, "{dropped}");
+}
+
 /// Whether the app's plan scans its collection.
 async fn scans(world: &mut World) -> bool {
     let plan = world.plan().await;
