@@ -104,20 +104,32 @@ impl Store {
         Ok(found.iter().map(line).collect())
     }
 
+    async fn decisions_on(
+        &self,
+        database: &str,
+        collection: &str,
+    ) -> Result<Vec<Document>, DriverError> {
+        let of_collection = doc! {"database": database, "collection": collection};
+        let decisions = self.collection("decisions");
+        let found = decisions.find(of_collection).sort(doc! {"last_at": 1});
+        found.await?.try_collect().await
+    }
+
     /// The decisions on the indexes of `database.collection`: when last, how often, index, verdict, why, figures.
     ///
     /// # Errors
     /// [`OrderError::Undecided`] if there are none.
     pub async fn why(&self, collection: &str) -> Result<Vec<Line>, OrderError> {
         let (database, collection) = collection.split_once('.').unwrap_or((collection, ""));
-        let of_collection = doc! {"database": database, "collection": collection};
-        let decisions = self.collection("decisions");
-        let found = decisions.find(of_collection).sort(doc! {"last_at": 1});
-        let found: Vec<Document> = found.await?.try_collect().await?;
+        let mut found = self.decisions_on(database, collection).await?;
         if found.is_empty() {
             let others = self.decided().await?;
-            let whole = format!("{database}.{collection}");
-            return Err(OrderError::Undecided(whole, others));
+            // What was decided since the first look may be among the others.
+            found = self.decisions_on(database, collection).await?;
+            if found.is_empty() {
+                let whole = format!("{database}.{collection}");
+                return Err(OrderError::Undecided(whole, others));
+            }
         }
         let line = |decision: &Document| {
             let figures = decision.get("figures").map(Bson::to_string);
