@@ -213,7 +213,7 @@ impl Lease {
     }
 }
 
-fn is_duplicate(error: &DriverError) -> bool {
+pub(crate) fn is_duplicate(error: &DriverError) -> bool {
     const DUPLICATE_KEY: i32 = 11000;
     match error.kind.as_ref() {
         ErrorKind::Command(error) => error.code == DUPLICATE_KEY,

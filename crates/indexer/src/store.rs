@@ -294,12 +294,39 @@ impl Store {
         set.upsert(true).await.map(|_| ())
     }
 
-    /// Tells the proxies that the indexes of a shared collection have changed.
+    /// Tells the proxies that the indexes of a collection have changed.
     pub(crate) async fn tell(&self, namespace: &Namespace) -> Result<(), DriverError> {
-        let entries = doc! {"database": &namespace.database, "collection": &namespace.collection};
         let collections = self.collection("collections");
+        if let Some((name, slug)) = namespace.collection.rsplit_once('@') {
+            return self.tell_owner(slug, &namespace.database, name).await;
+        }
+        let entries = doc! {"database": &namespace.database, "collection": &namespace.collection};
         let told = collections.update_many(entries, doc! {"$inc": {"changes": 1_i64}});
         told.await.map(|_| ())
+    }
+}
+
+impl Store {
+    /// The same of a collection that is an app's own. Not all of those are in the catalog: then an entry that does not count
+    /// comes and goes, which tells as much.
+    async fn tell_owner(&self, slug: &str, database: &str, name: &str) -> Result<(), DriverError> {
+        let collections = self.collection("collections");
+        let id = format!("{slug}/{database}.{name}");
+        let changed = doc! {"$inc": {"changes": 1_i64}};
+        let told = collections.update_one(doc! {"_id": &id}, changed).await?;
+        if told.matched_count > 0 {
+            return Ok(());
+        }
+        let notice = doc! {
+            "_id": &id, "app": slug, "database": database, "collection": name, "dedicated": true, "provisional": true,
+        };
+        match collections.insert_one(notice).await {
+            // It was entered meanwhile, which the proxies were told.
+            Err(error) if crate::lease::is_duplicate(&error) => return Ok(()),
+            inserted => drop(inserted?),
+        }
+        let gone = doc! {"_id": &id, "provisional": true};
+        collections.delete_one(gone).await.map(|_| ())
     }
 }
 

@@ -167,7 +167,7 @@ impl<'a, 'f> Body<'a, 'f> {
             }
         }
         if let (false, Some(name)) = (has_filter, filter_argument(self.spec))
-            && self.is_shared()
+            && (self.is_shared() || self.must_look_at_documents())
         {
             self.filter(w, name, None)?;
         }
@@ -356,13 +356,11 @@ impl<'a, 'f> Body<'a, 'f> {
         key: &str,
         user: Option<Document<'_>>,
     ) -> Result<(), Refusal> {
-        filter::bound(
-            self.sight(),
-            w,
-            key.as_bytes(),
-            self.prelude.is_collated,
-            user,
-        )
+        let (sight, is_collated) = (self.sight(), self.prelude.is_collated);
+        if self.must_look_at_documents() {
+            return filter::uncovered(sight, w, key.as_bytes(), is_collated, user);
+        }
+        filter::bound(sight, w, key.as_bytes(), is_collated, user)
     }
 
     fn pipeline(&self, w: &mut Writer, element: &Element<'a>) -> Result<Strip, Refusal> {

@@ -169,6 +169,10 @@ pub struct CollectionFacts {
     pub leading_fields: Vec<Vec<u8>>,
     /// Of a collection of the app's own: key patterns that only an automatic index has, so that none of the app's is meant.
     pub automatic_keys: Vec<Vec<u8>>,
+    /// Whether an automatic index may serve the app's commands.
+    pub has_automatic: bool,
+    /// Of a collection of the app's own that has automatic indexes: the key patterns of the app's indexes.
+    pub own_keys: Vec<Vec<u8>>,
     /// What a `$geoNear` means that names no field.
     pub near: NearKey,
 }
@@ -185,6 +189,8 @@ impl CollectionFacts {
             indexes,
             leading_fields,
             automatic_keys: Vec::new(),
+            has_automatic: false,
+            own_keys: Vec::new(),
         }
     }
 
@@ -206,9 +212,14 @@ impl CollectionFacts {
         let own = physical.clone().filter(|index| !is_automatic(index));
         let own = own.filter_map(key);
         let automatic = physical.clone().filter(is_automatic).filter_map(key);
-        let hidden = automatic.filter(|key| !own.clone().any(|own| same_key(own, *key)));
+        let unlisted = automatic.filter(|key| !own.clone().any(|own| same_key(own, *key)));
+        let bytes = |key: Document<'_>| key.bytes().to_vec();
+        let has_automatic = physical.clone().any(|index| is_automatic(&index));
+        let own_keys = own.clone().filter(|_| has_automatic).map(bytes).collect();
         Self {
-            automatic_keys: hidden.map(|key| key.bytes().to_vec()).collect(),
+            automatic_keys: unlisted.map(bytes).collect(),
+            has_automatic,
+            own_keys,
             ..Self::dedicated()
         }
     }

@@ -2,6 +2,7 @@
 
 use mdb_wire::{Document, Element, Writer};
 
+use crate::covering::look_at_document;
 use crate::expression;
 use crate::operators::{self, FILTER_FIELD, FILTER_TOP, GEOMETRY, Operator, TEXT, has};
 use crate::refusal::Refusal;
@@ -36,6 +37,30 @@ pub(crate) fn bound(
     write(sight, w, user.unwrap_or(Document::EMPTY))?;
     w.end(filter);
     Ok(())
+}
+
+/// The same with a condition that no index answers, and that always holds.
+pub(crate) fn uncovered(
+    sight: Sight<'_>,
+    w: &mut Writer,
+    key: &[u8],
+    is_collated: bool,
+    user: Option<Document<'_>>,
+) -> Result<(), Refusal> {
+    let user = user.unwrap_or(Document::EMPTY);
+    if !sight.is_shared() {
+        let filter = w.begin_document(key);
+        write(sight, w, user)?;
+        look_at_document(w, user);
+        w.end(filter);
+        return Ok(());
+    }
+    let scope = sight.scope();
+    scope.filter_with(w, key, is_collated, |w| {
+        conjunct(sight, w, user, is_collated)?;
+        look_at_document(w, user);
+        Ok(())
+    })
 }
 
 /// Writes the elements of a client's filter, checked, into a document that the caller has begun.

@@ -479,7 +479,9 @@ impl Scope {
         // They serve as the app's own would, so they must not be kept from it for the sake of an order.
         let automatic = physical.clone();
         let automatic = automatic.filter_map(|d| self.automatic_leading_field(d));
+        let listed = facts.leading_fields.len();
         facts.leading_fields.extend(automatic);
+        facts.has_automatic = facts.leading_fields.len() > listed;
         facts
     }
 }

@@ -28,6 +28,7 @@ mod bulk;
 mod change_stream;
 mod commands;
 mod composed;
+mod covering;
 mod cursor;
 mod dedicated;
 mod entry;

@@ -218,13 +218,43 @@ impl Scope {
         user: Option<Document<'_>>,
         write_user: impl FnOnce(&mut Writer, Document<'_>) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
-        let user = user.filter(|document| !document.is_empty());
-        let filter = w.begin_document(key);
-        if user.is_none() && !is_collated {
-            self.stamp(w);
-            w.end(filter);
-            return Ok(());
+        match user.filter(|document| !document.is_empty()) {
+            Some(user) => self.filter_with(w, key, is_collated, |w| write_user(w, user)),
+            None if is_collated => self.conditions(w, key, is_collated, |_, _| Ok(())),
+            None => {
+                let filter = w.begin_document(key);
+                self.stamp(w);
+                w.end(filter);
+                Ok(())
+            }
         }
+    }
+
+    /// The same with a filter that is not empty.
+    pub(crate) fn filter_with(
+        &self,
+        w: &mut Writer,
+        key: &[u8],
+        is_collated: bool,
+        write_user: impl FnOnce(&mut Writer) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        self.conditions(w, key, is_collated, |w, place| {
+            let user = w.begin_document(place);
+            write_user(w)?;
+            w.end(user);
+            Ok(())
+        })
+    }
+
+    /// An `$and` of the app's condition and what `write_more` writes at the place it is given.
+    fn conditions(
+        &self,
+        w: &mut Writer,
+        key: &[u8],
+        is_collated: bool,
+        write_more: impl FnOnce(&mut Writer, &[u8]) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        let filter = w.begin_document(key);
         let and = w.begin_array(b"$and");
         let condition = w.begin_document(b"0");
         self.stamp(w);
@@ -234,11 +264,7 @@ impl Scope {
             w.regex(self.field.as_str().as_bytes(), &self.pattern);
             w.end(condition);
         }
-        if let Some(document) = user {
-            let user = w.begin_document(if is_collated { b"2" } else { b"1" });
-            write_user(w, document)?;
-            w.end(user);
-        }
+        write_more(w, if is_collated { b"2" } else { b"1" })?;
         w.end(and);
         w.end(filter);
         Ok(())

@@ -164,6 +164,52 @@ async fn nothing_shows_or_reaches_an_automatic_index() {
     }
 }
 
+/// Seen: 4.4.2 and 6.0.5 give null for a field that a document lacks where an index covers the query, else nothing.
+#[tokio::test]
+async fn what_an_automatic_index_might_answer_alone_stays_what_it_was() {
+    for isolation in ["shared", "dedicated"] {
+        let mut world = world(isolation, &[]).await;
+        world.stock().await;
+        let db = world.db.clone();
+        let lacking = [
+            doc! {"category": "rare", "price": 5},
+            doc! {"category": "rare"},
+        ];
+        let lacking = doc! {"insert": "products", "documents": lacking.as_slice(), "$db": &db};
+        world.app.ok(&lacking).await;
+        let inclusion = doc! {"_id": 0, "price": 1};
+        let commands = [
+            doc! {"distinct": "products", "key": "price", "query": {"category": "rare"}, "$db": &db},
+            doc! {"find": "products", "filter": {"category": "rare"}, "projection": &inclusion, "sort": {"price": 1}, "$db": &db},
+        ];
+        let answer = async |app: &mut RawClient, command: &Document| {
+            let mut reply = app.ok(command).await;
+            let values = reply.remove("values");
+            values.unwrap_or_else(|| batch(&reply).into())
+        };
+        let mut before = Vec::new();
+        for command in &commands {
+            before.push(answer(&mut world.app, command).await);
+        }
+        world.shop(20).await;
+        world.tick().await;
+        let physical = match isolation {
+            "shared" => "products".to_owned(),
+            _ => format!("products@{}", world.proxy.slug("alice")),
+        };
+        assert_eq!(world.automatic(&physical).await.len(), 1);
+        // The proxy hears of the index a moment later.
+        for (command, before) in commands.iter().zip(before) {
+            let what = format!("{isolation}: {before} from {command}");
+            eventually(&what, async || {
+                let now = answer(&mut world.app, command).await;
+                (now == before).then_some(())
+            })
+            .await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_drop_does_not_count_automatic_indexes() {
     let mut world = world("dedicated", &[]).await;
