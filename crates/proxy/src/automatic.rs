@@ -30,6 +30,16 @@ fn is_automatic(index: &Document) -> bool {
     automatic_index_shown(name_of(index)).is_some()
 }
 
+/// Whether the first batch of a `listIndexes` has an automatic one.
+fn lists_automatic(reply: &[u8]) -> bool {
+    let reply = Document::from_reader(reply).unwrap_or_default();
+    let batch = reply
+        .get_document("cursor")
+        .and_then(|cursor| cursor.get_array("firstBatch"));
+    let listed = of_documents(batch.cloned().unwrap_or_default());
+    listed.iter().any(is_automatic)
+}
+
 fn of_documents(documents: impl IntoIterator<Item = Bson>) -> Vec<Document> {
     let documents = documents.into_iter();
     documents
@@ -226,9 +236,16 @@ impl Journey<'_> {
         known: &Known,
         out: &mut Vec<u8>,
     ) -> Result<(), Error> {
-        let indexes = self.physical_indexes(place, known).await?;
+        let start = out.len();
+        let mut indexes = self.physical_indexes(place, known).await?;
         if !indexes.iter().any(is_automatic) {
-            return self.dedicated(known, out).await.map(|_| ());
+            self.dedicated(known, out).await?;
+            if !lists_automatic(out.get(start..).unwrap_or_default()) {
+                return Ok(());
+            }
+            // One was made in between.
+            out.truncate(start);
+            indexes = self.physical_indexes(place, known).await?;
         }
         let shown: Vec<Vec<u8>> = indexes
             .iter()
@@ -516,6 +533,17 @@ mod tests {
         ] {
             assert_eq!(is_same_key(&a, &b), expected, "{a} {b}");
         }
+    }
+
+    #[test]
+    fn listings_are_looked_through() {
+        for (name, expected) in [("_auto.a_1", true), ("a_1", false), ("auto.a_1", false)] {
+            let batch = [doc! {"name": "_id_"}, doc! {"name": name}];
+            let reply = doc! {"cursor": {"id": 0_i64, "firstBatch": batch.as_slice()}, "ok": 1.0};
+            let bytes = bson::serialize_to_vec(&reply).unwrap();
+            assert_eq!(lists_automatic(&bytes), expected, "{name}");
+        }
+        assert!(!lists_automatic(&[]));
     }
 
     #[test]
