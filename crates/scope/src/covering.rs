@@ -5,12 +5,13 @@
 use mdb_wire::{Document, Element, Writer};
 
 use crate::body::Body;
+use crate::hint::is_equality;
 
 impl Body<'_, '_> {
     /// Whether the command's filter has to keep an automatic index from covering it.
     pub(crate) fn must_look_at_documents(&self) -> bool {
         let facts = self.facts.collection;
-        if !facts.has_automatic || facts.is_view || self.prelude.plan.is_shown {
+        if !facts.has_automatic || facts.is_view || self.prelude.plan.is_shown || self.is_point() {
             return false;
         }
         let find = |name: &str| self.command.body.find(name);
@@ -31,6 +32,17 @@ impl Body<'_, '_> {
         };
         let listed = facts.indexes.iter().map(|index| &index.key);
         !facts.own_keys.iter().chain(listed).any(covers)
+    }
+}
+
+impl Body<'_, '_> {
+    /// Whether the filter asks for one document by its `_id`, and nothing else: that has a short way of its own.
+    fn is_point(&self) -> bool {
+        let filter = self.command.body.find("filter");
+        let filter = filter.and_then(|filter| filter.as_document());
+        let mut fields = filter.into_iter().flat_map(Document::elements);
+        let first = fields.next();
+        first.is_some_and(|id| id.key == b"_id" && is_equality(&id)) && fields.next().is_none()
     }
 }
 

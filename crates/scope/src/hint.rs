@@ -396,7 +396,7 @@ pub(crate) fn is_id_key(key: Document<'_>) -> bool {
     same_key(key, Document::parse(ID_KEY).unwrap_or(Document::EMPTY))
 }
 
-fn is_equality(element: &Element<'_>) -> bool {
+pub(crate) fn is_equality(element: &Element<'_>) -> bool {
     element.as_document().is_none_or(|d| {
         d.first()
             .is_none_or(|first| first.key == b"$eq" || first.key.first() != Some(&b'$'))
