@@ -33,11 +33,14 @@ fn is_automatic(index: &Document) -> bool {
 /// Whether the first batch of a `listIndexes` has an automatic one.
 fn lists_automatic(reply: &[u8]) -> bool {
     let reply = Document::from_reader(reply).unwrap_or_default();
-    let batch = reply
-        .get_document("cursor")
-        .and_then(|cursor| cursor.get_array("firstBatch"));
-    let listed = of_documents(batch.cloned().unwrap_or_default());
-    listed.iter().any(is_automatic)
+    first_batch(&reply).iter().any(is_automatic)
+}
+
+/// The documents of a cursor's first batch.
+fn first_batch(reply: &Document) -> Vec<Document> {
+    let cursor = reply.get_document("cursor");
+    let batch = cursor.and_then(|cursor| cursor.get_array("firstBatch"));
+    of_documents(batch.cloned().unwrap_or_default())
 }
 
 fn of_documents(documents: impl IntoIterator<Item = Bson>) -> Vec<Document> {
@@ -90,16 +93,6 @@ impl Journey<'_> {
             }
         };
         self.driver(read).await
-    }
-
-    /// How many of a collection's indexes are automatic.
-    pub(crate) async fn automatic_count(
-        &self,
-        place: Place<'_>,
-        known: &Known,
-    ) -> Result<usize, Error> {
-        let indexes = self.physical_indexes(place, known).await?;
-        Ok(indexes.iter().filter(|index| is_automatic(index)).count())
     }
 
     /// The app's key of a physical index.
@@ -376,10 +369,7 @@ impl ParallelArrays {
     /// Those that the reply to a `bulkWrite` speaks of, in its first batch.
     pub(crate) fn of_bulk_reply(reply: &[u8]) -> Vec<Self> {
         let reply = Document::from_reader(reply).unwrap_or_default();
-        let batch = reply
-            .get_document("cursor")
-            .and_then(|cursor| cursor.get_array("firstBatch"));
-        let outcomes = of_documents(batch.cloned().unwrap_or_default());
+        let outcomes = first_batch(&reply);
         Self::of_errors(outcomes.iter().chain([&reply]))
     }
 

@@ -101,10 +101,7 @@ impl Journey<'_> {
             return;
         }
         for (place, known) in places.iter().zip(known) {
-            // What the server said of the statements counts.
-            if let Err(error) = self.give_way_to_arrays(*place, known, &arrays).await {
-                tracing::debug!(%error, "an automatic index could not make room");
-            }
+            self.makes_room(*place, known, &arrays).await;
         }
     }
 

@@ -199,10 +199,9 @@ impl Journey<'_> {
         known: &Known,
         out: &mut Vec<u8>,
     ) -> Result<(), Error> {
-        let automatic = self.automatic_count(place, known).await?;
         let start = out.len();
         let is_ok = self.dedicated(known, out).await?;
-        hide_count(out, start, automatic, &["nIndexesWas"]);
+        hide_count(out, start, known.facts.automatic, &["nIndexesWas"]);
         self.forward.namespaces.forget(place);
         if is_ok {
             let leave = place.control();

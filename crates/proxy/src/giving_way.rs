@@ -21,15 +21,7 @@ impl Journey<'_> {
         (start, out): (usize, &mut Vec<u8>),
     ) -> Result<Option<Glance>, Error> {
         let arrays = ParallelArrays::of_reply(out.get(start..).unwrap_or_default());
-        let has_given_way = match self.give_way_to_arrays(place, known, &arrays).await {
-            Ok(has_given_way) => has_given_way,
-            // What the server said of the write counts.
-            Err(error) => {
-                tracing::debug!(%error, "an automatic index could not make room");
-                false
-            }
-        };
-        if !has_given_way || self.in_transaction() {
+        if !self.makes_room(place, known, &arrays).await || self.in_transaction() {
             return Ok(None);
         }
         match self.spec.name {
@@ -41,6 +33,21 @@ impl Journey<'_> {
             // A stage that writes does not say what it has written.
             _ => Ok(None),
         }
+    }
+
+    /// Drops automatic indexes that hold two of these arrays. Gives whether any is gone; where that fails, what the server said
+    /// of the write counts.
+    pub(crate) async fn makes_room(
+        &self,
+        place: Place<'_>,
+        known: &Known,
+        arrays: &[ParallelArrays],
+    ) -> bool {
+        let gives_way = self.give_way_to_arrays(place, known, arrays).await;
+        gives_way.unwrap_or_else(|error| {
+            tracing::debug!(%error, "an automatic index could not make room");
+            false
+        })
     }
 
     /// Sends the statements that failed, and, where they are ordered, those behind them; makes one reply of both.

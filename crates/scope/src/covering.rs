@@ -11,7 +11,7 @@ impl Body<'_, '_> {
     /// Whether the command's filter has to keep an automatic index from covering it.
     pub(crate) fn must_look_at_documents(&self) -> bool {
         let facts = self.facts.collection;
-        if !facts.has_automatic || facts.is_view || self.prelude.plan.is_shown || self.is_point() {
+        if facts.automatic == 0 || facts.is_view || self.prelude.plan.is_shown || self.is_point() {
             return false;
         }
         let find = |name: &str| self.command.body.find(name);
@@ -33,9 +33,7 @@ impl Body<'_, '_> {
         let listed = facts.indexes.iter().map(|index| &index.key);
         !facts.own_keys.iter().chain(listed).any(covers)
     }
-}
 
-impl Body<'_, '_> {
     /// Whether the filter asks for one document by its `_id`, and nothing else: that has a short way of its own.
     fn is_point(&self) -> bool {
         let filter = self.command.body.find("filter");

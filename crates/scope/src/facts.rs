@@ -169,8 +169,8 @@ pub struct CollectionFacts {
     pub leading_fields: Vec<Vec<u8>>,
     /// Of a collection of the app's own: key patterns that only an automatic index has, so that none of the app's is meant.
     pub automatic_keys: Vec<Vec<u8>>,
-    /// Whether an automatic index may serve the app's commands.
-    pub has_automatic: bool,
+    /// How many automatic indexes hold the app's documents.
+    pub automatic: usize,
     /// Of a collection of the app's own that has automatic indexes: the key patterns of the app's indexes.
     pub own_keys: Vec<Vec<u8>>,
     /// What a `$geoNear` means that names no field.
@@ -189,7 +189,7 @@ impl CollectionFacts {
             indexes,
             leading_fields,
             automatic_keys: Vec::new(),
-            has_automatic: false,
+            automatic: 0,
             own_keys: Vec::new(),
         }
     }
@@ -214,11 +214,11 @@ impl CollectionFacts {
         let automatic = physical.clone().filter(is_automatic).filter_map(key);
         let unlisted = automatic.filter(|key| !own.clone().any(|own| same_key(own, *key)));
         let bytes = |key: Document<'_>| key.bytes().to_vec();
-        let has_automatic = physical.clone().any(|index| is_automatic(&index));
-        let own_keys = own.clone().filter(|_| has_automatic).map(bytes).collect();
+        let count = physical.clone().filter(is_automatic).count();
+        let own_keys = own.clone().filter(|_| count > 0).map(bytes).collect();
         Self {
             automatic_keys: unlisted.map(bytes).collect(),
-            has_automatic,
+            automatic: count,
             own_keys,
             ..Self::dedicated()
         }

@@ -25,8 +25,9 @@ pub(crate) fn bound(
     user: Option<Document<'_>>,
 ) -> Result<(), Refusal> {
     if sight.is_shared() {
-        let write_user = |w: &mut Writer, d: Document<'_>| conjunct(sight, w, d, is_collated);
-        return sight.scope().filter(w, key, is_collated, user, write_user);
+        let user = user.filter(|document| !document.is_empty());
+        let write_user = user.map(|d| move |w: &mut Writer| conjunct(sight, w, d, is_collated));
+        return sight.scope().filter(w, key, is_collated, write_user);
     }
     if sight.is_view() && user.is_some_and(may_fail) {
         return Err(Refusal::invalid_options(
@@ -48,19 +49,19 @@ pub(crate) fn uncovered(
     user: Option<Document<'_>>,
 ) -> Result<(), Refusal> {
     let user = user.unwrap_or(Document::EMPTY);
-    if !sight.is_shared() {
-        let filter = w.begin_document(key);
-        write(sight, w, user)?;
-        look_at_document(w, user);
-        w.end(filter);
-        return Ok(());
+    if sight.is_shared() {
+        let write_user = |w: &mut Writer| {
+            conjunct(sight, w, user, is_collated)?;
+            look_at_document(w, user);
+            Ok(())
+        };
+        return sight.scope().filter(w, key, is_collated, Some(write_user));
     }
-    let scope = sight.scope();
-    scope.filter_with(w, key, is_collated, |w| {
-        conjunct(sight, w, user, is_collated)?;
-        look_at_document(w, user);
-        Ok(())
-    })
+    let filter = w.begin_document(key);
+    write(sight, w, user)?;
+    look_at_document(w, user);
+    w.end(filter);
+    Ok(())
 }
 
 /// Writes the elements of a client's filter, checked, into a document that the caller has begun.
@@ -235,10 +236,7 @@ fn branch(
     };
     match (around, operator) {
         (Around::Condition { is_collated }, b"$or") if has_text_below() => {
-            let write_user = |w: &mut Writer, d: Document<'_>| conjunct(sight, w, d, is_collated);
-            sight
-                .scope()
-                .filter(w, key, is_collated, Some(filter), write_user)
+            bound(sight, w, key, is_collated, Some(filter))
         }
         _ => {
             let inner = match operator {

@@ -481,7 +481,7 @@ impl Scope {
         let automatic = automatic.filter_map(|d| self.automatic_leading_field(d));
         let listed = facts.leading_fields.len();
         facts.leading_fields.extend(automatic);
-        facts.has_automatic = facts.leading_fields.len() > listed;
+        facts.automatic = facts.leading_fields.len().saturating_sub(listed);
         facts
     }
 }

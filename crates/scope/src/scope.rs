@@ -205,7 +205,8 @@ impl Scope {
         }
     }
 
-    /// Writes the app's condition as a filter under `key`, joined to the client's filter by `write_user`.
+    /// Writes the app's condition as a filter under `key`, joined to what `write_user` writes of the client's filter, if
+    /// there is anything.
     ///
     /// The client's filter stands as one whole in an `$and`: no key in it can meet the condition's. Under a collation
     /// other than `simple` equality is what the collation says (strength 1 takes `a` for `A`), so an anchored regular
@@ -215,46 +216,14 @@ impl Scope {
         w: &mut Writer,
         key: &[u8],
         is_collated: bool,
-        user: Option<Document<'_>>,
-        write_user: impl FnOnce(&mut Writer, Document<'_>) -> Result<(), Refusal>,
-    ) -> Result<(), Refusal> {
-        match user.filter(|document| !document.is_empty()) {
-            Some(user) => self.filter_with(w, key, is_collated, |w| write_user(w, user)),
-            None if is_collated => self.conditions(w, key, is_collated, |_, _| Ok(())),
-            None => {
-                let filter = w.begin_document(key);
-                self.stamp(w);
-                w.end(filter);
-                Ok(())
-            }
-        }
-    }
-
-    /// The same with a filter that is not empty.
-    pub(crate) fn filter_with(
-        &self,
-        w: &mut Writer,
-        key: &[u8],
-        is_collated: bool,
-        write_user: impl FnOnce(&mut Writer) -> Result<(), Refusal>,
-    ) -> Result<(), Refusal> {
-        self.conditions(w, key, is_collated, |w, place| {
-            let user = w.begin_document(place);
-            write_user(w)?;
-            w.end(user);
-            Ok(())
-        })
-    }
-
-    /// An `$and` of the app's condition and what `write_more` writes at the place it is given.
-    fn conditions(
-        &self,
-        w: &mut Writer,
-        key: &[u8],
-        is_collated: bool,
-        write_more: impl FnOnce(&mut Writer, &[u8]) -> Result<(), Refusal>,
+        write_user: Option<impl FnOnce(&mut Writer) -> Result<(), Refusal>>,
     ) -> Result<(), Refusal> {
         let filter = w.begin_document(key);
+        if write_user.is_none() && !is_collated {
+            self.stamp(w);
+            w.end(filter);
+            return Ok(());
+        }
         let and = w.begin_array(b"$and");
         let condition = w.begin_document(b"0");
         self.stamp(w);
@@ -264,7 +233,11 @@ impl Scope {
             w.regex(self.field.as_str().as_bytes(), &self.pattern);
             w.end(condition);
         }
-        write_more(w, if is_collated { b"2" } else { b"1" })?;
+        if let Some(write_user) = write_user {
+            let user = w.begin_document(if is_collated { b"2" } else { b"1" });
+            write_user(w)?;
+            w.end(user);
+        }
         w.end(and);
         w.end(filter);
         Ok(())
