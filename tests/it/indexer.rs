@@ -5,6 +5,7 @@ use std::time::Duration;
 use bson::{DateTime, Document, doc};
 use futures_util::TryStreamExt;
 use mdb_runtime::IndexOrder;
+use mdb_testbed::Deployment;
 use mdb_tests::{
     ProxyBuilder, RawClient, TestProxy, batch, eventually, is_since, logs, shared, unique_name,
 };
@@ -51,7 +52,46 @@ async fn world(isolation: &str, more: &[&str]) -> World {
     World::of(proxy, &control).await
 }
 
+/// Apps of these names on one collection, each with its documents.
+async fn of_apps(names: &[&str]) -> World {
+    let control = unique_name("control");
+    let builder = ProxyBuilder::new(shared().await).indexes(LINES);
+    let builder = builder.control_database(&control);
+    let builder = names
+        .iter()
+        .fold(builder, |builder, name| builder.app(name));
+    let mut world = World::of(builder.start().await, &control).await;
+    for name in names {
+        world.app = world.proxy.raw(name).await;
+        world.stock().await;
+    }
+    world
+}
+
+/// A server of one's own that can be made to fail.
+async fn with_fail_points() -> Deployment {
+    let deployment = Deployment::replica_set(1).with_auth();
+    let deployment = deployment.mongod_args(&["--setParameter", "enableTestCommands=1"]);
+    deployment.start().await.unwrap()
+}
+
+/// Alice in front of it.
+async fn before(deployment: &Deployment) -> World {
+    let control = unique_name("control");
+    let builder = ProxyBuilder::new(deployment).indexes(LINES).app("alice");
+    let proxy = builder.control_database(&control).start().await;
+    World::of(proxy, &control).await
+}
+
 impl World {
+    /// What alice's `products` are called upstream.
+    fn physical(&self, isolation: &str) -> String {
+        match isolation {
+            "shared" => "products".to_owned(),
+            _ => format!("products@{}", self.proxy.slug("alice")),
+        }
+    }
+
     async fn of(proxy: TestProxy, control: &str) -> Self {
         let upstream = proxy.upstream().await;
         Self {

@@ -191,10 +191,7 @@ async fn a_collation_gets_an_index_of_its_own() {
         };
         ask(&mut world, 20).await;
         world.tick().await;
-        let physical = match isolation {
-            "shared" => "products".to_owned(),
-            _ => format!("products@{}", world.proxy.slug("alice")),
-        };
+        let physical = world.physical(isolation);
         let [index] = <[Document; 1]>::try_from(world.automatic(&physical).await).unwrap();
         let name = index.get_str("name").unwrap();
         assert!(name.ends_with(".category_1_price_1_en_2"), "{name}");

@@ -8,7 +8,7 @@ async fn a_collection_of_its_own_gets_plain_indexes() {
     world.stock().await;
     world.shop(20).await;
     world.tick().await;
-    let physical = format!("products@{}", world.proxy.slug("alice"));
+    let physical = world.physical("dedicated");
     let indexes = world.automatic(&physical).await;
     assert_eq!(indexes.len(), 1, "{:?}", world.decisions(&physical).await);
     assert_eq!(
@@ -69,19 +69,8 @@ async fn a_collection_that_gets_another_name_leaves_automatic_indexes_behind() {
 
 #[tokio::test]
 async fn apps_that_want_the_same_share_one_index() {
-    let control = unique_name("control");
     let names = ["alice", "bob", "carol", "dave"];
-    let builder = ProxyBuilder::new(shared().await)
-        .indexes(LINES)
-        .control_database(&control);
-    let builder = names
-        .iter()
-        .fold(builder, |builder, name| builder.app(name));
-    let mut world = World::of(builder.start().await, &control).await;
-    for name in names {
-        world.app = world.proxy.raw(name).await;
-        world.stock().await;
-    }
+    let mut world = of_apps(&names).await;
     for name in names {
         world.app = world.proxy.raw(name).await;
         world.shop(20).await;

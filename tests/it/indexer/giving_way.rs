@@ -25,10 +25,7 @@ async fn indexed(isolation: &str) -> (World, String) {
     world.stock().await;
     world.shop(20).await;
     world.tick().await;
-    let physical = match isolation {
-        "shared" => "products".to_owned(),
-        _ => format!("products@{}", world.proxy.slug("alice")),
-    };
+    let physical = world.physical(isolation);
     assert_eq!(world.automatic(&physical).await.len(), 1);
     (world, physical)
 }

@@ -78,18 +78,8 @@ async fn a_longer_index_replaces_a_shorter_one_and_gives_it_back() {
 
 #[tokio::test]
 async fn what_is_shared_replaces_those_of_single_apps() {
-    let control = unique_name("control");
     let names = ["alice", "bob", "carol", "dave"];
-    let builder = ProxyBuilder::new(shared().await).indexes(LINES);
-    let builder = builder.control_database(&control);
-    let builder = names
-        .iter()
-        .fold(builder, |builder, name| builder.app(name));
-    let mut world = World::of(builder.start().await, &control).await;
-    for name in names {
-        world.app = world.proxy.raw(name).await;
-        world.stock().await;
-    }
+    let mut world = of_apps(&names).await;
     let shop = async |world: &mut World, name: &str| {
         world.app = world.proxy.raw(name).await;
         world.shop(20).await;

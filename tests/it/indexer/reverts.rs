@@ -1,6 +1,5 @@
 //! Indexes that do not do what was promised are taken back: by their plan, and by the latency of the commands that they serve.
 
-use mdb_testbed::Deployment;
 use mdb_tests::{Relay, Weather};
 
 use super::*;
@@ -182,13 +181,8 @@ async fn a_member_that_does_not_tell_how_indexes_are_used_is_asked_once() {
 
 #[tokio::test]
 async fn a_hidden_index_is_shown_when_its_shape_takes_longer_without_it() {
-    let deployment = Deployment::replica_set(1).with_auth();
-    let deployment = deployment.mongod_args(&["--setParameter", "enableTestCommands=1"]);
-    let deployment = deployment.start().await.unwrap();
-    let control = unique_name("control");
-    let builder = ProxyBuilder::new(&deployment).indexes(LINES).app("alice");
-    let proxy = builder.control_database(&control).start().await;
-    let mut world = World::of(proxy, &control).await;
+    let deployment = with_fail_points().await;
+    let mut world = before(&deployment).await;
     world.stock().await;
     world.shop(20).await;
     world.tick().await;

@@ -1,7 +1,5 @@
 //! Commands that are explained: whose they are, what is done without one, and how long they may take.
 
-use mdb_testbed::Deployment;
-
 use super::*;
 
 impl World {
@@ -32,18 +30,8 @@ impl World {
 /// Too few to share an index of several fields.
 #[tokio::test]
 async fn each_of_three_apps_gets_its_own() {
-    let control = unique_name("control");
     let names = ["alice", "bob", "carol"];
-    let builder = ProxyBuilder::new(shared().await).indexes(LINES);
-    let builder = builder.control_database(&control);
-    let builder = names
-        .iter()
-        .fold(builder, |builder, name| builder.app(name));
-    let mut world = World::of(builder.start().await, &control).await;
-    for name in names {
-        world.app = world.proxy.raw(name).await;
-        world.stock().await;
-    }
+    let mut world = of_apps(&names).await;
     for name in names {
         world.app = world.proxy.raw(name).await;
         world.shop(20).await;
@@ -128,13 +116,8 @@ async fn short_intervals_are_no_reason_to_do_nothing() {
 /// What takes longest needs its index most.
 #[tokio::test]
 async fn a_command_that_takes_too_long_to_be_explained_is_evidence() {
-    let deployment = Deployment::replica_set(1).with_auth();
-    let deployment = deployment.mongod_args(&["--setParameter", "enableTestCommands=1"]);
-    let deployment = deployment.start().await.unwrap();
-    let control = unique_name("control");
-    let builder = ProxyBuilder::new(&deployment).indexes(LINES).app("alice");
-    let proxy = builder.control_database(&control).start().await;
-    let mut world = World::of(proxy, &control).await;
+    let deployment = with_fail_points().await;
+    let mut world = before(&deployment).await;
     world.stock().await;
     world.shop(20).await;
     let admin = world.upstream.client().database("admin");

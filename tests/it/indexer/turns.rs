@@ -1,7 +1,5 @@
 //! Several proxies, crashes and failures: one builds at a time, and what was begun is finished.
 
-use mdb_testbed::Deployment;
-
 use super::*;
 
 #[tokio::test]
@@ -132,9 +130,7 @@ struct Builds {
 
 impl Builds {
     async fn new() -> Self {
-        let deployment = Deployment::replica_set(1).with_auth();
-        let deployment = deployment.mongod_args(&["--setParameter", "enableTestCommands=1"]);
-        let deployment = deployment.start().await.unwrap();
+        let deployment = with_fail_points().await;
         let [control, alice, bob] = ["control", "alice", "bob"].map(unique_name);
         let builder = || ProxyBuilder::new(&deployment).control_database(&control);
         let both = || {

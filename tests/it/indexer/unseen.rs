@@ -126,10 +126,7 @@ async fn nothing_shows_or_reaches_an_automatic_index() {
                 .find(doc! {"category": "c1", "sku": {"$gt": 0}}, doc! {})
                 .await;
         }
-        let physical = match isolation {
-            "shared" => "products".to_owned(),
-            _ => format!("products@{}", world.proxy.slug("alice")),
-        };
+        let physical = world.physical(isolation);
         assert_eq!(world.automatic(&physical).await.len(), 1);
         for (mut command, ends) in commands() {
             command.insert("$db", &db);
@@ -193,10 +190,7 @@ async fn what_an_automatic_index_might_answer_alone_stays_what_it_was() {
         }
         world.shop(20).await;
         world.tick().await;
-        let physical = match isolation {
-            "shared" => "products".to_owned(),
-            _ => format!("products@{}", world.proxy.slug("alice")),
-        };
+        let physical = world.physical(isolation);
         assert_eq!(world.automatic(&physical).await.len(), 1);
         // The proxy hears of the index a moment later.
         for (command, before) in commands.iter().zip(before) {
@@ -216,7 +210,7 @@ async fn a_drop_does_not_count_automatic_indexes() {
     world.stock().await;
     world.shop(20).await;
     world.tick().await;
-    let physical = format!("products@{}", world.proxy.slug("alice"));
+    let physical = world.physical("dedicated");
     assert_eq!(world.automatic(&physical).await.len(), 1);
     let drop = doc! {"drop": "products", "$db": &world.db};
     let dropped = world.app.ok(&drop).await;
@@ -237,7 +231,7 @@ async fn a_filter_of_the_plan_cache_does_not_name_an_automatic_index() {
     world.stock().await;
     world.shop(20).await;
     world.tick().await;
-    let physical = format!("products@{}", world.proxy.slug("alice"));
+    let physical = world.physical("dedicated");
     let name = "_auto.category_1_price_1";
     assert_eq!(world.automatic_names(&physical).await, [name]);
     let db = world.db.clone();
