@@ -384,15 +384,11 @@ fn sketches_tell_the_new_shapes_apart() {
         doc! {"bulkWrite": 1, "nsInfo": [{"ns": ns}], "ops": [op]}
     };
     let sketch = |command: &Bson| with(command, sketch_of).unwrap();
-    let hinted = |hint: bool| {
-        let mut find = find(doc! {"a": 1}, doc! {});
-        if hint {
-            find.insert("hint", "a_1");
-        }
-        find
-    };
+    let plain = find(doc! {"a": 1}, doc! {});
+    let mut hinted = plain.clone();
+    hinted.insert("hint", "a_1");
     for (one, other) in [
-        (hinted(false), hinted(true)),
+        (plain, hinted),
         (expr("a"), expr("b")),
         (sorted("a"), sorted("b")),
         (bulk("x.a", "f", 1), bulk("x.b", "f", 1)),
