@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use mdb_scope::{CollectionFacts, ForeignCollection, Refusal, bulk_collections, bulk_creates};
+use mdb_scope::{
+    AutomaticIndexes, CollectionFacts, ForeignCollection, Refusal, bulk_collections, bulk_creates,
+};
 use mdb_wire::Document;
 
 use crate::automatic::ParallelArrays;
@@ -28,6 +30,7 @@ impl Namespaces {
             collection: place.collection.to_owned(),
             isolation: known.facts.isolation,
             near: known.facts.near.clone(),
+            automatic: AutomaticIndexes::default(),
             aside: None,
         };
         Self {

@@ -201,7 +201,7 @@ impl Journey<'_> {
     ) -> Result<(), Error> {
         let start = out.len();
         let is_ok = self.dedicated(known, out).await?;
-        hide_count(out, start, known.facts.automatic, &["nIndexesWas"]);
+        hide_count(out, start, known.facts.automatic.count, &["nIndexesWas"]);
         self.forward.namespaces.forget(place);
         if is_ok {
             let leave = place.control();

@@ -120,6 +120,7 @@ impl<'a> Journey<'a> {
                 collection: collection.to_owned(),
                 isolation,
                 near: known.facts.near.clone(),
+                automatic: known.facts.automatic.clone(),
                 aside,
             });
         }

@@ -8,7 +8,7 @@ use mdb_wire::{Command, Document, Element, Kind, Writer};
 use crate::arguments::{self, Argument, Take};
 use crate::change_stream;
 use crate::commands::CommandSpec;
-use crate::facts::{self, CollectionFacts, Facts, Isolation, isolation_of};
+use crate::facts::{self, CollectionFacts, Facts, Isolation, NO_AUTOMATIC_INDEXES, isolation_of};
 use crate::index::write_named;
 use crate::pipeline::{self, Source, Strip, Surroundings, Within, written_collection};
 use crate::refusal::Refusal;
@@ -377,6 +377,11 @@ impl<'a, 'f> Body<'a, 'f> {
             control_database: self.facts.control_database,
             within: Within::Command,
             foreign: self.facts.foreign,
+            automatic: if self.prelude.plan.is_shown {
+                &NO_AUTOMATIC_INDEXES
+            } else {
+                &self.facts.collection.automatic
+            },
             may_fail: element.as_nested().is_some_and(filter::may_fail),
             depth: 0,
         };

@@ -2,36 +2,73 @@
 //! covers gives null where a private server, which does not have that index, gives nothing (4.4.2, 6.0.5). Where the
 //! app has no such index itself, a condition on the whole document, which always holds, makes the server look at it.
 
-use mdb_wire::{Document, Element, Writer};
+use mdb_wire::{Document, Writer};
 
 use crate::body::Body;
+use crate::facts::AutomaticIndexes;
 use crate::hint::is_equality;
+
+mod fields;
+mod stages;
+
+use fields::Fields;
+pub(crate) use stages::needs_of_stages;
+
+/// What a query needs of the documents that it finds.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// Whole documents, at which the server looks by itself, or nothing for which null and absence differ.
+    Nothing,
+    /// These fields, of which one that is absent is not one that is null.
+    Fields(Fields),
+}
+
+impl Needs {
+    /// Whether an automatic index, and none of the app's own, may give it alone.
+    pub(crate) fn are_met_by(&self, automatic: &AutomaticIndexes) -> bool {
+        let Self::Fields(fields) = self else {
+            return false;
+        };
+        let is_own = |key: &Vec<u8>| {
+            let key = Document::parse(key).unwrap_or(Document::EMPTY);
+            fields.are_in(key)
+        };
+        automatic.count > 0 && !automatic.own_keys.iter().any(is_own)
+    }
+}
 
 impl Body<'_, '_> {
     /// Whether the command's filter has to keep an automatic index from covering it.
     pub(crate) fn must_look_at_documents(&self) -> bool {
         let facts = self.facts.collection;
-        if facts.automatic == 0 || facts.is_view || self.prelude.plan.is_shown || self.is_point() {
+        if facts.automatic.count == 0 || self.prelude.plan.is_shown || self.is_point() {
             return false;
         }
+        self.needs().are_met_by(&facts.automatic)
+    }
+
+    fn needs(&self) -> Needs {
         let find = |name: &str| self.command.body.find(name);
-        let fields = match self.spec.name {
-            "distinct" => find("key")
-                .and_then(|key| key.as_string())
-                .map(|key| vec![key]),
-            "find" => find("projection").and_then(|p| p.as_document()).map(kept),
-            _ => None,
-        };
-        let Some(fields) = fields.filter(|fields| !fields.is_empty()) else {
-            return false;
-        };
-        let covers = |key: &Vec<u8>| {
-            let key = Document::parse(key).unwrap_or(Document::EMPTY);
-            let has = |field: &&[u8]| key.elements().any(|part| part.key == *field);
-            fields.iter().all(has)
-        };
-        let listed = facts.indexes.iter().map(|index| &index.key);
-        !facts.own_keys.iter().chain(listed).any(covers)
+        let document = |name: &str| find(name).and_then(|found| found.as_document());
+        let mut fields = Fields::default();
+        match self.spec.name {
+            "distinct" => match find("key").and_then(|key| key.as_string()) {
+                Some(key) => fields.path(key),
+                None => return Needs::Nothing,
+            },
+            "find" => match document("projection") {
+                Some(projection) if fields.inclusion(projection) => {}
+                _ => return Needs::Nothing,
+            },
+            _ => return Needs::Nothing,
+        }
+        for filter in ["query", "filter"].into_iter().filter_map(document) {
+            fields.filter(filter);
+        }
+        if let Some(sort) = document("sort") {
+            fields.sort(sort);
+        }
+        Needs::Fields(fields)
     }
 
     /// Whether the filter asks for one document by its `_id`, and nothing else: that has a short way of its own.
@@ -42,18 +79,6 @@ impl Body<'_, '_> {
         let first = fields.next();
         first.is_some_and(|id| id.key == b"_id" && is_equality(&id)) && fields.next().is_none()
     }
-}
-
-/// The fields that an inclusion keeps; none of anything else, for which a server looks at documents by itself.
-fn kept(projection: Document<'_>) -> Vec<&[u8]> {
-    let is_kept = |field: &Element<'_>| field.as_flag() == Some(true);
-    let named = projection.elements();
-    let mut kept: Vec<&[u8]> = named.filter(is_kept).map(|field| field.key).collect();
-    let drops_id = projection.find("_id").and_then(|id| id.as_flag()) == Some(false);
-    if !kept.is_empty() && !drops_id && !kept.contains(&b"_id".as_slice()) {
-        kept.push(b"_id");
-    }
-    kept
 }
 
 /// Writes the condition beside the elements of a client's filter: under an operator that the filter does not have at its top.

@@ -6,7 +6,7 @@ use crate::apply::{Outcome, begin, check_sequences, seal, target};
 use crate::arguments::{self, Take};
 use crate::body::Body;
 use crate::commands::CommandSpec;
-use crate::facts::{Facts, Isolation, NO_NEAR_KEY, known_of};
+use crate::facts::{Facts, Isolation, NO_AUTOMATIC_INDEXES, NO_NEAR_KEY, known_of};
 use crate::namespace::{check_collection, check_length};
 use crate::pipeline::{self, EMPTY_ARRAY, Source, Surroundings, Within};
 use crate::refusal::Refusal;
@@ -143,6 +143,8 @@ impl<'a> View<'a> {
             control_database: facts.control_database,
             within: Within::View,
             foreign: facts.foreign,
+            // A definition is kept, and indexes come and go.
+            automatic: &NO_AUTOMATIC_INDEXES,
             may_fail: self
                 .pipeline
                 .is_some_and(|p| p.as_nested().is_some_and(filter::may_fail)),

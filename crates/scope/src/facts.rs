@@ -76,6 +76,8 @@ pub struct ForeignCollection {
     pub isolation: Isolation,
     /// What a `$geoNear` over it means that names no field.
     pub near: NearKey,
+    /// Automatic indexes that hold the app's documents in it.
+    pub automatic: AutomaticIndexes,
     /// Where a `$out` over it puts its documents, if it is a shared one that is then replaced by them.
     pub aside: Option<Aside>,
 }
@@ -154,6 +156,31 @@ pub(crate) fn known_of<'f>(
         .find(|f| f.collection == collection && f.database == database)
 }
 
+/// Automatic indexes that hold the app's documents, and what tells them from the app's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AutomaticIndexes {
+    /// How many there are.
+    pub count: usize,
+    /// Where there are any: the key patterns of the app's own indexes, documents.
+    pub own_keys: Vec<Vec<u8>>,
+}
+
+/// None.
+pub(crate) static NO_AUTOMATIC_INDEXES: AutomaticIndexes = AutomaticIndexes {
+    count: 0,
+    own_keys: Vec::new(),
+};
+
+impl AutomaticIndexes {
+    /// So many beside own ones of these key patterns.
+    pub(crate) fn beside(count: usize, own_keys: impl Iterator<Item = Vec<u8>>) -> Self {
+        Self {
+            count,
+            own_keys: own_keys.filter(|_| count > 0).collect(),
+        }
+    }
+}
+
 /// What is known of one physical collection, seen by one app. A stale fact may cost an order or an error, never isolation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CollectionFacts {
@@ -169,10 +196,8 @@ pub struct CollectionFacts {
     pub leading_fields: Vec<Vec<u8>>,
     /// Of a collection of the app's own: key patterns that only an automatic index has, so that none of the app's is meant.
     pub automatic_keys: Vec<Vec<u8>>,
-    /// How many automatic indexes hold the app's documents.
-    pub automatic: usize,
-    /// Of a collection of the app's own that has automatic indexes: the key patterns of the app's indexes.
-    pub own_keys: Vec<Vec<u8>>,
+    /// Automatic indexes that hold the app's documents.
+    pub automatic: AutomaticIndexes,
     /// What a `$geoNear` means that names no field.
     pub near: NearKey,
 }
@@ -189,8 +214,7 @@ impl CollectionFacts {
             indexes,
             leading_fields,
             automatic_keys: Vec::new(),
-            automatic: 0,
-            own_keys: Vec::new(),
+            automatic: AutomaticIndexes::default(),
         }
     }
 
@@ -215,11 +239,10 @@ impl CollectionFacts {
         let unlisted = automatic.filter(|key| !own.clone().any(|own| same_key(own, *key)));
         let bytes = |key: Document<'_>| key.bytes().to_vec();
         let count = physical.clone().filter(is_automatic).count();
-        let own_keys = own.clone().filter(|_| count > 0).map(bytes).collect();
+        let own_keys = own.clone().map(bytes);
         Self {
             automatic_keys: unlisted.map(bytes).collect(),
-            automatic: count,
-            own_keys,
+            automatic: AutomaticIndexes::beside(count, own_keys),
             ..Self::dedicated()
         }
     }

@@ -9,7 +9,9 @@ use mdb_wire::{Command, Document, Element, Writer};
 use crate::apply::{Outcome, begin, seal};
 use crate::body::Body;
 use crate::commands::CommandSpec;
-use crate::facts::{CollectionFacts, Facts, OwnIndex, base_id_index_name, base_index_name};
+use crate::facts::{
+    AutomaticIndexes, CollectionFacts, Facts, OwnIndex, base_id_index_name, base_index_name,
+};
 use crate::hint::is_id_key;
 use crate::namespace;
 use crate::refusal::Refusal;
@@ -481,7 +483,9 @@ impl Scope {
         let automatic = automatic.filter_map(|d| self.automatic_leading_field(d));
         let listed = facts.leading_fields.len();
         facts.leading_fields.extend(automatic);
-        facts.automatic = facts.leading_fields.len().saturating_sub(listed);
+        let count = facts.leading_fields.len().saturating_sub(listed);
+        let own_keys = facts.indexes.iter().map(|index| index.key.clone());
+        facts.automatic = AutomaticIndexes::beside(count, own_keys);
         facts
     }
 }

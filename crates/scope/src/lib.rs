@@ -81,8 +81,8 @@ pub use composed::{check_catalog_command, check_composed};
 pub use cursor::{cursor_ids, cursor_not_found};
 pub use entry::{CATALOG, Entering, Statement, entry_ids, named_by_entry};
 pub use facts::{
-    Aside, CollectionFacts, CursorFacts, Facts, ForeignCollection, Isolation, NearKey, OwnIndex,
-    base_id_index_name, base_index_name, cluster_time_of,
+    Aside, AutomaticIndexes, CollectionFacts, CursorFacts, Facts, ForeignCollection, Isolation,
+    NearKey, OwnIndex, base_id_index_name, base_index_name, cluster_time_of,
 };
 pub use index::{automatic_index_name, automatic_index_shown, dropped_indexes};
 pub use namespace::{

@@ -3,7 +3,8 @@
 use mdb_wire::writer::IndexKey;
 use mdb_wire::{Document, Element, Kind, Writer};
 
-use crate::facts::{ForeignCollection, NearKey};
+use crate::covering::{look_at_document, needs_of_stages};
+use crate::facts::{AutomaticIndexes, ForeignCollection, NO_AUTOMATIC_INDEXES, NearKey};
 use crate::refusal::Refusal;
 use crate::scope::no_repeats;
 use crate::sight::Sight;
@@ -73,6 +74,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) within: Within,
     /// What is known of the collections that stages name.
     pub(crate) foreign: &'a [ForeignCollection],
+    /// Automatic indexes of the collection that the documents come from.
+    pub(crate) automatic: &'a AutomaticIndexes,
     /// Whether a `$match` of the command can end in an error that tells of a document. The server moves stages in front of
     /// the app's condition, which a barrier stops.
     pub(crate) may_fail: bool,
@@ -81,6 +84,14 @@ pub(crate) struct Surroundings<'a> {
 }
 
 impl Surroundings<'_> {
+    /// Whether an automatic index must be kept from answering the pipeline alone.
+    fn must_look_at_documents(&self, pipeline: Document<'_>) -> bool {
+        // The server moves a `$project` from behind a `$unionWith` into it.
+        let is_reshaped = self.within == Within::UnionWith;
+        self.automatic.count > 0
+            && needs_of_stages(pipeline, is_reshaped).are_met_by(self.automatic)
+    }
+
     fn deeper(self, within: Within) -> Result<Self, Refusal> {
         let depth = self.depth.saturating_add(1);
         if depth > PIPELINES_NESTED_MAX {
@@ -91,6 +102,10 @@ impl Surroundings<'_> {
         Ok(Self {
             within,
             depth,
+            automatic: match within {
+                Within::Facet => &NO_AUTOMATIC_INDEXES,
+                _ => self.automatic,
+            },
             ..self
         })
     }
@@ -147,6 +162,9 @@ pub(crate) fn write<'a>(
             if around.may_fail && around.sight.is_view() && source != Source::Given {
                 barrier(&mut out);
             }
+            if source != Source::Given && around.must_look_at_documents(stages) {
+                look(&mut out);
+            }
             let front = match (source, around.within) {
                 (Source::Given, _) => Front::Given,
                 (_, Within::Facet) => Front::Stages,
@@ -166,6 +184,7 @@ fn scoped<'a>(
     pipeline: Document<'a>,
     source: Source,
 ) -> Result<Strip, Refusal> {
+    let looks = around.must_look_at_documents(pipeline);
     let mut stages = pipeline.elements().peekable();
     if near::leads(around, out, stages.peek())? {
         stages.next();
@@ -178,7 +197,7 @@ fn scoped<'a>(
         rest(around, out, stages, Front::Stages)?;
         return Ok(Strip(false));
     }
-    condition(around, out, &mut stages)?;
+    condition(around, out, &mut stages, looks)?;
     while let Some(stage) = stages.peek() {
         let (spec, body) = stages::look_up(stage)?;
         if !is_transparent(around.sight, spec, &body) {
@@ -221,6 +240,16 @@ fn barrier(out: &mut Stages<'_>) {
     out.w.end(stage);
 }
 
+/// `{$match: CONDITION}`, where CONDITION always holds and no index answers it.
+fn look(out: &mut Stages<'_>) {
+    let key = out.next();
+    let stage = out.w.begin_document(key.as_bytes());
+    let filter = out.w.begin_document(b"$match");
+    look_at_document(out.w, Document::EMPTY);
+    out.w.end(filter);
+    out.w.end(stage);
+}
+
 fn take_out(around: Surroundings<'_>, out: &mut Stages<'_>) {
     let field = around.sight.scope().field().as_str();
     let key = out.next();
@@ -228,11 +257,12 @@ fn take_out(around: Surroundings<'_>, out: &mut Stages<'_>) {
 }
 
 /// The first stage: the app's condition, and the client's leading `$match` if it can stand there, which `$text` has to. Of one
-/// that has to stay behind what it implies, for the sake of indexes.
+/// that has to stay behind what it implies, for the sake of indexes. `looks` adds what keeps an index from answering alone.
 fn condition<'a>(
     around: Surroundings<'_>,
     out: &mut Stages<'_>,
     stages: &mut std::iter::Peekable<impl Iterator<Item = Element<'a>>>,
+    looks: bool,
 ) -> Result<(), Refusal> {
     let sight = around.sight;
     let mut user = None;
@@ -251,7 +281,12 @@ fn condition<'a>(
     let user = user.or(implied.and_then(Result::ok));
     let key = out.next();
     let stage = out.w.begin_document(key.as_bytes());
-    filter::bound(sight, out.w, b"$match", around.is_collated, user)?;
+    let write = if looks {
+        filter::uncovered
+    } else {
+        filter::bound
+    };
+    write(sight, out.w, b"$match", around.is_collated, user)?;
     out.w.end(stage);
     Ok(())
 }

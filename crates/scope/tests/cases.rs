@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use mdb_scope::{
-    CollectionFacts, CursorFacts, Duty, Facts, ForeignCollection, Isolation, NearKey, Refusal,
-    Refused, ReplyRule, ReplyView, Routing, Scope, glance, verify,
+    AutomaticIndexes, CollectionFacts, CursorFacts, Duty, Facts, ForeignCollection, Isolation,
+    NearKey, Refusal, Refused, ReplyRule, ReplyView, Routing, Scope, glance, verify,
 };
 use mdb_wire::{Document, Writer};
 use serde::Deserialize;
@@ -55,6 +55,8 @@ struct Setting {
     namespaces: Vec<bool>,
     /// Shared ones of which a field is known that `$geoNear` means, and that a `$out` may replace.
     foreign_near: BTreeMap<String, String>,
+    /// Shared ones with an automatic index.
+    foreign_automatic: Vec<String>,
 }
 
 impl Default for Setting {
@@ -76,6 +78,7 @@ impl Default for Setting {
             foreign: Vec::new(),
             events: None,
             foreign_near: BTreeMap::new(),
+            foreign_automatic: Vec::new(),
             namespaces: Vec::new(),
         }
     }
@@ -86,7 +89,7 @@ impl Setting {
         if self.view {
             CollectionFacts::view()
         } else if self.dedicated {
-            CollectionFacts::dedicated()
+            proxy::dedicated(&self.indexes)
         } else {
             proxy::collection(scope, &self.indexes, self.base_indexes)
         }
@@ -101,22 +104,34 @@ impl Setting {
     }
 
     fn foreign(&self, scope: &Scope) -> Vec<ForeignCollection> {
-        let one = |name: &String| ForeignCollection {
-            database: "d".to_owned(),
-            collection: name.clone(),
-            isolation: Isolation::Dedicated,
-            near: NearKey::None,
-            aside: None,
-        };
-        let near = |(name, field): (&String, &String)| ForeignCollection {
+        let any = |name: &String| ForeignCollection {
             database: "d".to_owned(),
             collection: name.clone(),
             isolation: Isolation::Shared,
+            near: NearKey::None,
+            automatic: AutomaticIndexes::default(),
+            aside: None,
+        };
+        let own = |name: &String| ForeignCollection {
+            isolation: Isolation::Dedicated,
+            ..any(name)
+        };
+        let near = |(name, field): (&String, &String)| ForeignCollection {
             near: NearKey::Field(field.as_str().into()),
             aside: Some(scope.aside(7)),
+            ..any(name)
         };
-        let shared = self.foreign_near.iter().map(near);
-        self.foreign.iter().map(one).chain(shared).collect()
+        let served = |name: &String| ForeignCollection {
+            automatic: AutomaticIndexes {
+                count: 1,
+                own_keys: Vec::new(),
+            },
+            ..any(name)
+        };
+        let own = self.foreign.iter().map(own);
+        let near = self.foreign_near.iter().map(near);
+        let served = self.foreign_automatic.iter().map(served);
+        own.chain(near).chain(served).collect()
     }
 }
 

@@ -60,6 +60,13 @@ pub(crate) fn collection(scope: &Scope, physical: &[String], has_base: bool) -> 
     scope.collection_facts(&all.iter().map(|bytes| Document::parse(bytes).unwrap()))
 }
 
+/// A collection of the app's own with these indexes.
+pub(crate) fn dedicated(physical: &[String]) -> CollectionFacts {
+    let all = physical.iter().map(|text| encode(&read_document(text)));
+    let all: Vec<Vec<u8>> = all.collect();
+    CollectionFacts::dedicated_with(&all.iter().map(|bytes| Document::parse(bytes).unwrap()))
+}
+
 /// A message from its bytes, as the listener reads it.
 pub(crate) fn message(bytes: &[u8]) -> Message {
     let mut buffer = bytes.into();

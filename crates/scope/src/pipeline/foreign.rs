@@ -8,7 +8,7 @@ use super::{
     EMPTY_ARRAY, PIPELINES_NESTED_MAX, Source, Stages, Surroundings, Within, begins_with_documents,
     specification, write, writing,
 };
-use crate::facts::{Isolation, NO_NEAR_KEY, known_of};
+use crate::facts::{Isolation, NO_AUTOMATIC_INDEXES, NO_NEAR_KEY, known_of};
 use crate::refusal::Refusal;
 use crate::sight::Sight;
 use crate::update::unset;
@@ -51,6 +51,7 @@ fn foreign_collection<'a>(
             sight: sight.of_view(!sight.is_shared()),
             collection: name,
             near: known.map_or(&NO_NEAR_KEY, |known| &known.near),
+            automatic: known.map_or(&NO_AUTOMATIC_INDEXES, |known| &known.automatic),
             ..around
         },
     })
