@@ -161,7 +161,7 @@ pub(crate) fn known_of<'f>(
 pub struct AutomaticIndexes {
     /// How many there are.
     pub count: usize,
-    /// Where there are any: the key patterns of the app's own indexes, documents.
+    /// Where there are any: the key patterns of the app's own indexes as they are stored, documents.
     pub own_keys: Vec<Vec<u8>>,
 }
 

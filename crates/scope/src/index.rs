@@ -477,6 +477,10 @@ impl Scope {
         };
         let has_base_indexes = has(base_index_name(field)) && has(base_id_index_name(field));
         let own = physical.clone().filter_map(|d| self.own_index(d));
+        let stored_key = |d: Document<'d>| {
+            self.own_index(d)?;
+            Some(d.find("key")?.as_document()?.bytes().to_vec())
+        };
         let mut facts = CollectionFacts::new(has_base_indexes, own.collect());
         // They serve as the app's own would, so they must not be kept from it for the sake of an order.
         let automatic = physical.clone();
@@ -484,7 +488,7 @@ impl Scope {
         let listed = facts.leading_fields.len();
         facts.leading_fields.extend(automatic);
         let count = facts.leading_fields.len().saturating_sub(listed);
-        let own_keys = facts.indexes.iter().map(|index| index.key.clone());
+        let own_keys = physical.clone().filter_map(stored_key);
         facts.automatic = AutomaticIndexes::beside(count, own_keys);
         facts
     }

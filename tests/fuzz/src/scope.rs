@@ -8,10 +8,10 @@ use std::sync::OnceLock;
 
 use mdb_notation::{Fields, Text, Value, encode, read_document};
 use mdb_scope::{
-    AppId, CollectionFacts, CommandSpec, CursorFacts, Duty, Facts, FieldName, ForeignCollection,
-    IdPolicy, Isolation, NearKey, REFUSAL_CODES, Refusal, ReplyRule, Rule, Scope, Scoped,
-    check_catalog_command, cursor_ids, dropped_indexes, foreign_collections, look_up,
-    required_action, verify,
+    AppId, AutomaticIndexes, CollectionFacts, CommandSpec, CursorFacts, Duty, Facts, FieldName,
+    ForeignCollection, IdPolicy, Isolation, NearKey, REFUSAL_CODES, Refusal, ReplyRule, Rule,
+    Scope, Scoped, check_catalog_command, cursor_ids, dropped_indexes, foreign_collections,
+    look_up, required_action, verify,
 };
 use mdb_wire::{Command, CommandError, Document, Limits, Message, next_frame};
 
@@ -77,7 +77,17 @@ const OWN_INDEXES: &[&str] = &[
     r#"{v: 2, key: {app_id: 1, x: 1}, name: "shop.x_1", partialFilterExpression: {app_id: "shop"}}"#,
     r#"{v: 2, key: {app_id: 1, x: 1}, name: "b.x_1", partialFilterExpression: {app_id: "b"}}"#,
     r#"{v: 2, key: {_fts: "text", _ftsx: 1}, name: "b.t", partialFilterExpression: {app_id: "b"}}"#,
+    r#"{v: 2, key: {app_id: 1, a: 1, b: 1}, name: "_auto.a_1_b_1"}"#,
 ];
+
+/// Those of a collection of the app's own.
+const DEDICATED_INDEXES: &[&str] = &[
+    r#"{v: 2, key: {x: 1}, name: "x_1"}"#,
+    r#"{v: 2, key: {a: 1, b: 1}, name: "_auto.a_1_b_1"}"#,
+];
+
+/// The condition by which the server looks at whole documents.
+const LOOKS: &str = r#"{$ne: ["$$ROOT", null]}"#;
 
 /// What is known of a collection.
 pub(crate) fn collection(
@@ -89,7 +99,10 @@ pub(crate) fn collection(
     let place = [is_dedicated, has_base, has_own].map(usize::from);
     COLLECTIONS[place[0] * 4 + place[1] * 2 + place[2]].get_or_init(|| {
         if is_dedicated {
-            return CollectionFacts::dedicated();
+            let all = DEDICATED_INDEXES.iter().filter(|_| has_own);
+            let all: Vec<Vec<u8>> = all.map(|text| encode(&read_document(text))).collect();
+            let documents = all.iter().map(|b| Document::parse(b).expect("a document"));
+            return CollectionFacts::dedicated_with(&documents);
         }
         let base = BASE_INDEXES.iter().filter(|_| has_base);
         let all = base.chain(OWN_INDEXES.iter().filter(|_| has_own));
@@ -106,11 +119,15 @@ fn upstream(bits: u16, message: &Message) -> Option<Text> {
     ));
     let has_time = bits & 0x20 != 0;
     let is_small = bits & 0x80 != 0;
-    let foreign = ["f", "g"].map(|name| ForeignCollection {
+    let foreign = [("f", 0), ("g", 1)].map(|(name, count)| ForeignCollection {
         database: "d".to_owned(),
         collection: name.to_owned(),
         isolation: Isolation::Dedicated,
         near: NearKey::default(),
+        automatic: AutomaticIndexes {
+            count,
+            own_keys: Vec::new(),
+        },
         aside: None,
     });
     let facts = Facts {
@@ -311,6 +328,8 @@ fn conjuncts(filter: &Fields) -> (Vec<&(String, Value)>, bool) {
                 }
             }
             (name, value) if name == FIELD && value.as_str() == Some(SLUG) => is_bound = true,
+            // It always holds, and stands where an automatic index might answer alone, as far as that can be told.
+            (name, value) if name == "$expr" && value.to_string() == LOOKS => {}
             _ => found.push(field),
         }
     }
