@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bson::{Bson, DateTime, Document, doc};
+use bson::{DateTime, Document, doc};
 use futures_util::TryStreamExt;
-use mdb_scope::automatic_index_shown;
+use mdb_scope::{automatic_index_app, automatic_index_shown};
 use mdb_telemetry::IndexEvent;
 use mongodb::ServerInfo;
 use mongodb::error::Error as DriverError;
@@ -15,7 +15,7 @@ use crate::build::is_refused;
 use crate::physical::{Existing, code_of, is_being_built, is_covered};
 use crate::settings::millis;
 use crate::store::{Decision, IndexRow, count_of, stored};
-use crate::table::Namespace;
+use crate::table::{Calls, Namespace};
 use crate::worker::Worker;
 
 /// Between two looks at the usage of a collection's indexes.
@@ -148,7 +148,7 @@ impl Worker {
             // An operator has thought better of it meanwhile.
             return Ok(());
         }
-        let (reads, micros) = self.counters(found);
+        let calls = self.calls_until_now(found).unwrap_or_default();
         let (state, verdict, event, text) = match &built {
             Ok(_) => {
                 tracing::info!(namespace = %row.namespace, index = row.name, "an index is built");
@@ -164,7 +164,7 @@ impl Worker {
         };
         let fields = doc! {
             "state": state, "state_at": at, "created_at": at, "used_at": at, "retry_at": at, "ops": 0_i64,
-            "reads_before": stored(reads), "micros_before": stored(micros),
+            "reads_before": stored(calls.reads), "micros_before": stored(calls.micros),
         };
         self.store.set_index(row, fields).await?;
         self.store.tell(&row.namespace).await?;
@@ -178,26 +178,25 @@ impl Worker {
         self.decide(row, decision, now).await
     }
 
-    /// Calls and their mean latency since counters stood at these, of the shape that an index serves first.
+    /// Calls and their mean latency since counters stood at these, of the shape that an index serves first, by the app whose
+    /// documents it holds.
     pub(crate) fn latency_since(
         &self,
         found: &Document,
         reads: &str,
         micros: &str,
     ) -> Option<(u64, u64)> {
-        let first = found.get_array("serves").ok()?.first()?.as_str()?;
-        let shape = self.fleet.shapes.get(first)?;
-        let calls = shape.reads.saturating_sub(count_of(found, reads));
-        let micros = shape.micros.saturating_sub(count_of(found, micros));
+        let now = self.calls_until_now(found)?;
+        let calls = now.reads.saturating_sub(count_of(found, reads));
+        let micros = now.micros.saturating_sub(count_of(found, micros));
         Some((calls, micros.checked_div(calls).unwrap_or(0)))
     }
 
-    /// Reads and microseconds until now of the shape that an index serves first.
-    fn counters(&self, found: &Document) -> (u64, u64) {
-        let first = found.get_array("serves").ok().and_then(|ids| ids.first());
-        let first = first.and_then(Bson::as_str);
-        let shape = first.and_then(|id| self.fleet.shapes.get(id));
-        shape.map_or((0, 0), |shape| (shape.reads, shape.micros))
+    /// Calls until now of the shape that an index serves first, by the app whose documents it holds.
+    fn calls_until_now(&self, found: &Document) -> Option<Calls> {
+        let first = found.get_array("serves").ok()?.first()?.as_str()?;
+        let shape = self.fleet.shapes.get(first)?;
+        Some(shape.calls(automatic_index_app(found.get_str("name").ok()?)))
     }
 
     /// The live latency before and after.
@@ -286,10 +285,10 @@ impl Worker {
         now: i64,
     ) -> Result<(), DriverError> {
         let known = self.store.index(&row.id).await?.unwrap_or_default();
-        let (reads, micros) = self.counters(&known);
+        let calls = self.calls_until_now(&known).unwrap_or_default();
         let state = doc! {
             "state": "dropped", "state_at": DateTime::from_millis(now),
-            "reads_hidden": stored(reads), "micros_hidden": stored(micros),
+            "reads_hidden": stored(calls.reads), "micros_hidden": stored(calls.micros),
         };
         self.store.set_index(row, state).await?;
         self.store.tell(&row.namespace).await?;
@@ -313,13 +312,14 @@ impl Worker {
     ) -> Result<(), DriverError> {
         self.set_hidden(row, true).await?;
         let known = self.store.index(&row.id).await?.unwrap_or_default();
-        let (reads, micros) = self.counters(&known);
+        let calls = self.calls_until_now(&known).unwrap_or_default();
         let per_call = self
             .latency_since(&known, "reads_before", "micros_before")
             .map_or(0, |(_, mean)| mean);
         let state = doc! {
             "state": "hidden", "state_at": DateTime::from_millis(now), "why": why,
-            "reads_hidden": stored(reads), "micros_hidden": stored(micros), "micros_per_call_hidden": stored(per_call),
+            "reads_hidden": stored(calls.reads), "micros_hidden": stored(calls.micros),
+            "micros_per_call_hidden": stored(per_call),
         };
         self.store.set_index(row, state).await?;
         self.metrics.index_event(if HARMLESS.contains(&why) {

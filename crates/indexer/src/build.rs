@@ -1,6 +1,7 @@
 //! Building an index, and the proof afterwards.
 
 use bson::{DateTime, Document, doc};
+use mdb_scope::AppId;
 use mdb_telemetry::IndexEvent;
 use mongodb::error::Error as DriverError;
 
@@ -67,10 +68,11 @@ impl Worker {
     /// What is entered of an index whether it is built or only advised.
     fn entry(&self, wish: &Wish, definition: &Document) -> Document {
         let main = wish.serves.first().and_then(|id| self.fleet.shapes.get(id));
-        let main = main.map_or((0, 0), |shape| (shape.reads, shape.micros));
+        let app = wish.wanted.app.as_ref().map(AppId::as_str);
+        let calls = main.map(|shape| shape.calls(app)).unwrap_or_default();
         doc! {
             "definition": definition, "serves": &wish.serves,
-            "reads_before": stored(main.0), "micros_before": stored(main.1),
+            "reads_before": stored(calls.reads), "micros_before": stored(calls.micros),
         }
     }
 

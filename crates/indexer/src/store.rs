@@ -17,7 +17,7 @@ use mongodb::error::Error as DriverError;
 use mongodb::options::{CollectionOptions, WriteConcern};
 use mongodb::{Client, Collection};
 
-use crate::table::{Delta, Namespace, Placed, SHAPES_MAX, Table};
+use crate::table::{Calls, Delta, Namespace, Placed, SHAPES_MAX, Table};
 
 /// Statements of one `update`: far below the server's limit of 100,000, and a message of a megabyte at most.
 const STATEMENTS_MAX: usize = 1000;
@@ -37,7 +37,10 @@ pub(crate) struct FleetShape {
     pub(crate) placed: Placed,
     pub(crate) reads: u64,
     pub(crate) micros: u64,
+    /// Reads of each app.
     pub(crate) apps: BTreeMap<String, u64>,
+    /// Microseconds that they took together.
+    pub(crate) micros_of: BTreeMap<String, u64>,
     pub(crate) first_seen: i64,
     pub(crate) last_seen: i64,
     /// Writes to its collection before it was first seen: they say nothing about it.
@@ -393,8 +396,9 @@ fn shape_statement(
         fixed.insert("collation", collation);
     }
     let mut added = doc! {"reads": stored(delta.reads), "micros": stored(delta.micros)};
-    for (app, n) in delta.apps.iter().take(APPS_MAX) {
-        added.insert(format!("apps.{app}"), stored(*n));
+    for (app, calls) in delta.apps.iter().take(APPS_MAX) {
+        added.insert(format!("apps.{app}"), stored(calls.reads));
+        added.insert(format!("micros_of.{app}"), stored(calls.micros));
     }
     let at = DateTime::from_millis;
     let mut newest = doc! {"last_seen": at(delta.last_seen), "merged_at": at(now)};
@@ -413,6 +417,21 @@ fn shape_statement(
 }
 
 impl FleetShape {
+    /// Calls of an app; of all where none is given.
+    pub(crate) fn calls(&self, app: Option<&str>) -> Calls {
+        let of = |counts: &BTreeMap<String, u64>, app: &str| counts.get(app).copied();
+        match app {
+            None => Calls {
+                reads: self.reads,
+                micros: self.micros,
+            },
+            Some(app) => Calls {
+                reads: of(&self.apps, app).unwrap_or(0),
+                micros: of(&self.micros_of, app).unwrap_or(0),
+            },
+        }
+    }
+
     fn read(found: &Document) -> Option<Self> {
         let texts = |name: &str| -> BTreeSet<String> {
             let array = found.get_array(name).into_iter().flatten();
@@ -453,6 +472,7 @@ impl FleetShape {
             reads: count_of(found, "reads"),
             micros: count_of(found, "micros"),
             apps: counts_of(found, "apps"),
+            micros_of: counts_of(found, "micros_of"),
             first_seen: millis_of(found, "first_seen"),
             last_seen: millis_of(found, "last_seen"),
             writes_before: count_of(found, "writes_before"),

@@ -46,13 +46,20 @@ impl Placed {
     }
 }
 
+/// Calls of one app, and the time that they took together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Calls {
+    pub(crate) reads: u64,
+    pub(crate) micros: u64,
+}
+
 /// What is new of one shape.
 #[derive(Debug)]
 pub(crate) struct Delta {
     pub(crate) placed: Placed,
     pub(crate) reads: u64,
     pub(crate) micros: u64,
-    pub(crate) apps: BTreeMap<AppId, u64>,
+    pub(crate) apps: BTreeMap<AppId, Calls>,
     pub(crate) first_seen: i64,
     pub(crate) last_seen: i64,
     /// Writes to its collection since the last merge that came before it was first seen; `None` once that was merged.
@@ -124,7 +131,9 @@ impl Table {
                 let own = of_apps.and_then(|of_apps| of_apps.get(&app)).copied();
                 delta.own_before.insert(app.clone(), own.unwrap_or(0));
             }
-            *delta.apps.entry(app.clone()).or_default() += 1;
+            let calls = delta.apps.entry(app.clone()).or_default();
+            calls.reads += 1;
+            calls.micros += u64::from(latency_micros);
             delta.last_seen = now;
         }
     }

@@ -22,7 +22,7 @@ use crate::{filter, generic};
 mod automatic;
 mod dropping;
 
-pub use automatic::{automatic_index_name, automatic_index_shown};
+pub use automatic::{automatic_index_app, automatic_index_name, automatic_index_shown};
 pub(crate) use automatic::{show_filters, write_named};
 pub use dropping::dropped_indexes;
 

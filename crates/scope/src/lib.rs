@@ -84,7 +84,9 @@ pub use facts::{
     Aside, AutomaticIndexes, CollectionFacts, CursorFacts, Facts, ForeignCollection, Isolation,
     NearKey, OwnIndex, base_id_index_name, base_index_name, cluster_time_of,
 };
-pub use index::{automatic_index_name, automatic_index_shown, dropped_indexes};
+pub use index::{
+    automatic_index_app, automatic_index_name, automatic_index_shown, dropped_indexes,
+};
 pub use namespace::{
     NAMESPACE_BYTES_MAX, check_collection, check_database, check_namespace, collection_of,
 };

@@ -93,7 +93,10 @@ async fn relayed_world() -> (World, Relay) {
     let relay = Relay::to(server);
     let uri = through(&shared().await.proxy_uri(), &relay) + "&serverSelectionTimeoutMS=1000";
     let control = unique_name("control");
-    let builder = ProxyBuilder::at(&uri).indexes(LINES).app("alice");
+    let builder = ProxyBuilder::at(&uri)
+        .indexes(LINES)
+        .app("alice")
+        .app("bob");
     let proxy = builder.control_database(&control).start().await;
     let mut world = World::of(proxy, &control).await;
     world.stock().await;
@@ -149,6 +152,33 @@ async fn an_index_with_which_commands_take_longer_is_hidden() {
     assert!(world.is_hidden(&name).await);
     world.tick_after(8 * DAY).await;
     assert!(world.automatic("products").await.is_empty());
+}
+
+/// An index of one app is not judged by what another app's commands of the same shape take.
+#[tokio::test]
+async fn slow_commands_of_another_app_do_not_take_an_index_back() {
+    let (mut world, relay) = relayed_world().await;
+    let name = world.name("category_1_price_1");
+    let state = world.state(&name).await;
+    let before = count(&state, "micros_before") / count(&state, "reads_before");
+    let mut bob = world.proxy.raw("bob").await;
+    relay.set(Weather::Slow(Duration::from_micros(4 * before)));
+    for _ in 0..100 {
+        let find = doc! {"find": "products", "filter": {"category": "c1"}, "sort": {"price": 1}, "$db": &world.db};
+        bob.ok(&find).await;
+    }
+    relay.set(Weather::Fair);
+    // His commands are not its either.
+    world.tick().await;
+    assert_eq!(world.stands(&name).await, pair("watched", ""));
+    world.shop(100).await;
+    world.tick().await;
+    assert_eq!(world.stands(&name).await, pair("kept", ""));
+    let decisions = world.decisions("products").await;
+    assert!(
+        decisions.contains(&"keep latency".to_owned()),
+        "{decisions:?}"
+    );
 }
 
 /// What is not known of one member is not asked of it for the next collection, and nothing is taken back.

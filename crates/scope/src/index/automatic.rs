@@ -29,6 +29,12 @@ pub fn automatic_index_shown(physical: &str) -> Option<&str> {
     }
 }
 
+/// The app whose documents alone an automatic index holds.
+pub fn automatic_index_app(physical: &str) -> Option<&str> {
+    let rest = physical.strip_prefix(PREFIX)?.strip_prefix(':')?;
+    rest.split_once('.').map(|(app, _)| app)
+}
+
 /// In front of a name it makes one that no index has: servers refuse names with zero bytes (67), and take them in a filter of
 /// the plan cache. Seen on 4.4.2, 5.0.4 and 6.0.5.
 const NOBODYS: char = '\0';
