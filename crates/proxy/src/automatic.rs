@@ -30,6 +30,12 @@ fn is_automatic(index: &Document) -> bool {
     automatic_index_shown(name_of(index)).is_some()
 }
 
+/// How many are the app's own; that on `_id` is always one.
+fn own_count(indexes: &[Document]) -> usize {
+    let own = indexes.iter().filter(|index| !is_automatic(index));
+    own.count().max(1)
+}
+
 /// Whether the first batch of a `listIndexes` has an automatic one.
 fn lists_automatic(reply: &[u8]) -> bool {
     let reply = Document::from_reader(reply).unwrap_or_default();
@@ -301,19 +307,18 @@ impl Journey<'_> {
         out: &mut Vec<u8>,
     ) -> Result<bool, Error> {
         let start = out.len();
+        let before = self.physical_indexes(place, known).await?;
         let mut is_made = self.dedicated(known, out).await?;
         if !is_made && self.make_room(place, known).await? {
             out.truncate(start);
             is_made = self.dedicated(known, out).await?;
         }
-        let indexes = self.physical_indexes(place, known).await?;
-        let automatic = indexes.iter().filter(|index| is_automatic(index)).count();
-        hide_count(
-            out,
-            start,
-            automatic,
-            &["numIndexesBefore", "numIndexesAfter"],
-        );
+        let after = self.physical_indexes(place, known).await?;
+        // What the server counts may have an automatic one that came or went meanwhile.
+        if before.iter().chain(&after).any(is_automatic) {
+            show_count(out, start, own_count(&before), "numIndexesBefore");
+            show_count(out, start, own_count(&after), "numIndexesAfter");
+        }
         Ok(is_made)
     }
 
@@ -345,7 +350,7 @@ impl Journey<'_> {
             .map_err(|_| Error::incident("a command that is no document"))?;
         let command = Command::inner(document, self.command.database)?;
         self.with_command(&command)?.dedicated(known, out).await?;
-        hide_count(out, start, automatic.len(), &["nIndexesWas"]);
+        show_count(out, start, own.len(), "nIndexesWas");
         Ok(())
     }
 }
@@ -486,6 +491,17 @@ fn hide_figures(out: &mut Vec<u8>, start: usize) {
                 w.end(array);
             }
             _ => w.element(element),
+        }
+    });
+}
+
+/// Says a count of indexes, where the reply has one.
+fn show_count(out: &mut Vec<u8>, start: usize, count: usize, field: &str) {
+    patch_reply(out, start, &mut |w, element| {
+        if element.key == field.as_bytes() && element.as_integer().is_some() {
+            w.int32(element.key, i32::try_from(count).unwrap_or(i32::MAX));
+        } else {
+            w.element(element);
         }
     });
 }
