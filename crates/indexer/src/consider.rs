@@ -110,22 +110,23 @@ impl Worker {
         let mut due = Vec::new();
         for (namespace, ids) in ripe {
             self.advise_special(&namespace, &ids, now).await?;
-            let mut wishes = self.wishes(&namespace, &ids);
-            wishes.retain(|wish| self.is_due(wish));
+            let wishes = self.wishes_due(&namespace, &ids);
             if !wishes.is_empty() {
                 let lacks_sample = !wishes.iter().any(|wish| self.has_sample(wish));
                 let looked_at = self.looked_at.get(&namespace).copied();
-                due.push((lacks_sample, looked_at, namespace, wishes));
+                // Without the wishes themselves: those of all collections take too much memory.
+                due.push((lacks_sample, looked_at, namespace, ids));
             }
         }
         // Where there is nothing to explain, little comes of a look; and nobody waits for ever behind the others.
         due.sort_by(|a, b| (a.0, a.1, &a.2).cmp(&(b.0, b.1, &b.2)));
-        for (_, _, namespace, wishes) in due {
+        for (_, _, namespace, ids) in due {
             if self.allowance.left() <= COMMANDS_OF_A_WISH {
                 return Ok(());
             }
             self.may_ask();
             let existing = Existing::read(self.store.client(), &namespace).await?;
+            let wishes = self.wishes_due(&namespace, &ids);
             self.looked_at.insert(namespace, now);
             for wish in wishes {
                 if self.allowance.left() < COMMANDS_OF_A_WISH {
@@ -141,6 +142,12 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    fn wishes_due(&self, namespace: &Namespace, ids: &[String]) -> Vec<Wish> {
+        let mut wishes = self.wishes(namespace, ids);
+        wishes.retain(|wish| self.is_due(wish));
+        wishes
     }
 
     /// Whether a wish is to be looked at now: not soon after a "no", and what lacked a command to explain when there is one.
@@ -171,7 +178,7 @@ impl Worker {
         for (id, shape) in &self.fleet.shapes {
             let is_long = shape.last_seen - shape.first_seen >= millis(settings.seen_over);
             let is_recent = now - shape.last_seen < millis(settings.unused_for);
-            if shape.reads >= settings.seen_min && is_long && is_recent {
+            if shape.calls.reads >= settings.seen_min && is_long && is_recent {
                 let namespace = shape.placed.namespace.clone();
                 ripe.entry(namespace).or_default().push(id.clone());
             }
@@ -184,7 +191,7 @@ impl Worker {
         let mut wishes = Vec::new();
         let mut left: Vec<(&String, &FleetShape)> = ids
             .iter()
-            .filter_map(|id| Some((id, self.fleet.shapes.get(id)?)))
+            .filter_map(|id| Some((id, &**self.fleet.shapes.get(id)?)))
             .collect();
         // Of the first time those of all apps; then of those that lack the longer one.
         let mut apps: Option<BTreeSet<Option<AppId>>> = None;
@@ -230,8 +237,9 @@ impl Worker {
         let isolation = known
             .first()
             .map_or(Isolation::Shared, |(_, s)| s.placed.isolation);
-        let apps = known.iter().flat_map(|(_, s)| s.apps.keys());
-        let apps: BTreeSet<&String> = apps.filter(|app| !self.apps.off.contains(*app)).collect();
+        let apps = known.iter().flat_map(|(_, s)| s.apps());
+        let apps = apps.map(|of| &*of.slug);
+        let apps: BTreeSet<&str> = apps.filter(|app| !self.apps.off.contains(*app)).collect();
         let is_one_for_all = isolation == Isolation::Dedicated
             || candidate.key.0.len() == 1
             || apps.len() >= self.settings.shared_from_apps;
@@ -244,7 +252,7 @@ impl Worker {
         let make = |app: Option<AppId>| {
             let count = |shape: &FleetShape| match &app {
                 None => self.reads(shape),
-                Some(app) => shape.apps.get(app.as_str()).copied().unwrap_or(0),
+                Some(app) => shape.calls(Some(app.as_str())).reads,
             };
             let mut serves: Vec<(u64, &String)> =
                 known.iter().map(|(id, s)| (count(s), *id)).collect();
@@ -291,8 +299,8 @@ impl Worker {
         let (all, before) = match app {
             None => (writes.all, shapes.map(|shape| shape.writes_before).min()),
             Some(app) => {
-                let before = shapes.filter_map(|shape| shape.own_before.get(app.as_str()));
-                (writes.of_app(app.as_str()), before.copied().min())
+                let before = shapes.filter_map(|shape| shape.of_app(app.as_str())?.own_before);
+                (writes.of_app(app.as_str()), before.min())
             }
         };
         all.saturating_sub(before.unwrap_or(0))
@@ -300,11 +308,9 @@ impl Worker {
 
     /// Reads of a shape, without those of apps that are as if they had not queried.
     fn reads(&self, shape: &FleetShape) -> u64 {
-        let off = shape.apps.iter();
-        let off = off.filter(|(app, _)| self.apps.off.contains(*app));
-        shape
-            .reads
-            .saturating_sub(off.map(|(_, reads)| reads).sum())
+        let off = shape.apps().filter(|of| self.apps.off.contains(&*of.slug));
+        let all = shape.calls.reads;
+        all.saturating_sub(off.map(|of| of.calls.reads).sum())
     }
 
     /// Whether it was built, or another large step was taken.

@@ -8,19 +8,23 @@
 //! | `leases` | who may work, and who may build |
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bson::{Bson, DateTime, Document, doc};
 use futures_util::TryStreamExt;
-use mdb_scope::Isolation;
+use mdb_scope::{AppId, Isolation};
 use mdb_shape::{Direction, Shape, ShapeKind};
 use mongodb::error::Error as DriverError;
 use mongodb::options::{CollectionOptions, WriteConcern};
 use mongodb::{Client, Collection};
 
-use crate::table::{Calls, Delta, Namespace, Placed, SHAPES_MAX, Table};
+use crate::table::{AppDelta, Calls, Delta, Namespace, Placed, SHAPES_MAX, Table};
 
-/// Statements of one `update`: far below the server's limit of 100,000, and a message of a megabyte at most.
-const STATEMENTS_MAX: usize = 1000;
+/// Statements of one `update`: far below the server's limit of 100,000, and a few megabytes of memory.
+const STATEMENTS_MAX: usize = 250;
+
+/// Documents of `shapes` that are read at a time.
+const SHAPES_AT_A_TIME: u32 = 500;
 
 /// Shapes, decisions and dropped indexes that nobody has seen for so long are deleted.
 const KEPT_MILLIS: i64 = 30 * 24 * 60 * 60 * 1000;
@@ -34,19 +38,23 @@ const APPS_MAX: usize = 64;
 /// What all proxies know of one shape.
 #[derive(Debug, Clone)]
 pub(crate) struct FleetShape {
-    pub(crate) placed: Placed,
-    pub(crate) reads: u64,
-    pub(crate) micros: u64,
-    /// Reads of each app.
-    pub(crate) apps: BTreeMap<String, u64>,
-    /// Microseconds that they took together.
-    pub(crate) micros_of: BTreeMap<String, u64>,
+    pub(crate) placed: Arc<Placed>,
+    pub(crate) calls: Calls,
+    /// Of each app, in the order of their slugs.
+    apps: Box<[AppCalls]>,
     pub(crate) first_seen: i64,
     pub(crate) last_seen: i64,
     /// Writes to its collection before it was first seen: they say nothing about it.
     pub(crate) writes_before: u64,
-    /// An app's own writes before it was first counted here.
-    pub(crate) own_before: BTreeMap<String, u64>,
+}
+
+/// What one app has to do with a shape.
+#[derive(Debug, Clone)]
+pub(crate) struct AppCalls {
+    pub(crate) slug: Box<str>,
+    pub(crate) calls: Calls,
+    /// Its own writes to the collection before it was first counted here.
+    pub(crate) own_before: Option<u64>,
 }
 
 /// What was written to one collection.
@@ -71,7 +79,7 @@ impl Writes {
 /// What all proxies know.
 #[derive(Debug, Default)]
 pub(crate) struct Fleet {
-    pub(crate) shapes: BTreeMap<String, FleetShape>,
+    pub(crate) shapes: BTreeMap<String, Box<FleetShape>>,
     pub(crate) writes: BTreeMap<String, Writes>,
     loaded_at: Option<i64>,
 }
@@ -140,50 +148,40 @@ impl Store {
         fleet: &Fleet,
         now: i64,
     ) -> Result<(), DriverError> {
-        let shapes = table.changed().map(|(id, delta)| {
-            let namespace = delta.placed.namespace.to_string();
-            let written = fleet.writes.get(&namespace);
-            let before = written.map_or(0, |writes| writes.all);
-            let known = fleet.shapes.get(id);
-            let is_young = known.is_none_or(|shape| now - shape.first_seen < YOUNG_MILLIS);
-            let writes = delta.writes_before.filter(|_| is_young);
-            let writes = writes.map(|writes| before.saturating_add(writes));
-            let new_app = |app: &str| known.is_none_or(|shape| !shape.apps.contains_key(app));
-            let own = delta.own_before.iter().take(APPS_MAX);
-            let own = own.filter(|(app, _)| new_app(app.as_str()));
-            let own = own.map(|(app, n)| {
-                let before = written.map_or(0, |writes| writes.of_app(app.as_str()));
-                (
-                    format!("own_before.{app}"),
-                    stored(before.saturating_add(*n)).into(),
-                )
-            });
-            shape_statement(id, delta, writes, own.collect(), now)
-        });
-        let writes = table.writes().map(|(namespace, of_apps)| {
-            let mut added = doc! {"writes": stored(of_apps.values().sum())};
-            for (app, n) in of_apps.iter().take(APPS_MAX) {
-                added.insert(format!("own.{app}"), stored(*n));
-            }
-            doc! {
-                "q": {"_id": namespace.to_string()}, "upsert": true,
-                "u": {"$inc": added, "$max": {"merged_at": DateTime::from_millis(now)}},
-            }
-        });
-        let statements: Vec<Document> = shapes.chain(writes).collect();
-        for part in statements.chunks(STATEMENTS_MAX) {
-            let command = doc! {
-                "update": "shapes", "updates": part, "ordered": false, "writeConcern": {"w": "majority"},
-            };
-            let database = self.client.database(&self.database);
-            database.run_command(command).await?;
+        // Not all of them at once: as documents they take several times as much memory.
+        let shapes: Vec<&Arc<str>> = table.changed().map(|(id, _)| id).collect();
+        for part in shapes.chunks(STATEMENTS_MAX) {
+            let statements = part
+                .iter()
+                .filter_map(|id| merge_statement(id, table, fleet, now));
+            self.merge_some(statements.collect()).await?;
+        }
+        let writes: Vec<_> = table.writes().collect();
+        for part in writes.chunks(STATEMENTS_MAX) {
+            let statements = part
+                .iter()
+                .map(|(namespace, of_apps)| write_statement(namespace, of_apps, now));
+            self.merge_some(statements.collect()).await?;
         }
         table.merged();
         Ok(())
     }
 
+    async fn merge_some(&self, statements: Vec<Document>) -> Result<(), DriverError> {
+        let command = doc! {
+            "update": "shapes", "updates": statements, "ordered": false, "writeConcern": {"w": "majority"},
+        };
+        let database = self.client.database(&self.database);
+        database.run_command(command).await.map(|_| ())
+    }
+
     /// Reads what has changed since the last time.
-    pub(crate) async fn load(&self, fleet: &mut Fleet, now: i64) -> Result<(), DriverError> {
+    pub(crate) async fn load(
+        &self,
+        fleet: &mut Fleet,
+        table: &Table,
+        now: i64,
+    ) -> Result<(), DriverError> {
         // Clocks of proxies differ; what was read twice is the same.
         const OVERLAP_MILLIS: i64 = 5 * 60 * 1000;
         let filter = match fleet.loaded_at {
@@ -195,13 +193,16 @@ impl Store {
             .find(filter)
             .sort(doc! {"merged_at": -1})
             .limit(i64::try_from(SHAPES_MAX).unwrap_or(i64::MAX))
+            .batch_size(SHAPES_AT_A_TIME)
             .await?;
         while let Some(found) = cursor.try_next().await? {
             let Ok(id) = found.get_str("_id").map(str::to_owned) else {
                 continue;
             };
-            if let Some(shape) = FleetShape::read(&found) {
-                fleet.shapes.insert(id, shape);
+            let placed = fleet.shapes.get(&id).map(|known| &known.placed);
+            let placed = placed.or_else(|| table.placed(&id)).cloned();
+            if let Some(shape) = FleetShape::read(&found, placed) {
+                fleet.shapes.insert(id, Box::new(shape));
             } else {
                 let all = count_of(&found, "writes");
                 let own = counts_of(&found, "own");
@@ -368,6 +369,41 @@ pub(crate) struct Decision {
     pub(crate) figures: Document,
 }
 
+/// Adds what is new of a shape.
+fn merge_statement(id: &Arc<str>, table: &Table, fleet: &Fleet, now: i64) -> Option<Document> {
+    let delta = table.delta(id)?;
+    let namespace = delta.placed.namespace.to_string();
+    let written = fleet.writes.get(&namespace);
+    let before = written.map_or(0, |writes| writes.all);
+    let known = fleet.shapes.get(&**id);
+    let is_young = known.is_none_or(|shape| now - shape.first_seen < YOUNG_MILLIS);
+    let writes = delta.writes_before.filter(|_| is_young);
+    let writes = writes.map(|writes| before.saturating_add(writes));
+    let new_app = |app: &str| known.is_none_or(|shape| shape.of_app(app).is_none());
+    let own = delta.apps.iter().take(APPS_MAX);
+    let own = own.filter(|new| new_app(new.app.as_str()));
+    let own = own.map(|new| {
+        let before = written.map_or(0, |writes| writes.of_app(new.app.as_str()));
+        (
+            format!("own_before.{}", new.app),
+            stored(before.saturating_add(new.own_before)).into(),
+        )
+    });
+    Some(shape_statement(id, delta, writes, own.collect(), now))
+}
+
+/// Adds what was written to a collection.
+fn write_statement(namespace: &Namespace, of_apps: &BTreeMap<AppId, u64>, now: i64) -> Document {
+    let mut added = doc! {"writes": stored(of_apps.values().sum())};
+    for (app, n) in of_apps.iter().take(APPS_MAX) {
+        added.insert(format!("own.{app}"), stored(*n));
+    }
+    doc! {
+        "q": {"_id": namespace.to_string()}, "upsert": true,
+        "u": {"$inc": added, "$max": {"merged_at": DateTime::from_millis(now)}},
+    }
+}
+
 fn shape_statement(
     id: &str,
     delta: &Delta,
@@ -395,8 +431,9 @@ fn shape_statement(
     {
         fixed.insert("collation", collation);
     }
-    let mut added = doc! {"reads": stored(delta.reads), "micros": stored(delta.micros)};
-    for (app, calls) in delta.apps.iter().take(APPS_MAX) {
+    let Calls { reads, micros } = delta.calls;
+    let mut added = doc! {"reads": stored(reads), "micros": stored(micros)};
+    for AppDelta { app, calls, .. } in delta.apps.iter().take(APPS_MAX) {
         added.insert(format!("apps.{app}"), stored(calls.reads));
         added.insert(format!("micros_of.{app}"), stored(calls.micros));
     }
@@ -419,19 +456,53 @@ fn shape_statement(
 impl FleetShape {
     /// Calls of an app; of all where none is given.
     pub(crate) fn calls(&self, app: Option<&str>) -> Calls {
-        let of = |counts: &BTreeMap<String, u64>, app: &str| counts.get(app).copied();
         match app {
-            None => Calls {
-                reads: self.reads,
-                micros: self.micros,
-            },
-            Some(app) => Calls {
-                reads: of(&self.apps, app).unwrap_or(0),
-                micros: of(&self.micros_of, app).unwrap_or(0),
-            },
+            None => self.calls,
+            Some(app) => self.of_app(app).map(|of| of.calls).unwrap_or_default(),
         }
     }
 
+    /// The apps that have called.
+    pub(crate) fn apps(&self) -> impl Iterator<Item = &AppCalls> {
+        self.apps.iter()
+    }
+
+    pub(crate) fn of_app(&self, app: &str) -> Option<&AppCalls> {
+        let at = self.apps.binary_search_by(|of| (*of.slug).cmp(app));
+        self.apps.get(at.ok()?)
+    }
+
+    /// Of a document of `shapes`. `placed` is where the shape is, if that is known.
+    fn read(found: &Document, placed: Option<Arc<Placed>>) -> Option<Self> {
+        let placed = match placed {
+            Some(known) => known,
+            None => Arc::new(Placed::read(found)?),
+        };
+        let micros = counts_of(found, "micros_of");
+        let before = counts_of(found, "own_before");
+        let apps = counts_of(found, "apps").into_iter().map(|(slug, reads)| {
+            let micros = micros.get(&slug).copied().unwrap_or(0);
+            AppCalls {
+                calls: Calls { reads, micros },
+                own_before: before.get(&slug).copied(),
+                slug: slug.into(),
+            }
+        });
+        Some(Self {
+            placed,
+            calls: Calls {
+                reads: count_of(found, "reads"),
+                micros: count_of(found, "micros"),
+            },
+            apps: apps.collect(),
+            first_seen: millis_of(found, "first_seen"),
+            last_seen: millis_of(found, "last_seen"),
+            writes_before: count_of(found, "writes_before"),
+        })
+    }
+}
+
+impl Placed {
     fn read(found: &Document) -> Option<Self> {
         let texts = |name: &str| -> BTreeSet<String> {
             let array = found.get_array(name).into_iter().flatten();
@@ -457,26 +528,16 @@ impl FleetShape {
         let collation = found.get_document("collation").ok();
         shape.collation = collation.and_then(|c| bson::serialize_to_vec(c).ok());
         Some(Self {
-            placed: Placed {
-                namespace: Namespace {
-                    database: database.to_owned(),
-                    collection: found.get_str("collection").ok()?.to_owned(),
-                },
-                isolation: if found.get_bool("is_dedicated").unwrap_or(false) {
-                    Isolation::Dedicated
-                } else {
-                    Isolation::Shared
-                },
-                shape,
+            namespace: Namespace {
+                database: database.to_owned(),
+                collection: found.get_str("collection").ok()?.to_owned(),
             },
-            reads: count_of(found, "reads"),
-            micros: count_of(found, "micros"),
-            apps: counts_of(found, "apps"),
-            micros_of: counts_of(found, "micros_of"),
-            first_seen: millis_of(found, "first_seen"),
-            last_seen: millis_of(found, "last_seen"),
-            writes_before: count_of(found, "writes_before"),
-            own_before: counts_of(found, "own_before"),
+            isolation: if found.get_bool("is_dedicated").unwrap_or(false) {
+                Isolation::Dedicated
+            } else {
+                Isolation::Shared
+            },
+            shape,
         })
     }
 }
@@ -518,9 +579,9 @@ mod tests {
         let mut stored = update.get_document("$setOnInsert").unwrap().clone();
         stored.extend(update.get_document("$inc").unwrap().clone());
         stored.extend(update.get_document("$max").unwrap().clone());
-        let read = FleetShape::read(&stored).unwrap();
-        assert_eq!(read.placed, placed);
+        let read = FleetShape::read(&stored, None).unwrap();
+        assert_eq!(*read.placed, placed);
         assert_eq!(read.placed.id(), id);
-        assert_eq!((read.reads, read.writes_before), (1, 7));
+        assert_eq!((read.calls.reads, read.writes_before), (1, 7));
     }
 }

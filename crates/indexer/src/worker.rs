@@ -199,7 +199,7 @@ impl Worker {
         let now = now.timestamp_millis();
         self.collect();
         self.ahead = now.saturating_sub(DateTime::now().timestamp_millis());
-        self.store.load(&mut self.fleet, now).await?;
+        self.store.load(&mut self.fleet, &self.table, now).await?;
         self.store.merge(&mut self.table, &self.fleet, now).await?;
         let Some(lease) = self.take_rounds().await? else {
             return Ok(());
@@ -221,7 +221,7 @@ impl Worker {
     /// What is due, under the lease.
     async fn work(&mut self, now: i64) -> Result<(), DriverError> {
         self.apps = self.modes.borrow().clone();
-        self.store.load(&mut self.fleet, now).await?;
+        self.store.load(&mut self.fleet, &self.table, now).await?;
         self.allowance.earn(&self.settings, now);
         self.quiet.retain(|_, until| *until > now);
         self.lacks_probe = false;
