@@ -459,6 +459,46 @@ async fn what_cannot_be_built_degrades_the_app_and_is_tried_again() {
     }
 }
 
+/// No server of the tests has them, and no stage that searches them is served.
+#[tokio::test]
+async fn search_indexes_degrade_the_app_and_nothing_else() {
+    logs::expect("an index of a manifest cannot be built");
+    let builder = alone(shared().await).app("alice").saying(&at(
+        "[{ keys: { a: 1 }, name: default }, { type: search, definition: { mappings: { dynamic: true } } }, \
+         { type: vectorSearch, name: v, definition: { fields: [] } }]",
+    ));
+    let proxy = builder.start().await;
+    let (db, slug) = (proxy.database_name(), proxy.slug("alice"));
+    assert!(
+        !ready(&proxy).await.contains("degraded"),
+        "there is no collection yet"
+    );
+    let mut alice = proxy.raw("alice").await;
+    insert(&mut alice, db, vec![doc! {"_id": 1}]).await;
+    let a = doc! {"key": {"a": 1}, "name": "default"};
+    has(&mut alice, db, &[id(), a.clone()]).await;
+    eventually("both are told of", async || {
+        let ready = ready(&proxy).await;
+        let both = ready.contains("\"index\":\"default\"") && ready.contains("\"index\":\"v\"");
+        (both && ready.contains("31082") && ready.contains("\"ready\":true")).then_some(())
+    })
+    .await;
+    proxy.change(slug, |text| {
+        let head = text.split("managed_indexes").next().unwrap();
+        Some(format!(
+            "{head}{}",
+            at("[{ keys: { a: 1 }, name: default }]")
+        ))
+    });
+    proxy.reload().await;
+    eventually("nobody asks for them", async || {
+        let ready = ready(&proxy).await;
+        (!ready.contains("degraded")).then_some(())
+    })
+    .await;
+    has(&mut alice, db, &[id(), a]).await;
+}
+
 /// Puts documents in that a unique index on `u` would refuse, if need be before it is built again.
 async fn insert_unless_unique(client: &mut RawClient, db: &str, documents: Vec<Document>) {
     let insert = doc! {"insert": "c", "documents": documents, "$db": db};

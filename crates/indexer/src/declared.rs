@@ -92,8 +92,22 @@ pub trait Apps: Send + Sync + 'static {
 pub struct Declaration {
     /// By the name of a collection, in any database.
     pub indexes: BTreeMap<String, Vec<Wish>>,
+    /// Names of search indexes, likewise: they cannot be had.
+    pub search: BTreeMap<String, Vec<String>>,
     /// Whether what was built and is asked for no more is dropped.
     pub prune: bool,
+}
+
+impl Declaration {
+    fn is_about(&self, collection: &str) -> bool {
+        self.indexes.contains_key(collection) || self.search.contains_key(collection)
+    }
+
+    /// The collections that it is about.
+    pub(crate) fn collections(&self) -> BTreeSet<String> {
+        let all = self.indexes.keys().chain(self.search.keys());
+        all.cloned().collect()
+    }
 }
 
 /// An index that could not be built.
@@ -154,7 +168,7 @@ impl Declared {
     pub fn made(&self, app: &str, database: &str, collection: &str) {
         let mut state = self.state();
         let declaration = state.apps.get(app);
-        if !declaration.is_some_and(|of| of.indexes.contains_key(collection)) {
+        if !declaration.is_some_and(|of| of.is_about(collection)) {
             return;
         }
         if state.made.len() < MADE_MAX {
@@ -200,7 +214,7 @@ mod tests {
         let wish = Wish::new("a", doc! {"a": 1}, []);
         Declaration {
             indexes: BTreeMap::from([(collection.to_owned(), vec![wish])]),
-            prune: false,
+            ..Declaration::default()
         }
     }
 

@@ -14,10 +14,12 @@ pub struct ManagedIndex {
     /// Unlike the other names of the collection. When the manifest gives none: fields and directions joined by `_`, as the
     /// server does it.
     pub name: String,
-    /// At least one, in order.
+    /// In order; at least one, but none of a search index.
     pub keys: Vec<IndexKey>,
     /// By the server's names of the options, in the order of the file, each once.
     pub options: Vec<(String, Value)>,
+    /// Whether it is of a type that is not built: `search` or `vectorSearch`.
+    pub is_search: bool,
 }
 
 /// One field of an index.
@@ -99,7 +101,8 @@ pub(crate) fn read(section: &Section<'_>, is_old_form: bool) -> Vec<ManagedIndex
             let Some(index) = index(&collection, &item, is_old_form) else {
                 continue;
             };
-            if !names.insert(index.name.clone()) {
+            // Search indexes have names of their own.
+            if !index.is_search && !names.insert(index.name.clone()) {
                 item.error(&format!(
                     "another index of this collection has the name {}",
                     quoted(&index.name)
@@ -141,7 +144,17 @@ fn index(collection: &Field<'_>, item: &Field<'_>, is_old_form: bool) -> Option<
     ];
     let section = item.mapping(&known)?;
     if is_search(&section) {
-        return None;
+        let name = match section.field("name") {
+            Some(field) => index_name(&field)?,
+            None => SEARCH_INDEX_NAME.to_owned(),
+        };
+        return Some(ManagedIndex {
+            collection: collection.key().to_owned(),
+            name,
+            keys: Vec::new(),
+            options: Vec::new(),
+            is_search: true,
+        });
     }
     let mut options = Vec::new();
     collect_options(&section, &mut options);
@@ -166,6 +179,7 @@ fn index(collection: &Field<'_>, item: &Field<'_>, is_old_form: bool) -> Option<
         name,
         keys,
         options,
+        is_search: false,
     })
 }
 
@@ -247,8 +261,8 @@ fn collect_options(section: &Section<'_>, options: &mut Vec<(String, Value)>) {
     }
 }
 
-/// Reads `type`. Search indexes are passed over with a warning: no stage that searches them is served, so that none would be of
-/// use.
+/// Reads `type`. Search indexes are not built, and warned about: no stage that searches them is served, so that none would be
+/// of use.
 fn is_search(section: &Section<'_>) -> bool {
     let Some(field) = section.field("type") else {
         if let Some(definition) = section.field("definition") {
@@ -343,6 +357,9 @@ const OPTIONS: &[IndexOption] = &[
         Form::Mapping,
     ),
 ];
+
+/// As servers call a search index without a name.
+const SEARCH_INDEX_NAME: &str = "default";
 
 const KEYS: &[&str] = &["keys", "name"];
 

@@ -122,12 +122,21 @@ impl Apps for DeclaredIndexes {
 /// What a manifest says of indexes, in the worker's terms.
 fn declaration(manifest: &AppManifest) -> Declaration {
     let mut indexes: BTreeMap<String, Vec<Wish>> = BTreeMap::new();
+    let mut search: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for index in &manifest.managed_indexes {
-        let wishes = indexes.entry(index.collection.clone()).or_default();
-        wishes.push(wish(index));
+        let collection = index.collection.clone();
+        if index.is_search {
+            search
+                .entry(collection)
+                .or_default()
+                .push(index.name.clone());
+        } else {
+            indexes.entry(collection).or_default().push(wish(index));
+        }
     }
     Declaration {
         indexes,
+        search,
         prune: manifest.prune,
     }
 }

@@ -60,6 +60,15 @@ impl Reason {
         Self { code, text }
     }
 
+    /// As a server without search says it.
+    pub(crate) fn no_search() -> Self {
+        Self {
+            code: 31082,
+            text: "search indexes are not available: no stage that searches them is served"
+                .to_owned(),
+        }
+    }
+
     pub(crate) fn differs() -> Self {
         Self {
             code: 85,

@@ -162,8 +162,9 @@ impl<A: Apps> Worker<A> {
             let Some(declaration) = self.declaration(app) else {
                 continue;
             };
-            if !declaration.indexes.is_empty() {
-                wanted.push((app.clone(), declaration.indexes.keys().cloned().collect()));
+            let collections = declaration.collections();
+            if !collections.is_empty() {
+                wanted.push((app.clone(), collections.into_iter().collect()));
             }
         }
         if !wanted.is_empty() {
@@ -193,8 +194,14 @@ impl<A: Apps> Worker<A> {
     async fn look(&mut self, place: Place, failures: u32) {
         self.due.remove(&place);
         let failed = match self.attend(&place).await {
-            Ok(failed) => {
+            Ok(None) => {
+                self.tell(&place, Failures::new());
+                false
+            }
+            Ok(Some(mut failed)) => {
                 let has_failed = !failed.is_empty();
+                // Not to be tried again: that would change nothing.
+                failed.extend(self.cannot_be_had(&place));
                 self.tell(&place, failed);
                 has_failed
             }
@@ -211,15 +218,24 @@ impl<A: Apps> Worker<A> {
         }
     }
 
-    async fn attend(&mut self, place: &Place) -> Result<Failures, Trouble> {
+    /// The search indexes that are asked for.
+    fn cannot_be_had(&self, place: &Place) -> Failures {
+        let declaration = self.declaration(&place.app).unwrap_or_default();
+        let names = declaration.search.get(&place.collection).into_iter();
+        let names = names.flatten().cloned();
+        names.map(|name| (name, Reason::no_search())).collect()
+    }
+
+    /// Does what is to be done about a collection, and gives what could not; `None` if the app does not have it.
+    async fn attend(&mut self, place: &Place) -> Result<Option<Failures>, Trouble> {
         let mut wait = LEASE_POLL_MIN;
         loop {
             let Some(plan) = self.plan(place).await? else {
-                return Ok(Failures::new());
+                return Ok(None);
             };
             self.tell_absent(place, &plan.absent);
             if plan.steps.is_empty() {
-                return Ok(Failures::new());
+                return Ok(Some(Failures::new()));
             }
             let physical = self.apps.physical(place).await?;
             if let Some(lease) = self.leases.take_to_build(&physical).await? {
@@ -228,7 +244,7 @@ impl<A: Apps> Worker<A> {
                     () = lease.lost() => Err(Trouble::Lost),
                 };
                 lease.release().await;
-                return done;
+                return done.map(Some);
             }
             sleep(wait).await;
             wait = (wait * 2).min(LEASE_POLL_MAX);
@@ -277,7 +293,7 @@ impl<A: Apps> Worker<A> {
                     index,
                     code = reason.code,
                     reason = reason.text,
-                    "an index of a manifest cannot be built; it is tried again"
+                    "an index of a manifest cannot be built"
                 );
             }
         }
