@@ -21,6 +21,7 @@ mod declared;
 mod dedicated;
 mod differential;
 mod drain;
+mod dumping;
 mod errors;
 mod exhaust;
 mod explain;
