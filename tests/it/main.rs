@@ -22,6 +22,7 @@ mod dedicated;
 mod differential;
 mod drain;
 mod dumping;
+mod errands;
 mod errors;
 mod exhaust;
 mod explain;

@@ -60,11 +60,12 @@ impl<'a> Journey<'a> {
         Control::new(self.shared.upstream.control(), self.control_database())
     }
 
+    /// Awaits work of the proxy's own driver, when it is the app's turn.
     pub(crate) async fn driver<T>(
         &self,
         work: impl Future<Output = Result<T, DriverError>>,
     ) -> Result<T, Error> {
-        self.deadline.within(self.command, work).await
+        self.deadline.within(self.command, self.errand(work)).await
     }
 
     /// The same for work that takes as long as there are documents.
@@ -72,7 +73,14 @@ impl<'a> Journey<'a> {
         &self,
         work: impl Future<Output = Result<T, DriverError>>,
     ) -> Result<T, Error> {
-        self.deadline.at_length(self.command, work).await
+        self.deadline
+            .at_length(self.command, self.errand(work))
+            .await
+    }
+
+    async fn errand<T>(&self, work: impl Future<Output = T>) -> T {
+        let _errand = self.identity.app.errands.begin().await;
+        work.await
     }
 
     /// The app's collections in the database: its own physical ones, those of the catalog, and those that hold a document of

@@ -231,6 +231,7 @@ impl<'a> Journey<'a> {
             collection,
             isolation: self.identity.app.isolation.of(collection),
             keeps_images: self.keeps_images(),
+            errands: &self.identity.app.errands,
         }
     }
 
@@ -520,6 +521,7 @@ impl<'a> Journey<'a> {
                 collection: &collection,
                 isolation: identity.app.isolation.of(&collection),
                 keeps_images,
+                errands: &identity.app.errands,
             };
             if let Err(error) = namespaces.refresh(place).await {
                 tracing::debug!(%error, "facts of a collection could not be read anew");

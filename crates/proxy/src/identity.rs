@@ -9,6 +9,7 @@ use mdb_telemetry::{AppMeter, CommandMeter, Metrics, OTHER_COMMAND};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
+use crate::errands::Errands;
 use crate::sessions::Sessions;
 use crate::slots::Slots;
 
@@ -56,6 +57,8 @@ pub struct App {
     pub cursors: Arc<Slots>,
     /// Commands of the app that are on their way upstream.
     pub(crate) commands: Arc<Slots>,
+    /// What the proxy does for it by its own driver.
+    pub(crate) errands: Errands,
     /// Sessions that the app has used lately.
     pub(crate) sessions: Arc<Sessions>,
     /// Counters that do not depend on a command.
@@ -86,6 +89,7 @@ impl App {
             connections: Arc::default(),
             cursors: Arc::default(),
             commands: Arc::default(),
+            errands: Errands::default(),
             sessions: Arc::default(),
             scope: OnceCell::new(),
             metrics: metrics.clone(),
@@ -109,6 +113,7 @@ impl App {
             connections: Arc::clone(&self.connections),
             cursors: Arc::clone(&self.cursors),
             commands: Arc::clone(&self.commands),
+            errands: self.errands.clone(),
             sessions: Arc::clone(&self.sessions),
             meter: self.meter.clone(),
             scope: OnceCell::new(),

@@ -29,6 +29,7 @@ mod deadline;
 mod dispatch;
 mod downstream;
 mod drain;
+mod errands;
 mod error;
 mod exchange;
 mod exhaust;

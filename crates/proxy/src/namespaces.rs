@@ -21,6 +21,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::control::{Control, Entry};
+use crate::errands::Errands;
 use crate::ground::Ground;
 
 mod images;
@@ -37,8 +38,9 @@ const FRESH_FOR: Duration = Duration::from_secs(30);
 const BUILD_AT_ONCE_MAX: u64 = 100_000;
 /// What the server says when a collection has 64 indexes.
 const CANNOT_CREATE_INDEX: i32 = 67;
-/// Loads of different collections go side by side; those of one collection one after another.
-const LOAD_LOCKS: usize = 64;
+/// Loads of different collections go side by side; those of one collection one after another. So many that one which waits
+/// upstream seldom holds up another app's: a fifth of a megabyte.
+const LOAD_LOCKS: usize = 4096;
 
 /// What is known of one collection for one app.
 #[derive(Debug)]
@@ -151,6 +153,8 @@ pub(crate) struct Place<'a> {
     pub(crate) isolation: Isolation,
     /// Whether the upstream can keep documents as they were before a change (6.0).
     pub(crate) keeps_images: bool,
+    /// The app's.
+    pub(crate) errands: &'a Errands,
 }
 
 impl<'a> Place<'a> {
@@ -241,7 +245,7 @@ impl Namespaces {
         if known.is_ready() {
             return Ok((known, false));
         }
-        let _alone = self.lock(place).lock().await;
+        let _alone = self.alone(place).await;
         let entry = Entry::new(place.database, place.collection, Isolation::Shared);
         let found = place.control().enter(place.scope.app(), &entry).await?;
         if found.is_some_and(|found| found == Isolation::Dedicated) {
@@ -270,7 +274,7 @@ impl Namespaces {
         if known.exists || known.facts.is_dedicated() {
             return Ok(known);
         }
-        let _alone = self.lock(place).lock().await;
+        let _alone = self.alone(place).await;
         make_base_indexes(place, &known).await?;
         Ok(self.remember(place, false).await?)
     }
@@ -282,7 +286,7 @@ impl Namespaces {
         if known.keeps_images() || !place.keeps_images {
             return Ok(known);
         }
-        let _alone = self.lock(place).lock().await;
+        let _alone = self.alone(place).await;
         if !known.exists {
             make_base_indexes(place, &known).await?;
         }
@@ -323,7 +327,7 @@ impl Namespaces {
         place: Place<'_>,
         newer_than: Option<Instant>,
     ) -> Result<Arc<Known>, NamespaceError> {
-        let _alone = self.lock(place).lock().await;
+        let _alone = self.alone(place).await;
         let before = self.known.get(&place.name());
         if let Some(known) = &before
             && newer_than.is_none_or(|instant| known.loaded_at > instant)
@@ -345,11 +349,13 @@ impl Namespaces {
         Ok(fresh)
     }
 
-    fn lock(&self, place: Place<'_>) -> &Mutex<()> {
+    /// Begins an errand that is the only one about the collection. The errand first: whoever is alone need not wait for one.
+    async fn alone(&self, place: Place<'_>) -> impl Sized + use<'_> {
+        let errand = place.errands.begin().await;
         let mut hasher = std::hash::DefaultHasher::new();
         place.name().hash(&mut hasher);
         let index = usize::try_from(hasher.finish() % LOAD_LOCKS as u64).unwrap_or(0);
-        &self.locks[index]
+        (self.locks[index].lock().await, errand)
     }
 }
 

@@ -24,7 +24,7 @@ impl Namespaces {
         if known.is_ready() {
             return Ok((known, false));
         }
-        let _alone = self.lock(place).lock().await;
+        let _alone = self.alone(place).await;
         let entry = place.control();
         let entry = entry.entry(place.scope.app(), place.database, place.collection);
         let entry = entry.await?.filter(|entry| !entry.is_provisional);
@@ -54,7 +54,7 @@ impl Namespaces {
     /// Makes the physical collection for a transaction that is about to begin, without what an aborted one has left there.
     pub(crate) async fn clean(&self, place: Place<'_>) -> Result<Arc<Known>, NamespaceError> {
         let known = self.look_up(place).await?;
-        let _alone = self.lock(place).lock().await;
+        let _alone = self.alone(place).await;
         give_way(place).await?;
         if !known.facts.has_base_indexes {
             make_base_indexes(place, &known).await?;
