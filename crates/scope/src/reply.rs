@@ -278,7 +278,7 @@ impl ReplyView<'_> {
             // HostUnreachable: a driver then retries here, and does not take the proxy for a member that stepped down.
             (Treat::Code, Some(_)) => w.int32(element.key, 6),
             (Treat::CodeName, Some(_)) => w.string(element.key, "HostUnreachable"),
-            (Treat::Text, Some(_)) => w.string(element.key, text::UPSTREAM_CHANGED),
+            (Treat::Text, Some(code)) => w.string(element.key, text::of_state(code)),
             (Treat::Text, None) => {
                 let message = element.as_str().unwrap_or_default();
                 w.string(element.key, &text::rewrite(self, message));

@@ -10,9 +10,14 @@ use crate::refusal::DATABASE_CASE;
 use crate::reply::{Killed, ReplyView};
 use crate::scope::Scope;
 
-/// In place of "not primary" and "node is recovering".
-pub(crate) const UPSTREAM_CHANGED: &str =
-    "the primary of the deployment changed while the command ran";
+/// In place of what a member says of its state, by its code.
+pub(crate) fn of_state(code: i32) -> &'static str {
+    match code {
+        // InterruptedAtShutdown, ShutdownInProgress: also of a standalone, or of a mongos.
+        11_600 | 91 => "a server of the deployment shut down while the command ran",
+        _ => "the primary of the deployment changed while the command ran",
+    }
+}
 
 /// In place of a text that would still speak of what is behind the proxy.
 const WITHHELD: &str = "the server's message speaks of the proxy's own field and is withheld";
