@@ -13,6 +13,7 @@ use mongodb::Client;
 mod clients;
 mod members;
 mod pool;
+mod selection;
 
 pub(crate) use members::relayed;
 

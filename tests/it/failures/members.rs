@@ -135,14 +135,14 @@ async fn transactions_go_on_while_the_primary_steps_down() {
     }
 }
 
-fn read(db: &str, preference: &Document, comment: &str) -> Document {
+pub(crate) fn read(db: &str, preference: &Document, comment: &str) -> Document {
     doc! {
         "find": "c", "comment": comment, "maxTimeMS": 30_000, "$readPreference": preference.clone(), "$db": db,
     }
 }
 
 /// How many reads with this comment each member has served.
-async fn served(deployment: &Deployment, db: &str, comment: &str) -> Vec<u64> {
+pub(crate) async fn served(deployment: &Deployment, db: &str, comment: &str) -> Vec<u64> {
     let mut all = Vec::new();
     for member in 0..deployment.members().len() {
         let client = Client::with_uri_str(deployment.direct_uri(member)).await;
