@@ -52,6 +52,48 @@ async fn a_running_command_is_finished() {
     assert!(idle.is_closed().await);
 }
 
+/// Statements of an open transaction, and its end, are served while the proxy drains; with it the drain ends.
+#[tokio::test]
+async fn an_open_transaction_comes_to_its_end() {
+    let builder = ProxyBuilder::new(shared().await).limit("shutdown_grace: 60s");
+    let mut proxy = builder.app("alice").start().await;
+    let db = proxy.database_name().to_owned();
+    let mut alice = proxy.raw("alice").await;
+    let insert = doc! {"insert": "c", "documents": [{"_id": 1, "x": 0}], "$db": &db};
+    alice.ok(&insert).await;
+    let id = bson::Binary {
+        subtype: bson::spec::BinarySubtype::Uuid,
+        bytes: vec![1; 16],
+    };
+    let within = doc! {"lsid": {"id": id}, "txnNumber": 1_i64, "autocommit": false};
+    let raise = doc! {
+        "update": "c", "updates": [{"q": {"_id": 1}, "u": {"$inc": {"x": 1}}}], "$db": &db,
+    };
+    let mut first = raise.clone();
+    first.extend(within.clone());
+    first.insert("startTransaction", true);
+    alice.ok(&first).await;
+    let address = proxy.address();
+    let ending = tokio::spawn(proxy.take().shut_down());
+    eventually("no new clients", async || {
+        let connected = tokio::net::TcpStream::connect(address).await;
+        connected.is_err().then_some(())
+    })
+    .await;
+    let mut second = raise;
+    second.extend(within.clone());
+    alice.ok(&second).await;
+    assert!(!ending.is_finished());
+    let mut commit = doc! {"commitTransaction": 1, "$db": "admin"};
+    commit.extend(within);
+    alice.ok(&commit).await;
+    ending.await.unwrap();
+    assert!(alice.is_closed().await);
+    let stored = proxy.upstream().await.collection::<bson::Document>("c");
+    let stored = stored.find_one(doc! {"_id": 1}).await.unwrap().unwrap();
+    assert_eq!(stored.get_i32("x").unwrap(), 2);
+}
+
 #[tokio::test]
 async fn the_grace_ends() {
     let builder = ProxyBuilder::new(shared().await).limit("shutdown_grace: 500ms");

@@ -3,6 +3,7 @@
 use bson::spec::BinarySubtype;
 use bson::{Binary, Document, doc};
 use mdb_auth::Mechanism;
+use mdb_testbed::Deployment;
 use mdb_tests::{
     OTHER_PASSWORD, PASSWORD, ProxyBuilder, RawClient, TestProxy, cursor_id, logs, shared,
 };
@@ -79,6 +80,41 @@ async fn who_is_gone_is_told_and_all_others_stay() {
         "commitTransaction": 1, "lsid": &lsid, "txnNumber": 1_i64, "autocommit": false, "$db": "admin",
     };
     bob.ok(&commit).await;
+}
+
+/// The server itself would keep the transaction for an hour.
+#[tokio::test]
+async fn a_transaction_of_who_is_gone_is_aborted() {
+    let patient = ["--setParameter", "transactionLifetimeLimitSeconds=3600"];
+    let deployment = Deployment::replica_set(1).mongod_args(&patient).start();
+    let deployment = deployment.await.unwrap();
+    let builder = ProxyBuilder::new(&deployment).limit("abandoned_after: 100ms");
+    let proxy = builder.app("alice").start().await;
+    let db = proxy.database_name();
+    let mut writer = proxy.raw("alice-write").await;
+    let insert = doc! {"insert": "c", "documents": [{"_id": 1, "x": 0}], "$db": db};
+    writer.ok(&insert).await;
+    let id = Binary {
+        subtype: BinarySubtype::Uuid,
+        bytes: vec![7; 16],
+    };
+    let update = doc! {
+        "update": "c", "updates": [{"q": {"_id": 1}, "u": {"$set": {"by": "writer"}}}], "lsid": {"id": id},
+        "txnNumber": 1_i64, "startTransaction": true, "autocommit": false, "$db": db,
+    };
+    writer.ok(&update).await;
+    let writer_name = proxy.user_name("alice-write");
+    let without_writer = |text: String| Some(without(&text, &writer_name));
+    proxy.change(proxy.slug("alice"), without_writer);
+    proxy.reload().await;
+    is_sent_home(&mut writer, db).await;
+    // It waits for whoever holds the document.
+    let stored = proxy.upstream().await.collection::<Document>("c");
+    let update = doc! {"$inc": {"x": 1}};
+    let stored = stored.find_one_and_update(doc! {"_id": 1}, update).await;
+    let before = stored.unwrap().unwrap();
+    assert_eq!(before.get_i32("x").unwrap(), 0, "{before}");
+    assert!(!before.contains_key("by"), "{before}");
 }
 
 #[tokio::test]
