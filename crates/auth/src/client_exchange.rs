@@ -1,5 +1,7 @@
 //! The client's side of a conversation.
 
+use std::sync::Arc;
+
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
@@ -10,11 +12,12 @@ use crate::messages::{
     ServerFinal, ServerFirst, client_final, client_final_without_proof, client_first_bare,
     is_own_nonce,
 };
-use crate::{Mechanism, Secret};
+use crate::{Mechanism, Secret, Stretched};
 
 /// One conversation with the upstream, between two of its payloads. Every step consumes it.
 pub struct ClientExchange {
     mechanism: Mechanism,
+    stretched: Arc<Stretched>,
     state: State,
 }
 
@@ -60,8 +63,15 @@ impl ClientExchange {
         Ok(Self::open(mechanism, user, prepared, client_nonce))
     }
 
-    /// Takes the upstream's next payload. The first call stretches the password: milliseconds of work,
-    /// more with the iterations the upstream asks for, at most [`ITERATIONS_MAX`]. An error ends the
+    /// With what earlier conversations by the same password have made of it.
+    #[must_use]
+    pub fn recalling(self, stretched: &Arc<Stretched>) -> Self {
+        let stretched = Arc::clone(stretched);
+        Self { stretched, ..self }
+    }
+
+    /// Takes the upstream's next payload. The first call stretches the password, unless an earlier conversation has:
+    /// milliseconds of work, more with the iterations the upstream asks for, at most [`ITERATIONS_MAX`]. An error ends the
     /// conversation, and the connection must be closed.
     pub fn next(self, server_payload: &[u8]) -> Result<ClientStep, AuthError> {
         let mechanism = self.mechanism;
@@ -70,7 +80,14 @@ impl ClientExchange {
                 prepared,
                 nonce,
                 first_bare,
-            } => answer(mechanism, &prepared, &nonce, &first_bare, server_payload),
+            } => {
+                let challenge = challenge(&nonce, server_payload)?;
+                let (salt, iterations) = (&challenge.salt, challenge.iterations);
+                let salted = self.stretched.of(mechanism, &prepared, salt, iterations);
+                let (expected, payload) = answer(mechanism, &salted, &first_bare, &challenge);
+                let state = State::AwaitingSignature { expected };
+                Ok(ClientStep::Respond(Self { state, ..self }, payload))
+            }
             State::AwaitingSignature { expected } => verify(&expected, server_payload),
         }
     }
@@ -88,17 +105,17 @@ impl ClientExchange {
             nonce: nonce.to_owned(),
             first_bare,
         };
-        (Self { mechanism, state }, payload)
+        let exchange = Self {
+            mechanism,
+            stretched: Arc::default(),
+            state,
+        };
+        (exchange, payload)
     }
 }
 
-fn answer(
-    mechanism: Mechanism,
-    prepared: &[u8],
-    nonce: &str,
-    first_bare: &str,
-    payload: &[u8],
-) -> Result<ClientStep, AuthError> {
+/// Reads the challenge, and checks what the upstream may ask for.
+fn challenge<'p>(nonce: &str, payload: &'p [u8]) -> Result<ServerFirst<'p>, AuthError> {
     let challenge = ServerFirst::parse(payload).map_err(AuthError::UpstreamMalformed)?;
     // A server that adds nothing of its own could replay an old conversation.
     if challenge
@@ -111,18 +128,23 @@ fn answer(
     if !(ITERATIONS_MIN..=ITERATIONS_MAX).contains(&challenge.iterations) {
         return Err(AuthError::UpstreamIterations(challenge.iterations));
     }
-    let salted = mechanism.salted_password(prepared, &challenge.salt, challenge.iterations);
-    let client_key = client_key(mechanism, &salted);
+    Ok(challenge)
+}
+
+/// The signature that the upstream has to give, and the payload that answers its challenge.
+fn answer(
+    mechanism: Mechanism,
+    salted: &[u8],
+    first_bare: &str,
+    challenge: &ServerFirst<'_>,
+) -> (Zeroizing<Vec<u8>>, Vec<u8>) {
+    let client_key = client_key(mechanism, salted);
     let without_proof = client_final_without_proof(challenge.nonce);
     let signed = format!("{first_bare},{},{without_proof}", challenge.text);
     let signature = mechanism.hmac(&mechanism.hash(&client_key), signed.as_bytes());
     let payload = client_final(&without_proof, &xor(&client_key, &signature)).into_bytes();
-    let expected = mechanism.hmac(&server_key(mechanism, &salted), signed.as_bytes());
-    let state = State::AwaitingSignature { expected };
-    Ok(ClientStep::Respond(
-        ClientExchange { mechanism, state },
-        payload,
-    ))
+    let expected = mechanism.hmac(&server_key(mechanism, salted), signed.as_bytes());
+    (expected, payload)
 }
 
 fn verify(expected: &[u8], payload: &[u8]) -> Result<ClientStep, AuthError> {

@@ -32,6 +32,7 @@ mod mechanism;
 mod messages;
 mod salts;
 mod secret;
+mod stretched;
 mod verifier;
 
 pub use client_exchange::{ClientExchange, ClientStep};
@@ -45,4 +46,5 @@ pub use limits::{
 pub use mechanism::Mechanism;
 pub use salts::Salts;
 pub use secret::Secret;
+pub use stretched::Stretched;
 pub use verifier::Verifier;

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use bson::{Binary, Document, RawArrayBuf, RawDocumentBuf, raw::cstr, rawdoc, spec::BinarySubtype};
-use mdb_auth::{ClientExchange, ClientStep, Mechanism, Secret};
+use mdb_auth::{ClientExchange, ClientStep, Mechanism, Secret, Stretched};
 use mdb_scope::ServerAddress;
 use mdb_wire::{Compressor, Compressors};
 use tokio::time::{Instant, timeout};
@@ -45,6 +45,8 @@ pub(crate) struct ScramLogin {
     pub(crate) source: String,
     /// `None`: the best one that the server has for this user.
     pub(crate) mechanism: Option<Mechanism>,
+    /// So that a new connection takes no more than its round trips.
+    pub(crate) stretched: Arc<Stretched>,
 }
 
 /// A connection on which only `hello` was run.
@@ -201,8 +203,9 @@ impl Dialogue<'_> {
         let (exchange, first) =
             ClientExchange::begin(mechanism, &login.user, &login.password, &self.nonce()?)
                 .map_err(|error| self.refused(&error))?;
+        let exchange = exchange.recalling(&login.stretched);
         let challenge = self.start(mechanism, first).await?;
-        // Stretching the password takes milliseconds, too long for a thread that serves others.
+        // Stretching the password the first time takes milliseconds, too long for a thread that serves others.
         let step = tokio::task::spawn_blocking(move || {
             exchange
                 .next(&challenge.payload)

@@ -93,6 +93,7 @@ fn login(
         password: Secret::new(password.clone()),
         source: source.to_owned(),
         mechanism,
+        stretched: Arc::default(),
     }))
 }
 
