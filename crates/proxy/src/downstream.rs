@@ -304,12 +304,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Downstream<S> {
 
     /// Answers what is no message, if its sender can be answered. The connection cannot go on.
     async fn refuse_malformed(&mut self, error: DecodeError) -> CloseReason {
-        tracing::info!(
-            connection = self.connection.id,
-            client_address = %self.connection.peer,
-            %error,
-            "malformed message"
-        );
+        if let Some(withheld) = self.shared.complaints.malformed.line(Instant::now()) {
+            tracing::info!(
+                connection = self.connection.id,
+                client_address = %self.connection.peer,
+                %error,
+                withheld,
+                "malformed message"
+            );
+        }
         if let Some(request_id) = error.request_id {
             let mut out = begin_reply(REPLY_BYTES_HINT);
             reply::for_error(&error.into(), &mut out);

@@ -64,6 +64,7 @@ mod sessions;
 mod sharding;
 mod shared;
 mod slots;
+mod sparing;
 mod streams;
 mod supervision;
 #[cfg(test)]

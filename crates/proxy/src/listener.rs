@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mdb_telemetry::{CloseReason, Label as _, ListenerMeter};
+use mdb_telemetry::{CloseReason, Label as _, LimitName, ListenerMeter};
 use mdb_upstream::ServerHello;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
@@ -134,9 +134,7 @@ impl Reception {
             Ok(guest) => guest,
             Err(limit) => {
                 self.meter.closed(CloseReason::Limit);
-                self.shared.metrics.limit_reached(limit);
-                let limit = limit.text();
-                tracing::warn!(client_address = %peer, limit, "too many connections: closed one");
+                refused(&self.shared, peer, limit);
                 return;
             }
         };
@@ -228,16 +226,26 @@ async fn learn_origin(
         Ok(Ok(told)) => {
             let peer = told.unwrap_or(guest.peer);
             guest.come_from(peer, shared).map_err(|limit| {
-                shared.metrics.limit_reached(limit);
-                tracing::warn!(client_address = %peer, limit = limit.text(), "too many connections: closed one");
+                refused(shared, peer, limit);
                 CloseReason::Limit
             })
         }
         Ok(Err(error)) => {
-            tracing::info!(client_address = %guest.peer, %error, "closed a connection");
+            if let Some(withheld) = shared.complaints.greetings.line(Instant::now()) {
+                tracing::info!(client_address = %guest.peer, %error, withheld, "closed a connection");
+            }
             Err(CloseReason::Protocol)
         }
         Err(_) => Err(CloseReason::HandshakeTimeout),
+    }
+}
+
+/// Counts a connection that is one too many, and writes it into the log.
+fn refused(shared: &Shared, peer: SocketAddr, limit: LimitName) {
+    shared.metrics.limit_reached(limit);
+    let limit = limit.text();
+    if let Some(withheld) = shared.complaints.limits.line(Instant::now()) {
+        tracing::warn!(client_address = %peer, limit, withheld, "too many connections: closed one");
     }
 }
 

@@ -19,6 +19,7 @@ use crate::local::now_millis;
 use crate::observer::Observer;
 use crate::operations::Operations;
 use crate::slots::{AddressSlots, Slots};
+use crate::sparing::Complaints;
 use crate::users::UsersInForce;
 
 /// Limits of clients.
@@ -72,6 +73,8 @@ pub struct Shared {
     pub(crate) unauthenticated: Arc<Slots>,
     /// Who has a connection.
     pub(crate) clients: Arc<Clients>,
+    /// What is logged of connections that go wrong.
+    pub(crate) complaints: Complaints,
     /// Log-ins that have failed lately.
     pub(crate) failures: Failures,
     /// Commands that are on their way upstream.
@@ -110,6 +113,7 @@ impl Shared {
             addresses: Arc::default(),
             unauthenticated: Arc::default(),
             clients: Arc::default(),
+            complaints: Complaints::default(),
             failures: Failures::default(),
             running: Arc::default(),
             transactions: Arc::default(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use mdb_telemetry::CloseReason;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::downstream::serve_client;
 use crate::guest::{Guest, Shown};
 use crate::shared::Shared;
+use crate::sparing::Complaints;
 
 /// The certificates in force, and what is asked of clients. Clones share them: what is replaced in one is replaced in all.
 #[derive(Clone)]
@@ -52,7 +53,15 @@ pub(crate) async fn serve_encrypted<S: AsyncRead + AsyncWrite + Unpin + Send>(
     leave: CancellationToken,
 ) -> CloseReason {
     let limit = shared.limits.handshake_timeout;
-    let mut stream = match shake_hands(stream, &tls, guest.peer, limit, &leave).await {
+    let mut stream = match shake_hands(
+        stream,
+        (&tls, limit),
+        guest.peer,
+        &shared.complaints,
+        &leave,
+    )
+    .await
+    {
         Ok(stream) => stream,
         Err(reason) => return reason,
     };
@@ -69,9 +78,9 @@ pub(crate) async fn serve_encrypted<S: AsyncRead + AsyncWrite + Unpin + Send>(
 
 async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
-    tls: &Tls,
+    (tls, limit): (&Tls, Duration),
     peer: SocketAddr,
-    limit: Duration,
+    complaints: &Complaints,
     leave: &CancellationToken,
 ) -> Result<TlsStream<S>, CloseReason> {
     let handshake = timeout(limit, tls.acceptor().accept(stream));
@@ -82,7 +91,9 @@ async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
     match shaken {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => {
-            tracing::info!(client_address = %peer, %error, "the TLS handshake failed");
+            if let Some(withheld) = complaints.greetings.line(Instant::now()) {
+                tracing::info!(client_address = %peer, %error, withheld, "the TLS handshake failed");
+            }
             Err(CloseReason::Tls)
         }
         Err(_) => {
