@@ -52,6 +52,7 @@ mod supervision;
 mod transactional;
 mod transactions;
 mod twin;
+mod validate;
 mod validation;
 mod versions;
 mod wire;

@@ -83,7 +83,7 @@ pub(crate) fn number(w: &mut Writer, key: &[u8], value: i64) {
 }
 
 /// A number of a server's reply; 0 if it is not there.
-fn read(document: &bson::Document, key: &str) -> i64 {
+pub(crate) fn read(document: &bson::Document, key: &str) -> i64 {
     match document.get(key) {
         Some(Bson::Int32(n)) => i64::from(*n),
         Some(Bson::Int64(n)) => *n,

@@ -71,6 +71,7 @@ mod supervision;
 mod testing;
 mod tls;
 mod users;
+mod validation;
 
 pub use announcement::{HelloState, Presentation, TopologyVersion};
 pub use behalf::{Behalf, FoundCollection, find_collections};

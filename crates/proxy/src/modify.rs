@@ -108,7 +108,6 @@ impl<'a> Journey<'a> {
             .and_then(|to| to.as_str())
         {
             Some(to) => self.clone_own(to, out).await,
-            None if self.spec.name == "validate" => self.own_figures(out).await,
             None => self.as_own(out).await.map(|_| ()),
         }
     }

@@ -103,7 +103,7 @@ pub(crate) fn run(
             mdb_scope::check_catalog_command(spec, &command, facts.control_database)?;
             match spec.name {
                 "create" | "drop" | "createIndexes" | "dropIndexes" | "listIndexes"
-                | "collStats" | "collMod"
+                | "collStats" | "collMod" | "validate"
                     if facts.collection.is_dedicated() =>
                 {
                     forwarded(scope.dedicated(spec, &command, facts)?)

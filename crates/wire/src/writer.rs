@@ -156,6 +156,13 @@ impl Writer {
         self.out.extend_from_slice(&millis.to_le_bytes());
     }
 
+    /// Seconds since the Unix epoch, and a count within the second.
+    pub fn timestamp(&mut self, key: &[u8], seconds: u32, increment: u32) {
+        self.key(Kind::Timestamp, key);
+        self.out.extend_from_slice(&increment.to_le_bytes());
+        self.out.extend_from_slice(&seconds.to_le_bytes());
+    }
+
     /// An `ObjectId`.
     pub fn object_id(&mut self, key: &[u8], value: [u8; 12]) {
         self.key(Kind::ObjectId, key);

@@ -132,7 +132,9 @@ fn counted(reply: &Document) -> Option<i64> {
         Bson::Int64(n) => Some(*n),
         _ => None,
     };
-    ["count", "objects", "numObjects"].iter().find_map(number)
+    ["count", "objects", "numObjects", "nrecords"]
+        .iter()
+        .find_map(number)
 }
 
 /// The most documents or keys that a part of a plan says it gave.

@@ -18,7 +18,7 @@ impl Generator {
         let stage = |stage| {
             doc! {"aggregate": collection, "pipeline": [stage], "cursor": {}}
         };
-        let command = match self.dice.between(1, 9) {
+        let command = match self.dice.between(1, 10) {
             1 | 2 => doc! {"collStats": collection, "scale": scale},
             3 => doc! {"dbStats": 1, "scale": scale},
             4 => doc! {"dataSize": format!("<database>.{collection}")},
@@ -43,6 +43,7 @@ impl Generator {
                 stage(doc! {"$indexStats": 1}),
                 stage(doc! {"$collStats": {"nonsense": {}}}),
             ]),
+            9 => doc! {"validate": collection},
             _ => return vec![self.plans()],
         };
         // Definitions come with their options in any order.
@@ -62,7 +63,6 @@ impl Generator {
             self.dice.pick(&KINDS)
         };
         let command = self.dice.pick(&[
-            doc! {"validate": collection},
             doc! {"planCacheClear": collection},
             doc! {"planCacheClear": collection, "query": {"a": 1}},
             doc! {"planCacheListFilters": collection},

@@ -353,12 +353,10 @@ pub static COMMANDS: &[CommandSpec] = &[
     ),
     catalog(
         "validate",
-        Catalog::Unshared(
-            "it reads the whole collection, which is shared with other apps; its operator can validate it",
-        ),
+        Catalog::Validate,
         Action::Validate,
         arguments::VALIDATE,
-        "Dedicated collections; a shared one is refused with 13.",
+        "Of a shared collection the proxy reads the app's documents and indexes, and compares them.",
     ),
     catalog(
         "planCacheClear",
