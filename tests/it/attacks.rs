@@ -101,7 +101,7 @@ fn the_book_is_thick() {
 }
 
 /// The book only grows.
-const ATTACKS_MIN: usize = 1096;
+const ATTACKS_MIN: usize = 1102;
 
 #[tokio::test]
 async fn both_in_the_same_collections() {

@@ -37,6 +37,7 @@ mod indexes;
 mod killed_plans;
 mod limits;
 mod modify;
+mod plan_cache;
 mod privileges;
 mod races;
 mod reload;

@@ -184,10 +184,7 @@ async fn what_concerns_other_apps_is_refused() {
     for command in [
         doc! {"convertToCapped": "c", "size": 4096},
         doc! {"cloneCollectionAsCapped": "c", "toCollection": "d", "size": 4096},
-        doc! {"planCacheClear": "c"},
-        doc! {"planCacheListFilters": "c"},
         doc! {"planCacheSetFilter": "c", "query": {}, "indexes": []},
-        doc! {"planCacheClearFilters": "c"},
         doc! {"compact": "c"},
         doc! {"reIndex": "c"},
     ] {

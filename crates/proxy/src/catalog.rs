@@ -51,6 +51,7 @@ pub(crate) async fn answer(
         Catalog::DataSize => journey.data_size(out).await,
         Catalog::CollMod => journey.coll_mod(out).await,
         Catalog::RenameCollection => journey.rename_collection(out).await,
+        Catalog::PlanCache => journey.plan_cache(out).await,
         Catalog::Validate => journey.validate(out).await,
         Catalog::Unshared(why) => journey.unshared(why, out).await,
     }

@@ -55,6 +55,7 @@ mod observer;
 mod operations;
 mod packing;
 mod pin;
+mod plan_cache;
 mod proxy_protocol;
 mod random;
 mod relocation;

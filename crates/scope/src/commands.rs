@@ -171,6 +171,8 @@ pub enum Catalog {
     CollMod,
     /// `renameCollection`.
     RenameCollection,
+    /// `planCacheClear`, `planCacheClearFilters`, `planCacheListFilters`.
+    PlanCache,
     /// `validate`.
     Validate,
     /// Forwarded for a collection that is the app's own; on a shared one refused with 13: why, and what to do instead.

@@ -102,8 +102,17 @@ pub(crate) fn run(
         (Duty::Catalog(_), _) => {
             mdb_scope::check_catalog_command(spec, &command, facts.control_database)?;
             match spec.name {
-                "create" | "drop" | "createIndexes" | "dropIndexes" | "listIndexes"
-                | "collStats" | "collMod" | "validate"
+                "create"
+                | "drop"
+                | "createIndexes"
+                | "dropIndexes"
+                | "listIndexes"
+                | "collStats"
+                | "collMod"
+                | "validate"
+                | "planCacheClear"
+                | "planCacheClearFilters"
+                | "planCacheListFilters"
                     if facts.collection.is_dedicated() =>
                 {
                     forwarded(scope.dedicated(spec, &command, facts)?)

@@ -54,19 +54,20 @@ impl Generator {
         vec![Step::new(command, compare)]
     }
 
-    /// Of collections that are the app's own: on others it is refused.
+    /// Filters are set on collections that are the app's own: on others it is refused.
     fn plans(&mut self) -> Step {
         let (_, plain) = self.collection();
-        let collection = if self.is_dedicated {
+        let own = if self.is_dedicated {
             plain
         } else {
             self.dice.pick(&KINDS)
         };
+        let collection = self.dice.pick(&[plain, plain, own, "nowhere"]);
         let command = self.dice.pick(&[
             doc! {"planCacheClear": collection},
             doc! {"planCacheClear": collection, "query": {"a": 1}},
             doc! {"planCacheListFilters": collection},
-            doc! {"planCacheSetFilter": collection, "query": {"u": 1}, "indexes": [{"u": 1}]},
+            doc! {"planCacheSetFilter": own, "query": {"u": 1}, "indexes": [{"u": 1}]},
             doc! {"planCacheClearFilters": collection},
             doc! {"planCacheClear": collection, "sort": {"a": 1}},
         ]);

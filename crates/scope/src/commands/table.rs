@@ -97,7 +97,7 @@ const fn off_collection(mut row: CommandSpec) -> CommandSpec {
 }
 
 const CAPPED: &str = "the collection is shared with other apps; create a capped collection and write the documents to it";
-const PLAN_CACHE: &str = "the plan cache is shared by all apps of the collection; hint an index, or make the collection dedicated";
+const PLAN_CACHE: &str = "a filter holds for all queries of a shape, and apps that share the collection share the shapes; hint an index, or make the collection dedicated";
 
 /// Every command that is not refused as a whole.
 pub static COMMANDS: &[CommandSpec] = &[
@@ -360,28 +360,28 @@ pub static COMMANDS: &[CommandSpec] = &[
     ),
     catalog(
         "planCacheClear",
-        Catalog::Unshared(PLAN_CACHE),
+        Catalog::PlanCache,
         Action::PlanCacheWrite,
         arguments::QUERY_SHAPE,
-        "Dedicated collections; a shared one is refused with 13.",
+        "Of a shared collection the shape is checked, and the cache, which is every app's, left alone.",
     ),
     catalog(
         "planCacheListFilters",
-        Catalog::Unshared(PLAN_CACHE),
+        Catalog::PlanCache,
         Action::PlanCacheIndexFilter,
         &[],
-        "As `planCacheClear`.",
+        "Of a shared collection none: an app cannot set any.",
     ),
     catalog(
         "planCacheSetFilter",
         Catalog::Unshared(PLAN_CACHE),
         Action::PlanCacheIndexFilter,
         arguments::PLAN_CACHE_SET_FILTER,
-        "As `planCacheClear`.",
+        "Dedicated collections; a shared one is refused with 13.",
     ),
     catalog(
         "planCacheClearFilters",
-        Catalog::Unshared(PLAN_CACHE),
+        Catalog::PlanCache,
         Action::PlanCacheIndexFilter,
         arguments::QUERY_SHAPE,
         "As `planCacheClear`.",
