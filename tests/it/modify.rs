@@ -4,13 +4,15 @@ use bson::{Document, doc};
 use mdb_testbed::Deployment;
 use mdb_tests::{ProxyBuilder, RawClient, TestProxy, batch, shared};
 
+mod unique;
+
 struct World {
     proxy: TestProxy,
     db: String,
     alice: RawClient,
     bob: RawClient,
     private: RawClient,
-    _server: Deployment,
+    server: Deployment,
 }
 
 impl World {
@@ -25,7 +27,7 @@ impl World {
             bob: proxy.raw("bob").await,
             private: RawClient::connect(server.hosts()[0].parse().unwrap()).await,
             proxy,
-            _server: server,
+            server,
         };
         world.fill().await;
         world
@@ -130,6 +132,14 @@ async fn indexes_are_modified_as_on_a_private_server() {
         for command in [
             doc! {"collMod": "c"},
             doc! {"collMod": "c", "index": 1},
+            doc! {"collMod": "c", "validator": {}},
+            doc! {"collMod": "c", "validator": {}, "validationLevel": "moderate", "validationAction": "warn"},
+            doc! {"collMod": "c", "validationLevel": "off"},
+            doc! {"collMod": "c", "validationAction": "error"},
+            doc! {"collMod": "c", "validationLevel": "zz"},
+            doc! {"collMod": "c", "validationAction": "zz"},
+            doc! {"collMod": "c", "validationLevel": 1},
+            doc! {"collMod": "c", "validationAction": 1},
             doc! {"collMod": "c", "changeStreamPreAndPostImages": {"enabled": true}},
             doc! {"collMod": "c", "changeStreamPreAndPostImages": {"enabled": 1}},
             doc! {"collMod": "c", "changeStreamPreAndPostImages": {}},
@@ -170,13 +180,16 @@ async fn options_of_own_collections_are_modified() {
 async fn what_concerns_other_apps_is_refused() {
     let mut world = World::new("shared").await;
     let before = world.of_bob().await;
+    let collated = doc! {"key": {"x": 1}, "name": "collated", "collation": {"locale": "en"}};
+    world
+        .same(doc! {"createIndexes": "c", "indexes": [collated], "commitQuorum": 1})
+        .await;
     for command in [
         doc! {"collMod": "c", "validator": {"x": 1}},
-        doc! {"collMod": "c", "validationLevel": "off"},
         doc! {"collMod": "c", "cappedSize": 4096},
         doc! {"collMod": "c", "expireAfterSeconds": 1},
         doc! {"collMod": "c", "viewOn": "d", "pipeline": []},
-        doc! {"collMod": "c", "index": {"name": "x_1", "unique": true}},
+        doc! {"collMod": "c", "index": {"name": "collated", "prepareUnique": true}},
         doc! {"collMod": "c", "index": {"name": "x_1", "expireAfterSeconds": 1}},
     ] {
         assert_eq!(world.alice_fails(command.clone()).await, 72, "{command}");

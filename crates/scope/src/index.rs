@@ -100,7 +100,7 @@ static OPTIONS: &[(&str, Treat)] = &[
     ("storageEngine", Treat::Refuse),
     ("bucketSize", Treat::Refuse),
     ("clustered", Treat::Refuse),
-    ("prepareUnique", Treat::Refuse),
+    ("prepareUnique", Treat::Pass),
     ("columnstoreProjection", Treat::Refuse),
 ];
 
@@ -138,6 +138,7 @@ impl Scope {
             let definition = generic::document(&element, "createIndexes.indexes")?;
             if let Some(wish) = self.wish(definition)? {
                 check_sparse(&wish, facts.wire_version)?;
+                check_prepared(&wish, facts.wire_version)?;
                 wishes.push(wish);
             }
             if wishes.len() > INDEXES_MAX {
@@ -235,7 +236,7 @@ impl Scope {
             let projection = projection.as_document().unwrap_or(Document::EMPTY);
             no_repeats(projection, "a wildcardProjection")?;
         }
-        if flag("unique") && is_collated == Some(true) {
+        if (flag("unique") || flag("prepareUnique")) && is_collated == Some(true) {
             return Err(Refusal::cannot_create_index(
                 "a unique index with a collation is not available on a shared collection: apps whose names look alike to the collation would collide",
             ));
@@ -563,6 +564,16 @@ fn check_sparse(wish: &Wish<'_>, wire_version: i32) -> Result<(), Refusal> {
         ));
     }
     Ok(())
+}
+
+/// Servers before 6.0 do not know `prepareUnique`.
+fn check_prepared(wish: &Wish<'_>, wire_version: i32) -> Result<(), Refusal> {
+    if wish.definition.find("prepareUnique").is_none() || wire_version >= 17 {
+        return Ok(());
+    }
+    Err(Refusal::invalid_index_option(
+        "The field 'prepareUnique' is not valid for an index specification",
+    ))
 }
 
 /// A sparse index holds the documents that have at least one of its fields.

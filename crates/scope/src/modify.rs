@@ -65,8 +65,10 @@ impl Scope {
                 .arguments
                 .iter()
                 .find(|a| a.name.as_bytes() == field.key);
-            field.key == b"validator" || row.is_some_and(|a| matches!(a.take, Take::Unshared(_)))
+            let validates = field.key == b"validator" && !is_no_validator(field);
+            validates || row.is_some_and(|a| matches!(a.take, Take::Unshared(_)))
         };
+        check_validation(command, facts.wire_version)?;
         if let Some(field) = fields.find(is_of_all) {
             return Err(unavailable(field.name(), SHARED));
         }
@@ -82,12 +84,17 @@ impl Scope {
             check_images(&images)?;
         }
         let Some(index) = command.body.find("index") else {
+            let flag = command.body.find("dryRun");
+            if flag.and_then(|flag| flag.as_flag()) == Some(true) {
+                let text = "dry run mode requires an valid index modification.";
+                return Err(Refusal::invalid_options(text));
+            }
             return Ok(None);
         };
         members(&index)?;
         let change = index.as_document().unwrap_or(Document::EMPTY);
         let own = changed_index(command, change, facts.collection)?;
-        check_change(change, own)?;
+        check_change(change, own, facts.wire_version)?;
         let body = Body::read(self, spec, command, facts)?;
         let mut w = begin(command);
         let mark = w.begin();
@@ -95,7 +102,7 @@ impl Scope {
         let written = w.begin_document(b"index");
         w.string(b"name", &own.physical_name);
         for member in change.elements() {
-            if matches!(member.key, b"expireAfterSeconds" | b"hidden") {
+            if !matches!(member.key, b"name" | b"keyPattern") {
                 w.element(&member);
             }
         }
@@ -203,23 +210,31 @@ fn id_index(change: Document<'_>) -> Refusal {
     Refusal::invalid_options("the _id field does not support TTL indexes")
 }
 
-fn check_change(change: Document<'_>, own: &OwnIndex) -> Result<(), Refusal> {
-    if let Some(member) = ["unique", "prepareUnique"]
-        .iter()
-        .find_map(|m| change.find(m))
-    {
-        return Err(Refusal::invalid_options(format!(
-            "collMod.index.{} is not available on a shared collection; drop the index and create it anew",
-            member.name()
-        )));
+fn check_change(change: Document<'_>, own: &OwnIndex, wire_version: i32) -> Result<(), Refusal> {
+    let definition = Document::parse(&own.definition).unwrap_or(Document::EMPTY);
+    let unique = ["unique", "prepareUnique"];
+    let unique = unique.iter().find_map(|m| change.find(m));
+    if let Some(member) = &unique {
+        let name = member.name();
+        let why = if wire_version < WIRE_VERSION_6_0 {
+            "on a server before 6.0"
+        } else if definition.find("collation").is_some() {
+            "of an index with a collation, to which apps whose names look alike would collide,"
+        } else {
+            ""
+        };
+        if !why.is_empty() {
+            return Err(Refusal::invalid_options(format!(
+                "collMod.index.{name} {why} is not available on a shared collection; drop the index and create it anew"
+            )));
+        }
     }
     let expires = change.find("expireAfterSeconds");
-    if expires.is_none() && change.find("hidden").is_none() {
+    if expires.is_none() && change.find("hidden").is_none() && unique.is_none() {
         return Err(Refusal::invalid_options(
             "no expireAfterSeconds, hidden, unique, or prepareUnique field",
         ));
     }
-    let definition = Document::parse(&own.definition).unwrap_or(Document::EMPTY);
     if expires.is_some() && definition.find("expireAfterSeconds").is_none() {
         return Err(Refusal::invalid_options(
             "an index of a shared collection cannot become a TTL index; drop it and create it with expireAfterSeconds",
@@ -227,6 +242,69 @@ fn check_change(change: Document<'_>, own: &OwnIndex) -> Result<(), Refusal> {
     }
     Ok(())
 }
+
+/// Whether a validator asks nothing of a document.
+fn is_no_validator(validator: &Element<'_>) -> bool {
+    let asks = validator
+        .as_document()
+        .is_none_or(|document| !document.is_empty());
+    !asks || validator.kind == Kind::Null
+}
+
+/// Checks what is said of a validation that a shared collection does not have: then it has no effect.
+///
+/// # Errors
+/// 2, 14, and on servers before 5.0 10065, 13111, in mongod's words (4.4.2, 5.0.4, 6.0.5).
+fn check_validation(command: &Command<'_>, wire_version: i32) -> Result<(), Refusal> {
+    let is_old = wire_version < WIRE_VERSION_5_0;
+    if let Some(validator) = command.body.find("validator") {
+        let is_none = validator.kind == Kind::Null && !is_old;
+        if validator.kind != Kind::Document && !is_none {
+            return Err(if is_old {
+                let text = "invalid parameter: expected an object (validator)";
+                Refusal::other(10065, "Location10065", text)
+            } else {
+                Refusal::type_mismatch(format!(
+                    "BSON field 'collMod.validator' is the wrong type '{}', expected type 'object'",
+                    validator.kind.name()
+                ))
+            });
+        }
+    }
+    for (field, words, values) in VALIDATION {
+        let Some(element) = command.body.find(field) else {
+            continue;
+        };
+        let kind = element.kind.name();
+        let text = match element.as_str() {
+            Some(value) if values.contains(&value) => continue,
+            Some(value) if is_old => format!("invalid validation {words}: {value}"),
+            Some(value) => format!(
+                "Enumeration value '{value}' for field 'collMod.{field}' is not a valid value."
+            ),
+            None if is_old => {
+                let text = format!("wrong type for field ({field}) {kind} != string");
+                return Err(Refusal::other(13111, "Location13111", text));
+            }
+            None => {
+                let path = format!("collMod.{field}");
+                return Err(Refusal::wrong_kind(&path, kind, "string"));
+            }
+        };
+        return Err(Refusal::bad_value(text));
+    }
+    Ok(())
+}
+
+/// Fields beside a validator, what a server before 5.0 calls them, and their values.
+const VALIDATION: [(&str, &str, &[&str]); 2] = [
+    ("validationLevel", "level", &["off", "strict", "moderate"]),
+    ("validationAction", "action", &["error", "warn"]),
+];
+
+/// `maxWireVersion` of 5.0 and 6.0.
+const WIRE_VERSION_5_0: i32 = 13;
+const WIRE_VERSION_6_0: i32 = 17;
 
 /// `{enabled: BOOL}`.
 fn check_images(images: &Element<'_>) -> Result<(), Refusal> {

@@ -109,6 +109,8 @@ static FIELDS: &[(&str, Treat)] = &[
     ("hidden_new", Treat::Pass),
     ("prepareUnique_old", Treat::Pass),
     ("prepareUnique_new", Treat::Pass),
+    // `collMod` of an index that cannot become unique: the `_id`s of its documents, which are the app's.
+    ("violations", Treat::Pass),
     ("unique_new", Treat::Pass),
     // `collStats`, without what it says of files and of the server.
     ("size", Treat::Pass),

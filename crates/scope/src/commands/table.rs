@@ -327,8 +327,8 @@ pub static COMMANDS: &[CommandSpec] = &[
         Catalog::CollMod,
         Action::CollMod,
         arguments::COLL_MOD,
-        "On a shared collection an own index is hidden, shown or given another time to live; the rest needs a dedicated one. A \
-         view is bound to the app anew.",
+        "On a shared collection an own index is hidden, shown, made unique or given another time to live; the rest needs a dedicated \
+         one. A view is bound to the app anew.",
     ),
     off_collection(catalog(
         "renameCollection",
