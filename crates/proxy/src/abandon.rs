@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::forward::Journey;
 use crate::ground::Ground;
 
-/// Said before the server looks at the transaction, which goes on (6.0.5).
+/// Said before the server looks at the transaction, which goes on (6.0.5); not so of a stage of an `aggregate`.
 const NOT_IN_TRANSACTION: i32 = 263;
 
 impl Journey<'_> {
@@ -16,7 +16,9 @@ impl Journey<'_> {
     /// it belongs to (6.0.5), also when it fails in the proxy. Nothing else comes of it; the client hears of its own command.
     pub(crate) async fn abandon(&self, error: &Error) {
         let is_refused = match error {
-            Error::Refusal(refusal) => refusal.code != NOT_IN_TRANSACTION,
+            Error::Refusal(refusal) => {
+                refusal.code != NOT_IN_TRANSACTION || self.spec.name == "aggregate"
+            }
             _ => false,
         };
         if is_refused && self.in_transaction() && self.abort().await.is_err() {

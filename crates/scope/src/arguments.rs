@@ -1,8 +1,9 @@
 //! The fields that commands and statements may have, and what is done with each. A field without a row is refused.
 
+use std::fmt;
+
 use mdb_wire::Element;
 
-use crate::commands::CommandSpec;
 use crate::refusal::Refusal;
 use crate::versions::{FIRST_RELEASE, Release, Versions};
 
@@ -127,7 +128,7 @@ pub(crate) fn condition(table: &'static [Argument], path: &[u8]) -> Option<&'sta
 /// # Errors
 /// 40415 without a row or where the row withholds it, 72 where the row refuses it.
 pub(crate) fn served(
-    spec: &CommandSpec,
+    path: impl fmt::Display,
     found: Option<&'static Argument>,
     element: &Element<'_>,
 ) -> Result<&'static Argument, Refusal> {
@@ -140,8 +141,7 @@ pub(crate) fn served(
         None => "an unknown field.".to_owned(),
     };
     Err(Refusal::unknown_field(format!(
-        "BSON field '{}.{}' is {refused}",
-        spec.name,
+        "BSON field '{path}.{}' is {refused}",
         element.name()
     )))
 }

@@ -286,7 +286,9 @@ impl<'a, 'f> Body<'a, 'f> {
             Take::Documents | Take::Updates | Take::Deletes if is_inner => {
                 statements::array(self, w, argument.take, element)?;
             }
-            Take::Update => update::write(sight, w, element.key, element)?,
+            Take::Update => {
+                update::write(sight, w, element.key, element, self.prelude.is_upsert)?;
+            }
             Take::ArrayFilters => {
                 update::array_filters(element)?;
                 w.element(element);
@@ -454,7 +456,7 @@ fn row(spec: &'static CommandSpec, element: &Element<'_>) -> Result<&'static Arg
     let argument = arguments::look_up(spec.arguments, element.key)
         .or_else(|| arguments::look_up(arguments::GENERIC, element.key))
         .or_else(|| arguments::condition(spec.arguments, element.key));
-    arguments::served(spec, argument, element)
+    arguments::served(spec.name, argument, element)
 }
 
 /// Checks that every field of a command has a row, for commands that are not walked here.

@@ -254,14 +254,18 @@ fn variable(
 ) -> Result<(), Refusal> {
     let name = path.split(|&c| c == b'.').next().unwrap_or_default();
     let is_own = name.first().is_some_and(|c| !c.is_ascii_uppercase());
+    if name.is_empty() {
+        return Err(
+            Refusal::failed_to_parse("empty variable names are not allowed").of_statement(),
+        );
+    }
     if !is_own && !has(SYSTEM_VARIABLES, name) {
         let shown = String::from_utf8_lossy(name);
-        return Err(Refusal::bad_value(
-            match operators::why(SYSTEM_VARIABLES, name) {
-                Some(why) => format!("variable {shown} is not available: {why}"),
-                None => format!("Use of undefined or unavailable variable: {shown}"),
-            },
-        ));
+        return Err(match operators::why(SYSTEM_VARIABLES, name) {
+            Some(why) => Refusal::bad_value(format!("variable {shown} is not available: {why}")),
+            None => Refusal::undefined_variable(format!("Use of undefined variable: {shown}"))
+                .of_statement(),
+        });
     }
     let whole = after_component(path, b"ROOT").or_else(|| after_component(path, b"CURRENT"));
     match whole {

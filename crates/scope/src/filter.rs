@@ -323,24 +323,57 @@ fn element_match(operator: &Element<'_>) -> Result<(), Refusal> {
     let Some(filter) = operator.as_document() else {
         return Ok(());
     };
-    relative(filter)
+    relative_to(filter, whole_document_in_element)
 }
 
-/// Checks a filter whose paths do not begin at a document of the collection: in `$elemMatch`, `$pull`, array filters.
+/// Checks a filter whose paths do not begin at a document of the collection: in `$pull`, array filters, partial indexes.
 pub(crate) fn relative(filter: Document<'_>) -> Result<(), Refusal> {
+    relative_to(filter, whole_document_in_context)
+}
+
+fn relative_to(
+    filter: Document<'_>,
+    whole_document: fn(&[u8]) -> Option<Refusal>,
+) -> Result<(), Refusal> {
     no_repeats(filter, "a filter")?;
     for element in filter.elements() {
         match element.key {
             b"$and" | b"$or" | b"$nor" => {
                 for branch in branches(&element)?.elements() {
-                    relative(branch_filter(&branch)?)?;
+                    relative_to(branch_filter(&branch)?, whole_document)?;
                 }
             }
-            key if key.first() == Some(&b'$') => field_operator(&element)?,
+            key if key.first() == Some(&b'$') => {
+                whole_document(key).map_or(Ok(()), Err)?;
+                field_operator(&element)?;
+            }
             _ => predicate(&element)?,
         }
     }
     Ok(())
+}
+
+/// What a server says to a condition on whole documents in `$elemMatch` (4.4.2, 5.0.4, 6.0.5).
+fn whole_document_in_element(operator: &[u8]) -> Option<Refusal> {
+    let is_whole = matches!(operator, b"$expr" | b"$text" | b"$where" | b"$sampleRate");
+    is_whole.then(|| {
+        let name = String::from_utf8_lossy(operator);
+        Refusal::bad_value(format!(
+            "{name} can only be applied to the top-level document"
+        ))
+        .of_statement()
+    })
+}
+
+/// The same in `$pull`, array filters and partial indexes.
+fn whole_document_in_context(operator: &[u8]) -> Option<Refusal> {
+    let refusal: fn(String) -> Refusal = match operator {
+        b"$expr" | b"$jsonSchema" => Refusal::query_feature_not_allowed,
+        b"$text" | b"$where" => Refusal::bad_value,
+        _ => return None,
+    };
+    let name = String::from_utf8_lossy(operator);
+    Some(refusal(format!("{name} is not allowed in this context")).of_statement())
 }
 
 /// The same for the condition of a `$pull`, which a server reads as operators on the elements only where the first is one.

@@ -5,7 +5,7 @@ use mdb_wire::{Document, Element, Kind, Writer};
 use crate::arguments::Take;
 use crate::body::Body;
 use crate::facts::{OwnIndex, base_id_index_name, base_index_name};
-use crate::index::automatic_index_shown;
+use crate::index::{automatic_index_shown, print_key};
 use crate::projection::{self, Natural};
 use crate::refusal::Refusal;
 use crate::scope::no_repeats;
@@ -94,6 +94,12 @@ impl<'a> Plan<'a> {
         let natural = sort.map_or(Natural::No, projection::natural);
         if !body.is_shared() {
             return self.write_as_said(body, w, natural);
+        }
+        if let Some(sort) = sort.filter(|sort| is_compound_natural(*sort, natural)) {
+            return Err(Refusal::bad_value(format!(
+                "Cannot include '$natural' in compound sort: {}",
+                print_key(sort)
+            )));
         }
         if let (Some(sort), Natural::No) = (sort, natural) {
             projection::sort(body.sight(), w, b"sort", sort)?;
@@ -430,10 +436,16 @@ fn is_hidden(body: &Body<'_, '_>, hint: &Element<'_>) -> bool {
         .is_some_and(|hint| keys.any(|key| same_key(key, hint)))
 }
 
+/// Whether a sort names the order of records and something else beside.
+fn is_compound_natural(sort: Document<'_>, natural: Natural) -> bool {
+    natural != Natural::No && sort.elements().count() > 1
+}
+
 fn unknown_hint() -> Refusal {
     Refusal::bad_value(
         "error processing query: planner returned error :: caused by :: hint provided does not correspond to an existing index",
     )
+    .of_statement()
 }
 
 /// Whether two key patterns are one: the same fields in order, numbers compared by value.

@@ -4,7 +4,7 @@
 //! over its own documents, led by the scope field, named `SLUG.name`. The physical definition says all that the app's own says,
 //! so no catalog is kept of indexes.
 
-use mdb_wire::{Command, Document, Element, Writer};
+use mdb_wire::{Command, Document, Element, Kind, Writer};
 
 use crate::apply::{Outcome, begin, seal};
 use crate::body::Body;
@@ -20,6 +20,7 @@ use crate::scoped::{ReplyRule, Retry, Routing, Scoped};
 use crate::{filter, generic};
 
 mod automatic;
+mod checks;
 mod dropping;
 
 pub use automatic::{automatic_index_app, automatic_index_name, automatic_index_shown};
@@ -34,14 +35,20 @@ const INDEXES_MAX: usize = 64;
 /// A key pattern as servers print it: `{ a: 1, b: "hashed" }`.
 pub(crate) fn print_key(key: Document<'_>) -> String {
     let fields = key.elements().map(|field| {
-        let value = match (field.as_integer(), field.as_str()) {
-            (Some(direction), _) => direction.to_string(),
-            (None, Some(kind)) => format!("\"{kind}\""),
-            (None, None) => "…".to_owned(),
+        let value = match (field.as_integer(), field.as_str(), field.kind) {
+            (Some(direction), ..) => direction.to_string(),
+            (_, Some(kind), _) => format!("\"{kind}\""),
+            (.., Kind::Null) => "null".to_owned(),
+            (.., Kind::Boolean) => (field.as_flag() == Some(true)).to_string(),
+            _ => "…".to_owned(),
         };
         format!("{}: {value}", field.name())
     });
-    format!("{{ {} }}", fields.collect::<Vec<_>>().join(", "))
+    let fields = fields.collect::<Vec<_>>().join(", ");
+    match fields.as_str() {
+        "" => "{}".to_owned(),
+        fields => format!("{{ {fields} }}"),
+    }
 }
 
 /// Whether an option decides which documents are in the index.
@@ -136,7 +143,7 @@ impl Scope {
         let mut wishes = Vec::new();
         for element in indexes.elements() {
             let definition = generic::document(&element, "createIndexes.indexes")?;
-            if let Some(wish) = self.wish(definition)? {
+            if let Some(wish) = self.wish(definition, facts.wire_version)? {
                 check_sparse(&wish, facts.wire_version)?;
                 check_prepared(&wish, facts.wire_version)?;
                 wishes.push(wish);
@@ -193,31 +200,27 @@ impl Scope {
     }
 
     /// Checks one definition; `None` for the index on `_id`.
-    fn wish<'a>(&self, definition: Document<'a>) -> Result<Option<Wish<'a>>, Refusal> {
+    fn wish<'a>(
+        &self,
+        definition: Document<'a>,
+        wire_version: i32,
+    ) -> Result<Option<Wish<'a>>, Refusal> {
         no_repeats(definition, "an index definition")?;
         for option in definition.elements() {
             check_option(&option)?;
         }
-        let missing = |field: &str| {
-            Refusal::failed_to_parse(format!(
-                "The '{field}' field is a required property of an index specification"
-            ))
-        };
-        let key = definition.find("key").ok_or_else(|| missing("key"))?;
+        let key = definition
+            .find("key")
+            .ok_or_else(|| checks::missing("key"))?;
         let key = generic::document(&key, "key")?;
         self.check_key(key)?;
+        let name = checks::name(definition)?;
         if is_id_key(key) {
+            checks::of_id(definition)?;
             return Ok(None);
         }
-        let name = definition.find("name").ok_or_else(|| missing("name"))?;
-        let name = name
-            .as_str()
-            .filter(|n| !n.is_empty() && *n != "*")
-            .ok_or_else(|| {
-                Refusal::cannot_create_index(
-                    "the name of an index must be a string, not empty and not '*'",
-                )
-            })?;
+        checks::reserved(key, name)?;
+        checks::flags(definition, wire_version)?;
         let partial = definition
             .find("partialFilterExpression")
             .map(|e| generic::document(&e, "partialFilterExpression"))

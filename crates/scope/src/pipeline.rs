@@ -400,16 +400,53 @@ fn specification<'a>(body: &Element<'a>, name: &str) -> Result<Document<'a>, Ref
     Ok(document)
 }
 
+/// What a server says to a branch of `$facet` whose shape is wrong (4.4.2, 5.0.4, 6.0.5).
+fn facet_branch(branch: &Element<'_>) -> Result<(), Refusal> {
+    let name = branch.name();
+    let Some(stages) = branch.as_array() else {
+        return Err(Refusal::facet_branch(format!(
+            "arguments to $facet must be arrays, {name} is type {}",
+            branch.kind.name()
+        )));
+    };
+    let other = stages.elements().find(|s| s.kind != Kind::Document);
+    other.map_or(Ok(()), |stage| {
+        Err(Refusal::facet_stage(format!(
+            "elements of arrays in $facet spec must be non-empty objects, {name} argument contained an element of type {}: {}: {}",
+            stage.kind.name(),
+            stage.name(),
+            shown(&stage)
+        )))
+    })
+}
+
+/// A value as servers print it, where that is short.
+fn shown(element: &Element<'_>) -> String {
+    match (element.as_integer(), element.as_str(), element.kind) {
+        (Some(number), ..) => number.to_string(),
+        (_, Some(text), _) => format!("\"{text}\""),
+        (.., Kind::Document) => "{}".to_owned(),
+        (.., kind) => kind.name().to_owned(),
+    }
+}
+
 fn facet<'a>(
     around: Surroundings<'a>,
     out: &mut Stages<'_>,
     body: &Element<'a>,
 ) -> Result<(), Refusal> {
-    let branches = specification(body, "$facet")?;
+    let Some(branches) = body.as_document().filter(|d| !d.is_empty()) else {
+        return Err(Refusal::facet_shape(format!(
+            "the $facet specification must be a non-empty object, but found: $facet: {}",
+            shown(body)
+        )));
+    };
+    no_repeats(branches, "$facet")?;
     let key = out.next();
     let stage = out.w.begin_document(key.as_bytes());
     let facet = out.w.begin_document(b"$facet");
     for branch in branches.elements() {
+        facet_branch(&branch)?;
         let inner = around.deeper(Within::Facet)?;
         write(inner, out.w, branch.key, &branch, Source::Stages)?;
     }

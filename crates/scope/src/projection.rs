@@ -159,6 +159,24 @@ fn is_sort_order(element: &Element<'_>) -> Result<bool, Refusal> {
     Ok(true)
 }
 
+/// What a server says to something else (4.4.2, 5.0.4, 6.0.5).
+fn no_sort_order(element: &Element<'_>) -> Refusal {
+    let value = match (element.kind, element.as_str()) {
+        (Kind::Document, _) => {
+            return Refusal::sort_expression(
+                "$meta is the only expression supported by $sort right now",
+            );
+        }
+        (_, Some(text)) => format!("\"{text}\""),
+        (Kind::Boolean, _) => (element.as_flag() == Some(true)).to_string(),
+        (kind, _) => kind.name().to_owned(),
+    };
+    Refusal::sort_key(format!(
+        "Illegal key in $sort specification: {}: {value}",
+        element.name()
+    ))
+}
+
 fn is_number(element: &Element<'_>) -> bool {
     element.kind != Kind::Boolean && element.as_flag().is_some()
 }
@@ -176,11 +194,13 @@ pub(crate) fn sort(
         if sight.is_reserved(element.key) {
             continue;
         }
-        if element.key.first() == Some(&b'$') || !is_sort_order(&element)? {
-            return Err(Refusal::bad_value(format!(
-                "Illegal key in $sort specification: {}",
-                element.name()
-            )));
+        if element.key.first() == Some(&b'$') {
+            return Err(Refusal::dollar_name(
+                "FieldPath field names may not start with '$'. Consider using $getField or $setField.",
+            ));
+        }
+        if !is_sort_order(&element)? {
+            return Err(no_sort_order(&element));
         }
         w.element(&element);
     }

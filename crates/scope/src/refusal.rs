@@ -85,6 +85,8 @@ refusals! {
     invalid_pipeline_operator = 168 "InvalidPipelineOperator";
     /// An index option that no server knows.
     invalid_index_option = 197 "InvalidIndexSpecificationOption";
+    /// A condition on whole documents where there is none.
+    query_feature_not_allowed = 224 "QueryFeatureNotAllowed";
     /// Not inside a transaction.
     not_in_transaction = 263 "OperationNotSupportedInTransaction";
     /// A document beyond the size limit.
@@ -95,6 +97,24 @@ refusals! {
     match_shape = 15959 "Location15959";
     /// A `$changeStream` that is no object.
     change_stream_shape = 6_188_500 "Location6188500";
+    /// A name that begins with `$` where paths stand.
+    dollar_name = 16410 "Location16410";
+    /// An expression in a sort that is no `$meta`.
+    sort_expression = 17312 "Location17312";
+    /// A sort that is neither a direction nor a `$meta`.
+    sort_key = 15974 "Location15974";
+    /// An accumulator that no server knows.
+    unknown_accumulator = 15952 "Location15952";
+    /// A field of `$group` that is named like an operator.
+    group_field_name = 40236 "Location40236";
+    /// A `$facet` that is no object.
+    facet_shape = 40169 "Location40169";
+    /// A branch of `$facet` that is no array.
+    facet_branch = 40170 "Location40170";
+    /// A stage of a branch of `$facet` that is no object.
+    facet_stage = 40171 "Location40171";
+    /// An option that `$graphLookup` does not have.
+    graph_lookup_option = 40104 "Location40104";
     /// A `$sort` that is no object.
     sort_shape = 15973 "Location15973";
     /// An option that `$bucket` does not have.
@@ -103,6 +123,8 @@ refusals! {
     bucket_auto_option = 40245 "Location40245";
     /// An option that `$sample` does not have.
     sample_option = 28748 "Location28748";
+    /// A variable that no server knows.
+    undefined_variable = 17276 "Location17276";
     /// An option that `$unwind` does not have.
     unwind_option = 28811 "Location28811";
     /// `$out` into something that is neither a name nor an object.

@@ -1,6 +1,6 @@
 //! STAGES: one row per aggregation stage. Absence means no.
 
-use mdb_wire::{Document, Element, Writer};
+use mdb_wire::{Element, Writer};
 
 use crate::refusal::Refusal;
 use crate::sight::Sight;
@@ -8,6 +8,8 @@ use crate::versions::{
     Edition, FIRST_RELEASE, Release, V5_0, V6_0, V7_0, V8_0, V8_1, V8_2, V8_3, Versions,
 };
 use crate::{expression, filter, projection};
+
+mod accumulators;
 
 /// What is done with a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -253,7 +255,12 @@ pub static STAGES: &[StageSpec] = &[
 pub(crate) fn look_up<'a>(
     stage: &Element<'a>,
 ) -> Result<(&'static StageSpec, Element<'a>), Refusal> {
-    let mut elements = stage.as_document().into_iter().flat_map(Document::elements);
+    let Some(document) = stage.as_document() else {
+        return Err(Refusal::type_mismatch(
+            "Each element of the 'pipeline' array must be an object",
+        ));
+    };
+    let mut elements = document.elements();
     let (Some(body), None) = (elements.next(), elements.next()) else {
         return Err(Refusal::stage_shape(
             "A pipeline stage specification object must contain exactly one field.",
@@ -326,6 +333,7 @@ pub(crate) fn write_plain(
             if let ("$project", Some(fields)) = (spec.name, body.as_document()) {
                 projection::known_expressions(fields)?;
             }
+            accumulators::check(sight, spec.name, body)?;
             expression::write(sight, w, body.key, body)?;
         }
         // It holds no expression; what would not be let through in one is not let through here either.

@@ -1,6 +1,6 @@
 //! Statements and documents of writes, in an array or in a document sequence.
 
-use mdb_wire::{Command, Document, Element, Sequence, Writer};
+use mdb_wire::{Command, Document, Element, Kind, Sequence, Writer};
 
 use crate::arguments::{self, Argument, Take};
 use crate::body::Body;
@@ -94,8 +94,18 @@ pub(crate) fn nested<'a>(
 ) -> Result<Document<'a>, Refusal> {
     generic::document(
         element,
-        format_args!("{}.{}", body.spec.name, element.name()),
+        format_args!("{}.{}", path_of(body), element.name()),
     )
+}
+
+/// What servers call the place of the statements in their errors.
+fn path_of(body: &Body<'_, '_>) -> &'static str {
+    match body.spec.name {
+        "update" => "update.updates",
+        "delete" => "delete.deletes",
+        "bulkWrite" => "bulkWrite.ops",
+        name => name,
+    }
 }
 
 pub(crate) fn statement(
@@ -111,7 +121,10 @@ pub(crate) fn statement(
     let mut plan = Plan::default();
     for element in document.elements() {
         match row(body, table, &element)?.take {
+            // The server takes null for a field that is not there.
+            Take::Filter | Take::Collation if element.kind == Kind::Null => {}
             Take::Collation => {
+                nested(body, &element)?;
                 is_collated = generic::collation(&element)?;
                 plan.is_collated = is_collated;
             }
@@ -125,7 +138,7 @@ pub(crate) fn statement(
     if !has_filter {
         return Err(Refusal::missing_field(format!(
             "BSON field '{}.{}' is missing but a required field",
-            body.spec.name,
+            path_of(body),
             named(table, Take::Filter)
         )));
     }
@@ -150,13 +163,14 @@ pub(crate) fn statement(
                 let user = nested(body, &element)?;
                 filter::bound(sight, w, element.key, is_collated, Some(user))?;
             }
-            Take::Update => update::write(sight, w, element.key, &element)?,
+            Take::Update => update::write(sight, w, element.key, &element, upserts)?,
             Take::ArrayFilters => {
                 update::array_filters(&element)?;
                 w.element(&element);
             }
             Take::Let => expression::bindings(sight, w, &element)?,
             Take::Sort | Take::Hint => {}
+            Take::Collation if element.kind == Kind::Null => {}
             _ => w.element(&element),
         }
     }
@@ -186,5 +200,9 @@ pub(crate) fn row(
     table: &'static [Argument],
     element: &Element<'_>,
 ) -> Result<&'static Argument, Refusal> {
-    arguments::served(body.spec, arguments::look_up(table, element.key), element)
+    arguments::served(
+        path_of(body),
+        arguments::look_up(table, element.key),
+        element,
+    )
 }

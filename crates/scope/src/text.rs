@@ -75,14 +75,17 @@ fn of_shared(view: &ReplyView<'_>, message: &str) -> String {
     if out.contains("key: {") {
         out = definitions(scope, &out);
     }
-    if out.contains(GEO_KEYS) {
-        out = geo_document(scope, &out);
+    if BEFORE_DOCUMENTS.iter().any(|begin| out.contains(begin)) {
+        out = shown_document(scope, &out);
     }
     // The name that was asked for, which no known index has (4.4).
     let asked = format!("Index with name: {}.", scope.app().as_str());
     out = out.replace(&asked, "Index with name: ");
     if out.contains("duplicate key error") {
         out = duplicate(scope, &out);
+    }
+    if out.contains(UNUSED_FILTER) {
+        out = without_stamp(scope, &out);
     }
     out = killed(&out, |rest| {
         rest.strip_prefix(scope.app().as_str())?.strip_prefix('.')
@@ -105,6 +108,19 @@ fn of_shared(view: &ReplyView<'_>, message: &str) -> String {
         return WITHHELD.to_owned();
     }
     out
+}
+
+/// What the server says before an update for which an array filter is not needed.
+const UNUSED_FILTER: &str = " was not used in the update ";
+
+/// An update without what the proxy adds to the operators of an upsert.
+fn without_stamp(scope: &Scope, message: &str) -> String {
+    let stamp = format!("{}: \"{}\"", scope.field().as_str(), scope.app().as_str());
+    let alone = format!(", $setOnInsert: {{ {stamp} }}");
+    message
+        .replace(&alone, "")
+        .replace(&format!(", {stamp} }}"), " }")
+        .replace(&format!("{{ {stamp} }}"), "{}")
 }
 
 /// What went wrong, without what stands around it of physical queries, builds and indexes.
@@ -192,11 +208,11 @@ fn duplicate(scope: &Scope, message: &str) -> String {
 }
 
 /// What a server says before the document that a geo index does not take.
-const GEO_KEYS: &str = "Can't extract geo keys: {";
+const BEFORE_DOCUMENTS: [&str; 2] = ["Can't extract geo keys: {", "point not in interval of ["];
 
 /// That document, which is the app's own, without the app's condition. It stands in front, where documents are stamped: what a
 /// value says like it stands behind.
-fn geo_document(scope: &Scope, message: &str) -> String {
+fn shown_document(scope: &Scope, message: &str) -> String {
     let own = format!(" {}: \"{}\",", scope.field().as_str(), scope.app().as_str());
     message.replacen(&own, "", 1)
 }

@@ -4,7 +4,7 @@ use mdb_wire::writer::IndexKey;
 use mdb_wire::{Document, Element, Kind, Writer};
 
 use crate::filter;
-use crate::operators::{self, UPDATE_MODIFIERS, UPDATE_OPERATORS, has};
+use crate::operators::{UPDATE_MODIFIERS, UPDATE_OPERATORS, has};
 use crate::refusal::Refusal;
 use crate::scope::{Scope, no_repeats};
 use crate::sight::Sight;
@@ -20,6 +20,7 @@ pub(crate) fn write(
     w: &mut Writer,
     key: &[u8],
     update: &Element<'_>,
+    upserts: bool,
 ) -> Result<(), Refusal> {
     match update.kind {
         Kind::Array => pipeline(sight, w, key, update),
@@ -30,6 +31,9 @@ pub(crate) fn write(
                 .is_some_and(|f| f.key.first() == Some(&b'$'));
             if is_operators {
                 operators(sight, document)?;
+                if upserts && sight.is_shared() {
+                    return stamped_operators(sight, w, key, document);
+                }
                 w.renamed(key, update);
                 Ok(())
             } else if !sight.is_shared() {
@@ -39,10 +43,9 @@ pub(crate) fn write(
                 stamp::write(sight.scope(), w, Some(key), document)
             }
         }
-        kind => Err(Refusal::failed_to_parse(format!(
-            "Update argument must be either an object or an array, found {}",
-            kind.name()
-        ))),
+        _ => Err(Refusal::failed_to_parse(
+            "Update argument must be either an object or an array",
+        )),
     }
 }
 
@@ -64,27 +67,81 @@ fn operators(sight: Sight<'_>, update: Document<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn unknown(operator: &Element<'_>) -> Refusal {
-    let name = operator.name();
-    match operators::why(UPDATE_OPERATORS, operator.key) {
-        Some(why) => Refusal::failed_to_parse(format!("{name} is not allowed: {why}")),
-        None => Refusal::failed_to_parse(format!(
-            "Unknown modifier: {name}. Expected a valid update modifier or pipeline-style update specified as an array"
-        ))
-        .of_statement(),
+/// The operators of an upsert, which say by themselves whose the new document is. Its filter says so too, but a server that
+/// sees that nothing can match takes no field from it: `{a: {$all: []}}`, `{$sampleRate: 0}` (4.4.2, 5.0.4, 6.0.5).
+fn stamped_operators(
+    sight: Sight<'_>,
+    w: &mut Writer,
+    key: &[u8],
+    update: Document<'_>,
+) -> Result<(), Refusal> {
+    let scope = sight.scope();
+    let field = scope.field().as_str().as_bytes();
+    let names_owner = |operator: &str| {
+        let paths = update.find(operator).and_then(|o| o.as_document());
+        paths.is_some_and(|paths| paths.elements().any(|path| path.key == field))
+    };
+    let is_stamped = names_owner("$set") || names_owner(ON_INSERT);
+    let mark = w.begin_document(key);
+    for operator in update.elements() {
+        match operator.as_document() {
+            Some(fields) if operator.key == ON_INSERT.as_bytes() && !is_stamped => {
+                if fields.is_empty() && sight.wire_version() < WIRE_5_0 {
+                    return Err(empty_on_insert());
+                }
+                let paths = w.begin_document(ON_INSERT.as_bytes());
+                w.raw(fields.inner_bytes());
+                scope.stamp(w);
+                w.end(paths);
+            }
+            _ => w.element(&operator),
+        }
     }
+    if !is_stamped && update.find(ON_INSERT).is_none() {
+        let paths = w.begin_document(ON_INSERT.as_bytes());
+        scope.stamp(w);
+        w.end(paths);
+    }
+    w.end(mark);
+    Ok(())
 }
 
-/// Checks the value of `$push` or `$addToSet`: one to add, or modifiers. The server takes it for the latter where the first
-/// name is one's (6.0.5).
+const ON_INSERT: &str = "$setOnInsert";
+
+/// `maxWireVersion` of 5.0, the first server that takes an operator without fields.
+const WIRE_5_0: i32 = 13;
+
+/// As a server says it that is older than 5.0.
+fn empty_on_insert() -> Refusal {
+    Refusal::failed_to_parse(
+        "'$setOnInsert' is empty. You must specify a field like so: {$setOnInsert: {<field>: ...}}",
+    )
+    .of_statement()
+}
+
+fn unknown(operator: &Element<'_>) -> Refusal {
+    let name = operator.name();
+    let text = match operator.key {
+        b"$v" => "The $v update field is only recognized internally".to_owned(),
+        _ => format!(
+            "Unknown modifier: {name}. Expected a valid update modifier or pipeline-style update specified as an array"
+        ),
+    };
+    Refusal::failed_to_parse(text).of_statement()
+}
+
+/// Checks the value of `$push` or `$addToSet`: one to add, or modifiers. The server takes it for the latter where `$each` is in
+/// it, for `$addToSet` in front (4.4.2, 5.0.4, 6.0.5).
 fn modifiers(operator: &[u8], path: &Element<'_>) -> Result<(), Refusal> {
     let Some(value) = path.as_document() else {
         return Ok(());
     };
-    if !value
-        .first()
-        .is_some_and(|first| has(UPDATE_MODIFIERS, first.key))
-    {
+    let mut names = value.elements().map(|e| e.key);
+    let has_modifiers = match operator {
+        b"$addToSet" => names.next() == Some(b"$each"),
+        _ => names.any(|name| name == b"$each"),
+    };
+    if !has_modifiers {
         return Ok(());
     }
     no_repeats(value, "modifiers")?;

@@ -420,7 +420,7 @@ fn find_and_modify(place: Place<'_>, body: Document<'_>) -> Verdict {
     expressions(body.find("fields").as_ref(), "findAndModify.fields")?;
     array_filters(body, "findAndModify")?;
     match body.find("update") {
-        Some(element) => update(place, &element, "findAndModify.update"),
+        Some(element) => update(place, body, &element, "findAndModify.update"),
         None => Ok(()),
     }
 }
@@ -509,7 +509,7 @@ fn statement(around: Place<'_>, statement: Document<'_>, place: &str, is_update:
     };
     filter_of(around, statement, place, "q")?;
     match statement.find("u") {
-        Some(element) => update(around, &element, &inside(place, b"u")),
+        Some(element) => update(around, statement, &element, &inside(place, b"u")),
         None => Ok(()),
     }
 }

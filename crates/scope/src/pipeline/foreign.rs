@@ -10,6 +10,7 @@ use super::{
 };
 use crate::facts::{Isolation, NO_AUTOMATIC_INDEXES, NO_NEAR_KEY, known_of};
 use crate::refusal::Refusal;
+use crate::scope::no_repeats;
 use crate::sight::Sight;
 use crate::update::unset;
 use crate::{expression, filter};
@@ -177,12 +178,23 @@ pub(super) fn graph_lookup<'a>(
                     "$graphLookup.restrictSearchWithMatch",
                 )?);
             }
-            _ => return Err(unknown_member("$graphLookup", &element)),
+            _ => {
+                return Err(Refusal::graph_lookup_option(format!(
+                    "Unknown argument to $graphLookup: {}",
+                    element.name()
+                )));
+            }
         }
     }
     if searched.is_shared() || restriction.is_some() {
         let key = b"restrictSearchWithMatch";
-        filter::bound(searched, out.w, key, around.is_collated, restriction)?;
+        filter::bound(searched, out.w, key, around.is_collated, restriction).map_err(
+            |refusal| {
+                refusal.behind(
+                "Failed to parse 'restrictSearchWithMatch' option to $graphLookup :: caused by :: ",
+            )
+            },
+        )?;
     }
     out.w.end(lookup);
     out.w.end(stage);
@@ -211,7 +223,13 @@ pub(super) fn union_with<'a>(
         let inner = from.around.deeper(Within::UnionWith)?;
         write(inner, out.w, b"pipeline", &EMPTY_ARRAY, from.source)?;
     } else {
-        let specification = specification(body, "$unionWith")?;
+        let Some(specification) = body.as_document() else {
+            return Err(Refusal::failed_to_parse(format!(
+                "the $unionWith stage specification must be an object or string, but found {}",
+                body.kind.name()
+            )));
+        };
+        no_repeats(specification, "$unionWith")?;
         let mut from = None;
         for element in specification.elements() {
             match element.key {
@@ -221,7 +239,12 @@ pub(super) fn union_with<'a>(
                     from = Some(found);
                 }
                 b"pipeline" => {}
-                _ => return Err(unknown_member("$unionWith", &element)),
+                _ => {
+                    let name = element.name();
+                    return Err(Refusal::unknown_field(format!(
+                        "BSON field '$unionWith.{name}' is an unknown field."
+                    )));
+                }
             }
         }
         let (inner, source) = if let Some(from) = from {

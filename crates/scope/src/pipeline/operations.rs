@@ -42,6 +42,12 @@ pub fn operations_stage(command: &Command<'_>) -> Result<Option<OperationsStage>
         return Ok(None);
     };
     let lists_sessions = stage.key == b"$listLocalSessions";
+    if command.body.find("autocommit").is_some() {
+        return Err(Refusal::not_in_transaction(format!(
+            "Operation not permitted in transaction :: caused by :: Aggregation stage {} cannot run within a multi-document transaction.",
+            stage.name()
+        )));
+    }
     // A server lists sessions in any database; the app's are not of one.
     if command.database != "admin" && !lists_sessions {
         return Err(misplaced());

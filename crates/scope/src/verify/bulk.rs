@@ -101,7 +101,7 @@ fn one(place: Place<'_>, first: &Element<'_>, statement: Document<'_>, path: &st
     array_filters(statement, path)?;
     filter_of(place, statement, path, "filter")?;
     match statement.find("updateMods") {
-        Some(element) => update(place, &element, &inside(path, b"updateMods")),
+        Some(element) => update(place, statement, &element, &inside(path, b"updateMods")),
         None => Ok(()),
     }
 }

@@ -256,6 +256,30 @@ fn writes_that_touch_the_owner_are_found() {
 }
 
 #[test]
+fn upserts_without_the_app_are_found() {
+    for (update, is_bound) in [
+        (doc! { "$set": { "x": 1 } }, false),
+        (doc! { "$setOnInsert": { "x": 1 } }, false),
+        (doc! { "$setOnInsert": { "app_id": "shop" } }, true),
+        (doc! { "$set": { "app_id": "shop" } }, true),
+        (doc! { "$setOnInsert": 1 }, true),
+    ] {
+        let statement = doc! { "q": own(), "u": update.clone(), "upsert": true };
+        let bytes = message(
+            &doc! { "update": "c", "$db": "d" },
+            Some(("updates", vec![statement])),
+        );
+        assert_eq!(
+            verify(&bytes, "app_id", "shop").is_ok(),
+            is_bound,
+            "{update}"
+        );
+        let body = doc! { "findAndModify": "c", "query": own(), "update": update, "upsert": true };
+        assert_eq!(verdict(body.clone()).is_ok(), is_bound, "{body}");
+    }
+}
+
+#[test]
 fn arguments_that_leave_the_app_are_found() {
     for body in [
         doc! { "mapReduce": "c" },

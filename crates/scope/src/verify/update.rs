@@ -15,8 +15,13 @@ pub(super) fn stamped(owner: Owner<'_>, document: Document<'_>, path: &str) -> V
     ensure(owners.next().is_none(), path, "the document has two owners")
 }
 
-/// An update in any of its three forms.
-pub(super) fn update(place: Place<'_>, element: &Element<'_>, path: &str) -> Verdict {
+/// The update of a statement, in any of its three forms; `statement` tells whether it upserts.
+pub(super) fn update(
+    place: Place<'_>,
+    statement: Document<'_>,
+    element: &Element<'_>,
+    path: &str,
+) -> Verdict {
     let owner = place.owner;
     let is_own = place.ground == Ground::Own;
     if let Some(stages) = element.as_array() {
@@ -32,12 +37,31 @@ pub(super) fn update(place: Place<'_>, element: &Element<'_>, path: &str) -> Ver
         .first()
         .is_some_and(|first| first.key.first() == Some(&b'$'));
     if is_operators {
-        operators(place, document, path)
+        operators(place, document, path)?;
+        let upserts = statement.find("upsert").and_then(|u| u.as_flag()) == Some(true);
+        ensure(
+            is_own || !upserts || stamps_insert(owner, document),
+            path,
+            "what it inserts need not carry the app",
+        )
     } else if is_own {
         Ok(())
     } else {
         stamped(owner, document, path)
     }
+}
+
+/// Whether the operators name the app where they insert. The server takes no `$setOnInsert` that is no document.
+fn stamps_insert(owner: Owner<'_>, update: Document<'_>) -> bool {
+    let sets = ["$set", "$setOnInsert"].map(|name| update.find(name));
+    let is_none = |e: &Element<'_>| e.key == b"$setOnInsert" && e.as_document().is_none();
+    sets.iter().flatten().any(|operator| {
+        let mut paths = operator
+            .as_document()
+            .into_iter()
+            .flat_map(Document::elements);
+        is_none(operator) || paths.any(|path| owner.is_stamp(&path))
+    })
 }
 
 const OPERATORS: &[&str] = &[

@@ -1,0 +1,91 @@
+//! What no server takes in the definition of an index, with its codes (4.4.2, 5.0.4, 6.0.5).
+
+use mdb_wire::{Document, Kind};
+
+use super::print_key;
+use crate::generic;
+use crate::refusal::Refusal;
+
+/// A definition without one of the fields that each must have.
+pub(super) fn missing(field: &str) -> Refusal {
+    Refusal::failed_to_parse(format!(
+        "The '{field}' field is a required property of an index specification"
+    ))
+}
+
+/// The name of an index.
+pub(super) fn name(definition: Document<'_>) -> Result<&str, Refusal> {
+    let name = definition.find("name").ok_or_else(|| missing("name"))?;
+    match name.as_str() {
+        Some("") => Err(Refusal::cannot_create_index("index name cannot be empty")),
+        Some(name) => Ok(name),
+        None => Err(Refusal::type_mismatch(format!(
+            "The field 'name' must be a string, but got {}",
+            name.kind.name()
+        ))),
+    }
+}
+
+/// Names that mean other indexes, and the index on `_id` the other way round.
+pub(super) fn reserved(key: Document<'_>, name: &str) -> Result<(), Refusal> {
+    let mut fields = key.elements();
+    let only = fields.next().filter(|_| fields.next().is_none());
+    if only.is_some_and(|f| f.key == b"_id" && f.as_integer() == Some(-1)) {
+        return Err(Refusal::bad_value(
+            "The field 'key' for an _id index must be {_id: 1}, but got { _id: -1 }",
+        ));
+    }
+    match name {
+        "*" => Err(Refusal::bad_value("The index name '*' is not valid.")),
+        "_id_" => Err(Refusal::bad_value(format!(
+            "The index name '_id_' is reserved for the _id index, which must have key pattern {{_id: 1}}, found key: {}",
+            print_key(key)
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Options that the index on `_id` may have.
+const OF_ID: &[&[u8]] = &[b"key", b"name", b"v", b"ns", b"collation"];
+
+/// Checks a definition of the index on `_id`. Shared collections have no collation.
+pub(super) fn of_id(definition: Document<'_>) -> Result<(), Refusal> {
+    let mut options = definition.elements();
+    if let Some(other) = options.find(|option| !OF_ID.contains(&option.key)) {
+        return Err(Refusal::invalid_index_option(format!(
+            "The field '{}' is not valid for an _id index specification",
+            other.name()
+        )));
+    }
+    let collation = definition.find("collation");
+    match collation.map(|c| generic::collation(&c)).transpose()? {
+        Some(true) => Err(Refusal::bad_value(
+            "The _id index must have the same collation as the collection",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// `maxWireVersion` of 5.0: older servers take anything for a flag.
+const WIRE_5_0: i32 = 13;
+
+/// Checks what must be true or false, and the projection of a wildcard index.
+pub(super) fn flags(definition: Document<'_>, wire_version: i32) -> Result<(), Refusal> {
+    for name in ["unique", "sparse", "background"] {
+        let flag = definition.find(name).filter(|_| wire_version >= WIRE_5_0);
+        if flag.is_some_and(|flag| flag.as_flag().is_none()) {
+            return Err(Refusal::type_mismatch(format!(
+                "The field '{name}' has a value which is not convertible to bool"
+            )));
+        }
+    }
+    match definition.find("wildcardProjection") {
+        Some(projection) if projection.kind != Kind::Document => {
+            Err(Refusal::type_mismatch(format!(
+                "The field 'wildcardProjection' must be a non-empty object, but got {}",
+                projection.kind.name()
+            )))
+        }
+        _ => Ok(()),
+    }
+}
