@@ -306,8 +306,8 @@ impl<'a> Journey<'a> {
             api::check_stage(self.command.body)?;
             return Box::pin(self.figures_of(stage, place, out)).await;
         }
-        if self.explains() && known.exists && !self.has(place, &known).await? {
-            // A plan tells whether there is a collection, whosever it is; one of the app's own is not there either.
+        if self.tells_of_collection() && known.exists && !self.has(place, &known).await? {
+            // What it tells of a collection, whosever it is; one of the app's own is not there either.
             known = Arc::new(Known::dedicated(false));
         }
         // What is refused must leave no trace: the collection is made after the command was rewritten.
@@ -345,6 +345,13 @@ impl<'a> Journey<'a> {
             self.travel_anew(place, &foreign, out).await?;
         }
         Ok(())
+    }
+
+    /// Whether the reply tells if there is a collection: a plan does so, and the error of a tailable cursor, which only capped
+    /// collections have.
+    fn tells_of_collection(&self) -> bool {
+        let is_tailable = self.command.body.find("tailable").and_then(|t| t.as_flag());
+        self.explains() || self.spec.name == "find" && is_tailable == Some(true)
     }
 
     /// Whether the reply is a plan.

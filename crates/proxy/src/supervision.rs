@@ -210,7 +210,12 @@ impl Journey<'_> {
 
     /// `killAllSessions` names users; others' than the app's own are nobody's.
     fn check_users(&self) -> Result<(), Error> {
-        let users = self.command.target.as_array().unwrap_or(Document::EMPTY);
+        let target = &self.command.target;
+        if self.spec.name == "killAllSessions" && target.as_array().is_none() {
+            let path = "KillAllSessionsCmd.killAllSessions";
+            return Err(Refusal::wrong_kind(path, target.kind.name(), "array").into());
+        }
+        let users = target.as_array().unwrap_or(Document::EMPTY);
         let is_own = |user: &Document<'_>| {
             user.find("user").and_then(|u| u.as_str()) == Some(self.identity.username.as_str())
         };

@@ -396,9 +396,7 @@ impl<'a, 'f> Body<'a, 'f> {
         } else if pipeline::begins_with_documents(element) {
             Source::Given
         } else {
-            return Err(Refusal::invalid_namespace(
-                "{aggregate: 1} needs $documents as the first stage",
-            ));
+            return Err(pipeline::needs_collection(element));
         };
         pipeline::write(around, w, element.key, element, source)
     }
@@ -411,6 +409,8 @@ impl<'a> Prelude<'a> {
                 self.is_collated = generic::collation(element)?;
                 self.plan.is_collated = self.is_collated;
             }
+            // The server takes null for no session (4.4.2, 5.0.4, 6.0.5).
+            Take::Session if element.kind == Kind::Null => {}
             Take::Session => self.session = Some(generic::client_session(element)?),
             Take::Cursor => generic::cursor(element)?,
             Take::ReadConcern => generic::read_concern(element)?,
@@ -452,7 +452,10 @@ impl<'a> Prelude<'a> {
 }
 
 /// The row of a field in the command's own table or the generic one.
-fn row(spec: &'static CommandSpec, element: &Element<'_>) -> Result<&'static Argument, Refusal> {
+pub(crate) fn row(
+    spec: &'static CommandSpec,
+    element: &Element<'_>,
+) -> Result<&'static Argument, Refusal> {
     let argument = arguments::look_up(spec.arguments, element.key)
         .or_else(|| arguments::look_up(arguments::GENERIC, element.key))
         .or_else(|| arguments::condition(spec.arguments, element.key));

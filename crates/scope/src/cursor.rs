@@ -11,6 +11,37 @@ use crate::scope::Scope;
 use crate::scoped::{ReplyRule, Retry, Routing, Scoped};
 use crate::text;
 
+/// Checks what is wrong with a `getMore` whatever its cursor is: a server looks at that before it looks for the cursor.
+///
+/// # Errors
+/// 14, 40414, 40415, 51024: as 5.0.4 and 6.0.5.
+pub fn check_get_more(spec: &'static CommandSpec, command: &Command<'_>) -> Result<(), Refusal> {
+    let wrong = |path: &str, found: &Element<'_>, expected: &str| {
+        Refusal::wrong_kind(path, found.kind.name(), expected)
+    };
+    if command.target.kind != Kind::Int64 {
+        return Err(wrong("getMore.getMore", &command.target, "long"));
+    }
+    for element in command.body.elements().skip(1) {
+        body::row(spec, &element)?;
+    }
+    let Some(collection) = command.body.find("collection") else {
+        return Err(Refusal::missing_field(
+            "BSON field 'getMore.collection' is missing but a required field",
+        ));
+    };
+    if collection.as_str().is_none() {
+        return Err(wrong("getMore.collection", &collection, "string"));
+    }
+    let batch_size = command.body.find("batchSize").and_then(|b| b.as_integer());
+    match batch_size {
+        Some(size) if size < 0 => Err(Refusal::below_minimum(format!(
+            "BSON field 'batchSize' value must be >= 0, actual value '{size}'"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 impl Scope {
     /// Rewrites a `getMore` on a cursor that was found to be the app's own.
     ///

@@ -152,6 +152,10 @@ fn unknown(element: &Element<'_>) -> Refusal {
 pub(crate) fn meta(element: &Element<'_>) -> Result<(), Refusal> {
     match element.as_string() {
         Some(name) if has(META, name) => Ok(()),
+        Some(name) if operators::why(META, name).is_none() => Err(Refusal::unknown_meta(format!(
+            "Unsupported argument to $meta: {}",
+            String::from_utf8_lossy(name)
+        ))),
         name => Err(Refusal::bad_value(format!(
             "$meta argument not available: {}{}",
             element.as_str().unwrap_or("not a string"),

@@ -78,7 +78,7 @@ pub use commands::{
     RefusedGroup, Rule, look_up, servers_of, since,
 };
 pub use composed::{check_catalog_command, check_composed};
-pub use cursor::{cursor_ids, cursor_not_found};
+pub use cursor::{check_get_more, cursor_ids, cursor_not_found};
 pub use entry::{CATALOG, Entering, Statement, entry_ids, named_by_entry};
 pub use facts::{
     Aside, AutomaticIndexes, CollectionFacts, CursorFacts, Facts, ForeignCollection, Isolation,

@@ -400,6 +400,21 @@ fn specification<'a>(body: &Element<'a>, name: &str) -> Result<Document<'a>, Ref
     Ok(document)
 }
 
+/// What a server says to a pipeline that begins otherwise than `{aggregate: 1}` can (4.4.2, 5.0.4, 6.0.5).
+pub(crate) fn needs_collection(pipeline: &Element<'_>) -> Refusal {
+    let stages = pipeline.as_array().unwrap_or(Document::EMPTY);
+    let Some(first) = stages.first() else {
+        return Refusal::invalid_namespace("{aggregate: 1} is not valid for an empty pipeline.");
+    };
+    match stages::look_up(&first) {
+        Ok((spec, _)) => Refusal::invalid_namespace(format!(
+            "{{aggregate: 1}} is not valid for '{}'; a collection is required.",
+            spec.name
+        )),
+        Err(refusal) => refusal,
+    }
+}
+
 /// What a server says to a branch of `$facet` whose shape is wrong (4.4.2, 5.0.4, 6.0.5).
 fn facet_branch(branch: &Element<'_>) -> Result<(), Refusal> {
     let name = branch.name();

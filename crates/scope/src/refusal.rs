@@ -123,6 +123,8 @@ refusals! {
     bucket_auto_option = 40245 "Location40245";
     /// An option that `$sample` does not have.
     sample_option = 28748 "Location28748";
+    /// An argument of `$meta` that no server knows.
+    unknown_meta = 17308 "Location17308";
     /// A variable that no server knows.
     undefined_variable = 17276 "Location17276";
     /// An option that `$unwind` does not have.

@@ -101,6 +101,7 @@ pub(crate) fn nested<'a>(
 /// What servers call the place of the statements in their errors.
 fn path_of(body: &Body<'_, '_>) -> &'static str {
     match body.spec.name {
+        "insert" => "insert.documents",
         "update" => "update.updates",
         "delete" => "delete.deletes",
         "bulkWrite" => "bulkWrite.ops",

@@ -72,6 +72,8 @@ fn of_shared(view: &ReplyView<'_>, message: &str) -> String {
     let mut out = cause(message);
     // Which plan failed, and whether there was a choice, depends on the base indexes.
     out = out.replace(MULTIPLANNER, "");
+    // Once for the proxy's condition around the expression.
+    out = out.replace(&NOT_OPTIMIZED.repeat(2), NOT_OPTIMIZED);
     if out.contains("key: {") {
         out = definitions(scope, &out);
     }
@@ -265,6 +267,8 @@ fn split_object(text: &str) -> Option<(&str, &str)> {
     }
     None
 }
+
+const NOT_OPTIMIZED: &str = "Failed to optimize expression :: caused by :: ";
 
 const MULTIPLANNER: &str = "error while multiplanner was selecting best plan :: caused by :: ";
 

@@ -1,6 +1,6 @@
 //! How a client gets more of a cursor.
 
-use mdb_scope::{CollectionFacts, Refusal, ReplyRule, cursor_not_found};
+use mdb_scope::{CollectionFacts, Refusal, ReplyRule, check_get_more, cursor_not_found};
 use tokio::time::Instant;
 
 use crate::error::Error;
@@ -37,6 +37,7 @@ impl Journey<'_> {
 
     /// `getMore`: goes to the member that holds the cursor, and tells the proxy when that is exhausted or gone.
     pub(crate) async fn get_more(&self, out: &mut Vec<u8>) -> Result<(), Error> {
+        check_get_more(self.spec, self.command)?;
         let id = self.command.target.as_integer().unwrap_or_default();
         let app = &self.identity.app.id;
         let cursor = self.shared.cursors.look_up(app, id, Instant::now());

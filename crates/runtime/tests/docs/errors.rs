@@ -166,6 +166,7 @@ const MEANINGS: &[(i32, &str)] = &[
         "A name that begins with `$` in a sort, where paths stand.",
     ),
     (17276, "A variable that no server knows."),
+    (17308, "An argument of `$meta` that no server knows."),
     (17312, "An expression in a sort that is no `$meta`."),
     (40104, "An option that `$graphLookup` does not have."),
     (40169, "A `$facet` that is no object."),

@@ -30,6 +30,10 @@ fn foreign_collection<'a>(
     stage: &str,
 ) -> Result<Foreign<'a>, Refusal> {
     let Some(name) = element.as_str() else {
+        if stage == "$unionWith" && element.kind != Kind::Document {
+            let kind = element.kind.name();
+            return Err(Refusal::wrong_kind("$unionWith.coll", kind, "string"));
+        }
         return Err(Refusal::failed_to_parse(format!(
             "{stage} '{}' must be a string, the name of a collection of the same database, but found {}",
             element.name(),
