@@ -36,6 +36,7 @@ mod indexer;
 mod indexes;
 mod killed_plans;
 mod limits;
+mod locks;
 mod modify;
 mod plan_cache;
 mod privileges;

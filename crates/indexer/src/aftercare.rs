@@ -260,7 +260,7 @@ impl Worker {
         }
         self.may_ask();
         let command = doc! {"dropIndexes": &row.namespace.collection, "index": &row.name};
-        match self.run_on(&row.namespace, command).await {
+        match self.change(&row.namespace, command).await {
             Ok(_) => {}
             // Gone already, with its collection perhaps.
             Err(error) if matches!(code_of(&error), Some(26 | 27)) => {}
@@ -364,7 +364,7 @@ impl Worker {
         let command = doc! {
             "collMod": &row.namespace.collection, "index": {"name": &row.name, "hidden": is_hidden},
         };
-        match self.run_on(&row.namespace, command).await {
+        match self.change(&row.namespace, command).await {
             Ok(_) => {}
             // Gone: whoever dropped it has done more than hide it.
             Err(error) if matches!(code_of(&error), Some(26 | 27)) => {}

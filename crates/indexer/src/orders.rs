@@ -3,6 +3,7 @@
 use bson::{Bson, DateTime, Document, doc};
 use futures_util::TryStreamExt;
 use mdb_scope::automatic_index_shown;
+use mdb_upstream::wait_until_free;
 use mongodb::error::{Error as DriverError, ErrorKind};
 
 use crate::physical::code_of;
@@ -202,6 +203,7 @@ impl Store {
             .await?;
         let database = self.client().database(&row.namespace.database);
         let command = doc! {"dropIndexes": &row.namespace.collection, "index": &row.name};
+        wait_until_free(&database, &row.namespace.collection).await?;
         match database.run_command(command).await {
             Ok(_) => {}
             Err(error) if matches!(code_of(&error), Some(26 | 27)) => {}

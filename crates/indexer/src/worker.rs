@@ -6,6 +6,7 @@ use std::time::Duration;
 use bson::{DateTime, Document, doc};
 use mdb_shape::Observation;
 use mdb_telemetry::Metrics;
+use mdb_upstream::wait_until_free;
 use mongodb::Client;
 use mongodb::error::Error as DriverError;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -265,6 +266,17 @@ impl Worker {
         self.store.decide(row, &decision, now).await
     }
 
+    /// The same of a change of a collection or of its indexes: nobody is to wait behind it for transactions to end.
+    pub(crate) async fn change(
+        &self,
+        namespace: &Namespace,
+        command: Document,
+    ) -> Result<Document, DriverError> {
+        let database = self.store.client().database(&namespace.database);
+        wait_until_free(&database, &namespace.collection).await?;
+        database.run_command(command).await
+    }
+
     pub(crate) async fn run_on(
         &self,
         namespace: &Namespace,
@@ -298,7 +310,11 @@ impl Worker {
     ) -> Result<Result<Document, DriverError>, DriverError> {
         let command = doc! {"createIndexes": &namespace.collection, "indexes": [definition]};
         let database = self.store.client().database(&namespace.database);
-        let build = async move { database.run_command(command).await };
+        let collection = namespace.collection.clone();
+        let build = async move {
+            wait_until_free(&database, &collection).await?;
+            database.run_command(command).await
+        };
         let lost = lease.lost();
         tokio::pin!(build, lost);
         let mut collect = interval(COLLECT_EVERY);

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use bson::Document;
+use bson::{Bson, Document};
+use mdb_upstream::wait_until_free;
 use mongodb::Database;
 use mongodb::error::Error as DriverError;
 use tokio::time::sleep;
@@ -28,13 +29,17 @@ pub(crate) fn pause(refusals: u32) -> Duration {
     PAUSE_MIN.saturating_mul(factor).min(PAUSE_MAX)
 }
 
-/// Runs a command of the proxy's own, once no build is in its way. Whoever calls limits the time.
+/// Runs a command of the proxy's own about a collection, which its first field names, once no build and no transaction is in
+/// its way. Whoever calls limits the time.
 pub(crate) async fn run_behind(
     database: &Database,
     command: Document,
 ) -> Result<Document, DriverError> {
+    let named = command.values().next().and_then(Bson::as_str);
+    let named = named.unwrap_or_default().to_owned();
     let mut refusals = 0;
     loop {
+        wait_until_free(database, &named).await?;
         match database.run_command(command.clone()).await {
             Err(error) if are_in_the_way(server_code(&error)) => {
                 sleep(pause(refusals)).await;

@@ -6,6 +6,7 @@ use mdb_scope::{
     Catalog, CollectionFacts, Isolation, Refusal, Scope, check_catalog_command, collection_of,
     dropped_indexes,
 };
+use mdb_upstream::wait_until_free;
 use mdb_wire::{Document, Element, Writer};
 use mongodb::Client;
 use mongodb::error::Error as DriverError;
@@ -78,6 +79,13 @@ impl<'a> Journey<'a> {
         self.deadline
             .at_length(self.command, self.errand(work))
             .await
+    }
+
+    /// Waits until no transaction holds a shared collection that is about to be changed: other apps would wait behind the change.
+    pub(crate) async fn wait_until_free(&self, place: Place<'_>) -> Result<(), Error> {
+        let database = place.client.database(place.database);
+        let free = wait_until_free(&database, place.collection);
+        self.at_length(free).await
     }
 
     async fn errand<T>(&self, work: impl Future<Output = T>) -> T {
@@ -336,6 +344,9 @@ impl<'a> Journey<'a> {
         };
         let start = out.len();
         let ground = Ground::of(&before.facts);
+        if before.exists && !self.in_transaction() {
+            self.wait_until_free(place).await?;
+        }
         let mut seen = self.exchange(&mut scoped, ground, out).await?;
         let is_taken = seen.code.is_some_and(|code| TAKEN.contains(&code));
         if is_taken && self.make_room(place, &before).await? {
@@ -446,6 +457,7 @@ impl<'a> Journey<'a> {
                 .drop_indexes(self.spec, self.command, facts, &names)
         })?;
         let start = out.len();
+        self.wait_until_free(place).await?;
         self.exchange(&mut scoped, ground, out).await?;
         self.tell_changed(place).await?;
         self.namespace(namespaces.refresh(place)).await?;

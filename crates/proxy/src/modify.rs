@@ -38,6 +38,7 @@ impl<'a> Journey<'a> {
             reply::ok(out, |_| {});
             return Ok(());
         };
+        self.wait_until_free(place).await?;
         self.exchange(&mut scoped, ground, out).await?;
         self.tell_changed(place).await?;
         self.namespace(self.forward.namespaces.refresh(place))

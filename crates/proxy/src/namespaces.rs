@@ -11,6 +11,7 @@ use mdb_scope::{
     AppId, CollectionFacts, ForeignCollection, Isolation, Refusal, Scope, base_id_index_name,
     base_index_name,
 };
+use mdb_upstream::wait_until_free;
 use mdb_wire::Document;
 use mongodb::Client;
 use mongodb::error::{Error as DriverError, ErrorKind};
@@ -545,6 +546,9 @@ async fn make_base_indexes(place: Place<'_>, known: &Known) -> Result<(), Driver
         ],
     };
     let database = place.client.database(place.database);
+    if known.exists {
+        wait_until_free(&database, place.collection).await?;
+    }
     match database.run_command(command).await {
         Err(error) if server_code(&error) == Some(CANNOT_CREATE_INDEX) => {
             tracing::warn!(

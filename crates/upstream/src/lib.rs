@@ -21,6 +21,7 @@ mod frame;
 mod handshake;
 mod hello;
 mod lease;
+mod locks;
 mod member;
 mod pool;
 mod probe;
@@ -38,6 +39,7 @@ pub use error::{ExchangeError, ExchangeErrorKind, Exhaustion, Sent, UpstreamErro
 pub use frame::FrameError;
 pub use hello::{DeploymentKind, ServerHello};
 pub use lease::Lease;
+pub use locks::wait_until_free;
 pub use queue::{Borrower, Held};
 pub use topology::{Member, MemberKind, Topology, TopologyKind};
 pub use upstream::{Upstream, UpstreamOptions};
