@@ -25,7 +25,10 @@ fn changes(db: &str) -> Vec<Document> {
     let expiring = doc! {"key": {"z": 1}, "name": "z", "expireAfterSeconds": 100};
     let rename =
         doc! {"renameCollection": format!("{db}.c"), "to": format!("{db}.e"), "$db": "admin"};
+    let out = |to: &str| doc! {"aggregate": "c", "pipeline": [{"$match": {"x": 1}}, {"$out": to}], "cursor": {}};
     let here = [
+        out("o"),
+        out("c"),
         doc! {"createIndexes": "c", "indexes": [keyed("x")]},
         doc! {"createIndexes": "c", "indexes": [expiring]},
         doc! {"dropIndexes": "c", "index": "y"},
@@ -81,25 +84,31 @@ async fn nobody_waits_behind(at: usize) {
 }
 
 #[tokio::test]
-async fn a_new_index() {
+async fn what_a_pipeline_puts_in_the_place_of_a_collection() {
     nobody_waits_behind(0).await;
     nobody_waits_behind(1).await;
 }
 
 #[tokio::test]
-async fn an_index_that_goes() {
+async fn a_new_index() {
     nobody_waits_behind(2).await;
     nobody_waits_behind(3).await;
 }
 
 #[tokio::test]
-async fn an_index_that_changes() {
+async fn an_index_that_goes() {
     nobody_waits_behind(4).await;
+    nobody_waits_behind(5).await;
+}
+
+#[tokio::test]
+async fn an_index_that_changes() {
+    nobody_waits_behind(6).await;
 }
 
 #[tokio::test]
 async fn a_collection_that_goes() {
-    nobody_waits_behind(5).await;
-    nobody_waits_behind(6).await;
     nobody_waits_behind(7).await;
+    nobody_waits_behind(8).await;
+    nobody_waits_behind(9).await;
 }

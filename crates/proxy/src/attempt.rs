@@ -29,7 +29,9 @@ pub(crate) struct Attempt {
     unbegun: u32,
     upserts: u32,
     killed: u32,
-    builds: u32,
+    waits: u32,
+    /// Whether the last one was ended since everybody waited behind it.
+    pub(crate) stood_still: bool,
 }
 
 impl Attempt {
@@ -75,10 +77,10 @@ impl Attempt {
         }
     }
 
-    /// How long to wait for the end of a build that was in the way.
-    pub(crate) fn behind_a_build(&mut self) -> Duration {
-        let pause = builds::pause(self.builds);
-        self.builds = self.builds.saturating_add(1);
+    /// How long to wait for the end of a build, or of transactions, that were in the way.
+    pub(crate) fn behind_others(&mut self) -> Duration {
+        let pause = builds::pause(self.waits);
+        self.waits = self.waits.saturating_add(1);
         pause
     }
 

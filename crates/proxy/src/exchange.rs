@@ -18,9 +18,13 @@ use crate::error::Error;
 use crate::forward::Journey;
 use crate::ground::Ground;
 use crate::labels::{when_lost, when_shed};
+use crate::standstill::Whereabouts;
 
 /// Flags and the kind of the one section, in front of a reply's body.
 const REPLY_BODY_AT: usize = HEADER_BYTES + 4 + 1;
+
+/// `Interrupted`: what becomes of an operation that is ended.
+const INTERRUPTED: i32 = 11601;
 
 impl Journey<'_> {
     /// Sends a command and writes its reply; a cursor in it is entered.
@@ -75,7 +79,19 @@ impl Journey<'_> {
         self.operation
             .at(local.map(|local| (lease.server().clone(), local)));
         self.spend(scoped, attempt, &lease)?;
-        match lease.exchange(scoped).await {
+        let place = local.filter(|_| self.may_stand_still());
+        let answered = if let Some(local) = place {
+            let place = Whereabouts {
+                server: lease.server().clone(),
+                local: local.to_string(),
+            };
+            let (answered, is_ended) = self.on_the_move(place, lease.exchange(scoped)).await;
+            attempt.stood_still = is_ended;
+            answered
+        } else {
+            lease.exchange(scoped).await
+        };
+        match answered {
             Ok(frame) => Ok(Some((lease, frame))),
             Err(error) if attempt.after_failure(scoped.retry(), error.sent) => {
                 self.shared.metrics.retry();
@@ -205,7 +221,11 @@ impl Journey<'_> {
             }
             return Ok(Some(Duration::ZERO));
         }
-        let pause = builds::are_in_the_way(seen.code).then(|| attempt.behind_a_build());
+        if attempt.stood_still && seen.code == Some(INTERRUPTED) {
+            // As long as transactions last, unless the client has said how long.
+            return Ok(Some(attempt.behind_others()));
+        }
+        let pause = builds::are_in_the_way(seen.code).then(|| attempt.behind_others());
         Ok(pause.filter(|pause| Instant::now() + *pause < deadline))
     }
 

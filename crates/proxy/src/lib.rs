@@ -66,6 +66,7 @@ mod sharding;
 mod shared;
 mod slots;
 mod sparing;
+mod standstill;
 mod streams;
 mod supervision;
 #[cfg(test)]
