@@ -267,6 +267,10 @@ pub struct Limits {
     pub cursors_per_app_max: u32,
     /// Sessions that one app has used lately, at most.
     pub sessions_per_app_max: u32,
+    /// Bytes of replies of one app that its clients have not read, at most.
+    pub unread_bytes_per_app_max: u32,
+    /// How long a client of an app at that limit may take nothing of its reply.
+    pub unread_timeout: Duration,
     /// How long after the last connection of a client what it left open is ended.
     pub abandoned_after: Duration,
     /// How long a draining proxy waits for commands to end. Zero: not at all.
@@ -285,6 +289,9 @@ impl Default for Limits {
     /// 1000 commands are ten for each connection of the default pool: more would only wait for their checkout to time out.
     /// A cursor takes some kilobytes on the server. 100000 sessions are a tenth of what a mongod has for all (`maxSessions`).
     ///
+    /// 256 MB of unread replies are 16 of the largest that a server sends, and a quarter of what 20000 connections take. A
+    /// driver reads a reply as it comes; one that takes nothing for 30 s is paused, lost, or means harm.
+    ///
     /// 1000 failed log-ins are more than a fleet of clients with a wrong password makes, and too few to guess one.
     ///
     /// A driver that lost all connections makes new ones within a second or so, and its monitors try each 10 s at the latest.
@@ -302,6 +309,8 @@ impl Default for Limits {
             failed_logins_per_address_max: 1_000,
             cursors_per_app_max: 100_000,
             sessions_per_app_max: 100_000,
+            unread_bytes_per_app_max: 256_000_000,
+            unread_timeout: Duration::from_secs(30),
             abandoned_after: Duration::from_secs(10),
             shutdown_grace: Duration::from_secs(15),
         }

@@ -222,7 +222,7 @@ async fn send(
     };
     let call = Call::new(Command::inner(body, database)?, false)?;
     let slot = shared.operations.slot(connection);
-    let operation = slot.begin(identity, call.spec, body, None, 0);
+    let operation = slot.begin(identity, call.spec, body, None, 0, None);
     let mut out = Vec::new();
     let command = shared
         .forward

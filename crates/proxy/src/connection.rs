@@ -19,6 +19,7 @@ use crate::operations::{Registered, Running};
 use crate::shared::Shared;
 use crate::slots::Slot;
 use crate::supervision::session_of;
+use crate::unread::Room;
 
 /// How long a connection whose credential has ended may say nothing: a driver that uses it at all does so within seconds.
 const REVOKED_SILENCE_MAX: Duration = Duration::from_secs(10);
@@ -56,6 +57,8 @@ pub(crate) struct Connection {
     transaction: Option<Slot>,
     /// Where its operations are listed; from its first command that goes upstream.
     operations: Option<Registered>,
+    /// Where its replies have room; from its first command that goes upstream.
+    pub(crate) room: Option<Arc<Room>>,
 }
 
 /// What a driver says of itself, cut to what a log line may carry.
@@ -85,6 +88,7 @@ impl Connection {
             message_bytes_max: shared.hello.now().face.message_bytes_max(),
             transaction: None,
             operations: None,
+            room: None,
         }
     }
 
@@ -106,7 +110,17 @@ impl Connection {
             None => shared.operations.slot(self),
         };
         let owner = self.belongings.clone();
-        let running = slot.begin(identity, call.spec, call.command.body, owner, client);
+        let of_app = || {
+            Room::new(
+                &identity.app.unread,
+                self.id,
+                &shared.limits,
+                &shared.metrics,
+            )
+        };
+        let room = self.room.get_or_insert_with(|| Arc::new(of_app()));
+        let room = Some(Arc::clone(room));
+        let running = slot.begin(identity, call.spec, call.command.body, owner, client, room);
         self.operations = Some(slot);
         running
     }

@@ -232,7 +232,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Downstream<S> {
         request.bytes = 0;
         let ending = error.and_then(ending);
         if request.wants_reply {
-            self.send(message).await?;
+            // Of a reply that has to wait there is one form.
+            let message = sent.unwrap_or(out);
+            self.send(&message).await?;
         }
         ending.map_or(Ok(goes_on), Err)
     }
@@ -333,10 +335,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Downstream<S> {
     }
 
     async fn send(&mut self, message: &[u8]) -> Result<(), CloseReason> {
-        self.inbox.write(message).await.map_err(|error| {
-            tracing::debug!(connection = self.connection.id, %error, "writing failed");
-            CloseReason::Io
-        })
+        let room = self.connection.room.as_deref();
+        let written = self.inbox.write(message, room).await;
+        if let Some(room) = room {
+            room.release();
+        }
+        match written {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) => {
+                tracing::debug!(connection = self.connection.id, %error, "writing failed");
+                Err(CloseReason::Io)
+            }
+            None => Err(CloseReason::Limit),
+        }
     }
 
     fn next_id(&mut self) -> i32 {

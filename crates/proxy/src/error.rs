@@ -369,13 +369,22 @@ pub enum Limit {
         "too many sessions of this app (sessions_per_app_max); end sessions or let them be idle for 30 minutes"
     )]
     SessionsOfApp,
+    /// Replies that the app's clients have not read. The command may have been executed; its reply was not fetched.
+    #[error(
+        "other clients of this app are slow to read large replies (unread_bytes_per_app_max), and there is no room for this \
+         one; read replies sooner, or ask for smaller batches"
+    )]
+    UnreadOfApp {
+        /// What its driver may do about it.
+        labels: Labels,
+    },
 }
 
 impl Limit {
     fn code(self) -> i32 {
         match self {
             Self::ConnectionsOfApp | Self::CommandsOfApp { .. } | Self::FailedLogins => 462,
-            Self::CursorsOfApp => 146,
+            Self::CursorsOfApp | Self::UnreadOfApp { .. } => 146,
             Self::SessionsOfApp => 261,
         }
     }
@@ -388,6 +397,7 @@ impl Limit {
             Self::CursorsOfApp => LimitName::CursorsPerApp,
             Self::FailedLogins => LimitName::FailedLoginsPerAddress,
             Self::SessionsOfApp => LimitName::SessionsPerApp,
+            Self::UnreadOfApp { .. } => LimitName::UnreadBytesPerApp,
         }
     }
 }
@@ -494,7 +504,7 @@ impl Error {
             Self::Upstream { labels, .. }
             | Self::Exchange { labels, .. }
             | Self::Control { labels, .. }
-            | Self::Limit(Limit::CommandsOfApp { labels })
+            | Self::Limit(Limit::CommandsOfApp { labels } | Limit::UnreadOfApp { labels })
             | Self::ShuttingDown { labels, .. } => labels,
             Self::Limit(Limit::ConnectionsOfApp | Limit::FailedLogins) => labels::OVERLOADED,
             Self::Refusal(refusal) if refusal.code == LOCK_TIMEOUT => labels::TRANSIENT_TRANSACTION,

@@ -7,14 +7,14 @@ use mdb_scope::{
     CursorFacts, Facts, Glance, Incident, Race, ReplyRule, ReplyView, Scoped, glance, with_refused,
 };
 use mdb_telemetry::LeasePurpose;
-use mdb_upstream::{Borrower, Lease, Sent, UpstreamError};
+use mdb_upstream::{Borrower, ExchangeError, Lease, Sent, Unbounded, UpstreamError};
 use mdb_wire::frame::HEADER_BYTES;
 use mdb_wire::{Document, Writer};
 use tokio::time::{Instant, sleep};
 
 use crate::attempt::{Attempt, UPSERT_TRIES_MAX};
 use crate::builds;
-use crate::error::Error;
+use crate::error::{Error, Limit};
 use crate::forward::Journey;
 use crate::ground::Ground;
 use crate::labels::{when_lost, when_shed};
@@ -43,7 +43,7 @@ impl Journey<'_> {
                 }
             })
             .await;
-        if let Err(Error::Limit(_)) = &result {
+        if let Err(Error::Limit(Limit::CursorsOfApp)) = &result {
             tracing::warn!(app = %self.identity.app.id, "an app holds too many open cursors");
         }
         let exchanged = result?;
@@ -85,11 +85,16 @@ impl Journey<'_> {
                 server: lease.server().clone(),
                 local: local.to_string(),
             };
-            let (answered, is_ended) = self.on_the_move(place, lease.exchange(scoped)).await;
+            let exchange = self.exchange_in_room(&mut lease, scoped);
+            let (answered, is_ended) = self.on_the_move(place, exchange).await;
             attempt.stood_still = is_ended;
             answered
         } else {
-            lease.exchange(scoped).await
+            self.exchange_in_room(&mut lease, scoped).await
+        };
+        let Some(answered) = answered else {
+            let labels = when_lost(self.command, false);
+            return Err(Limit::UnreadOfApp { labels }.into());
         };
         match answered {
             Ok(frame) => Ok(Some((lease, frame))),
@@ -102,6 +107,22 @@ impl Journey<'_> {
                 let labels = when_lost(self.command, is_unsent);
                 Err(Error::Exchange { error, labels })
             }
+        }
+    }
+
+    /// `None` where there is no room for the reply.
+    async fn exchange_in_room(
+        &self,
+        lease: &mut Lease,
+        scoped: &mut Scoped,
+    ) -> Option<Result<Bytes, ExchangeError>> {
+        let Some(room) = &self.operation.room else {
+            return Some(lease.exchange(scoped, &Unbounded).await);
+        };
+        tokio::select! {
+            biased;
+            exchanged = lease.exchange(scoped, &**room) => Some(exchanged),
+            () = room.refused() => None,
         }
     }
 

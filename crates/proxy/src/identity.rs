@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::errands::Errands;
 use crate::sessions::Sessions;
 use crate::slots::Slots;
+use crate::unread::Unread;
 
 /// Where the documents of an app's collections are put when a collection is made. One that exists stays where it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -57,6 +58,8 @@ pub struct App {
     pub cursors: Arc<Slots>,
     /// Commands of the app that are on their way upstream.
     pub(crate) commands: Arc<Slots>,
+    /// Its replies that clients have not read.
+    pub(crate) unread: Arc<Unread>,
     /// What the proxy does for it by its own driver.
     pub(crate) errands: Errands,
     /// Sessions that the app has used lately.
@@ -89,6 +92,7 @@ impl App {
             connections: Arc::default(),
             cursors: Arc::default(),
             commands: Arc::default(),
+            unread: Arc::default(),
             errands: Errands::default(),
             sessions: Arc::default(),
             scope: OnceCell::new(),
@@ -113,6 +117,7 @@ impl App {
             connections: Arc::clone(&self.connections),
             cursors: Arc::clone(&self.cursors),
             commands: Arc::clone(&self.commands),
+            unread: Arc::clone(&self.unread),
             errands: self.errands.clone(),
             sessions: Arc::clone(&self.sessions),
             meter: self.meter.clone(),

@@ -7,9 +7,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
+use futures_util::FutureExt as _;
 use mdb_wire::frame::{Frame, missing_bytes};
 use mdb_wire::{DecodeError, Limits, next_frame};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+use crate::unread::{Room, Wait};
 
 /// A stream, and what was read of it and not taken yet.
 #[derive(Debug)]
@@ -81,10 +84,51 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Inbox<S> {
         self.buffer.is_empty()
     }
 
-    /// Writes a whole message. Waits for as long as the client does not read.
-    pub(crate) async fn write(&mut self, message: &[u8]) -> io::Result<()> {
-        self.stream.write_all(message).await?;
-        self.stream.flush().await
+    /// Writes a whole message. Waits for as long as the client does not read, but `None` once others of its app need the room.
+    pub(crate) async fn write(
+        &mut self,
+        message: &[u8],
+        room: Option<&Room>,
+    ) -> Option<io::Result<()>> {
+        let mut rest = message;
+        let mut wait: Option<Wait<'_>> = None;
+        loop {
+            let written = match (room, &wait) {
+                (None, _) => self.write_part(rest).await,
+                // Most messages are taken at once, and are never among those that wait.
+                (Some(room), None) => {
+                    let Some(written) = self.write_part(rest).now_or_never() else {
+                        wait = Some(room.wait(message.len()));
+                        continue;
+                    };
+                    written
+                }
+                (Some(_), Some(wait)) => tokio::select! {
+                    written = self.write_part(rest) => {
+                        wait.goes_on();
+                        written
+                    }
+                    () = wait.ended() => return None,
+                },
+            };
+            match written {
+                Ok(0) => return Some(Ok(())),
+                Ok(bytes) => rest = rest.get(bytes..).unwrap_or_default(),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+
+    /// Writes as much as the client takes; 0 when nothing is left of it. Nothing is lost if the future is dropped.
+    async fn write_part(&mut self, rest: &[u8]) -> io::Result<usize> {
+        if rest.is_empty() {
+            self.stream.flush().await?;
+            return Ok(0);
+        }
+        match self.stream.write(rest).await? {
+            0 => Err(io::ErrorKind::WriteZero.into()),
+            bytes => Ok(bytes),
+        }
     }
 
     /// Reads what is there; 0 at the end.

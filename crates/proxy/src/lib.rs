@@ -72,6 +72,7 @@ mod supervision;
 #[cfg(test)]
 mod testing;
 mod tls;
+mod unread;
 mod users;
 mod validation;
 

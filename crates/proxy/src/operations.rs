@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::belongings::Belongings;
 use crate::connection::Connection;
 use crate::identity::Identity;
+use crate::unread::Room;
 
 /// Bytes of a command that are kept to be shown. Longer ones, batches mostly, are shown by their first field only.
 const COMMAND_BYTES_MAX: usize = 16 * 1024;
@@ -124,6 +125,7 @@ impl Registered {
         body: Document<'_>,
         owner: Option<Arc<Belongings>>,
         client: u64,
+        room: Option<Arc<Room>>,
     ) -> Running {
         let id = self.home.next_id.fetch_add(1, Ordering::Relaxed) & 0x7FFF_FFFF;
         *lock(&self.slot.running) = Some(Operation {
@@ -138,6 +140,7 @@ impl Registered {
             slot: Some(Arc::clone(&self.slot)),
             owner,
             client,
+            room,
         }
     }
 }
@@ -163,6 +166,8 @@ pub(crate) struct Running {
     pub(crate) owner: Option<Arc<Belongings>>,
     /// The client's name among [`crate::clients::Clients`], or 0.
     pub(crate) client: u64,
+    /// Where its reply has room; `None` for what no client reads.
+    pub(crate) room: Option<Arc<Room>>,
 }
 
 impl Running {
@@ -172,6 +177,7 @@ impl Running {
             slot: None,
             owner: None,
             client: 0,
+            room: None,
         }
     }
 

@@ -37,6 +37,10 @@ pub struct ClientLimits {
     pub commands_per_app_max: usize,
     /// Open cursors of one app.
     pub cursors_per_app_max: usize,
+    /// Bytes of replies of one app that its clients have not read; below 4 GiB.
+    pub unread_bytes_per_app_max: usize,
+    /// How long a client of an app at that limit may take nothing of its reply.
+    pub unread_timeout: Duration,
     /// Sessions that one app has used lately.
     pub sessions_per_app_max: usize,
     /// Failed log-ins from one address in a minute.

@@ -28,6 +28,8 @@ pub(crate) const LIMITS: ClientLimits = ClientLimits {
     commands_per_app_max: 4,
     cursors_per_app_max: 4,
     sessions_per_app_max: 4,
+    unread_bytes_per_app_max: 100,
+    unread_timeout: Duration::from_secs(10),
     failed_logins_per_address_max: 4,
     idle_timeout: None,
     abandoned_after: Duration::from_secs(10),

@@ -302,6 +302,8 @@ fn client_limits(limits: &Limits) -> ClientLimits {
         commands_per_app_max: count(limits.commands_per_app_max),
         cursors_per_app_max: count(limits.cursors_per_app_max),
         sessions_per_app_max: count(limits.sessions_per_app_max),
+        unread_bytes_per_app_max: count(limits.unread_bytes_per_app_max),
+        unread_timeout: limits.unread_timeout,
         failed_logins_per_address_max: count(limits.failed_logins_per_address_max),
         abandoned_after: limits.abandoned_after,
         idle_timeout: limits.idle_timeout,

@@ -66,7 +66,7 @@ label! {
         Tls = "tls",
         /// The credential was wrong, or has changed or gone since.
         Authentication = "authentication",
-        /// A limit of connections was reached: it was shed.
+        /// A limit was reached, and it was shed: of connections, or of replies that its client does not read.
         Limit = "limit",
         /// The socket failed.
         Io = "io",
@@ -122,6 +122,8 @@ label! {
         CursorsPerApp = "cursors_per_app_max",
         /// Sessions of one app.
         SessionsPerApp = "sessions_per_app_max",
+        /// Bytes of replies of one app that its clients have not read.
+        UnreadBytesPerApp = "unread_bytes_per_app_max",
         /// Commands that wait for a member.
         Waiting = "waiting_max",
     }

@@ -11,6 +11,7 @@ use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    admission::{Admission, Unbounded},
     error::{ExchangeError, ExchangeErrorKind, Sent},
     frame::{self, FrameError, HEADER_BYTES},
     pool::Pooled,
@@ -85,12 +86,22 @@ impl Connection {
             .map_err(unusable)
     }
 
-    /// Sends a frame with `request_id` in its header and reads the reply. When this future is dropped
-    /// half-way, the connection stays unclean for good.
+    /// [`Connection::exchange_admitted`] of what has a small reply.
     pub(crate) async fn exchange_frame(
         &mut self,
         frame: &[u8],
         request_id: i32,
+    ) -> Result<Bytes, ExchangeError> {
+        self.exchange_admitted(frame, request_id, &Unbounded).await
+    }
+
+    /// Sends a frame with `request_id` in its header and reads the reply; a large one not before there is room for it. When
+    /// this future is dropped half-way, the connection stays unclean for good.
+    pub(crate) async fn exchange_admitted(
+        &mut self,
+        frame: &[u8],
+        request_id: i32,
+        admission: &dyn Admission,
     ) -> Result<Bytes, ExchangeError> {
         if !std::mem::replace(&mut self.is_clean, false) {
             return Err(ExchangeError {
@@ -105,7 +116,7 @@ impl Connection {
                 None => None,
             };
             self.send(packed.as_deref().unwrap_or(frame)).await?;
-            self.receive(request_id).await
+            self.receive(request_id, admission).await
         };
         let reply = interrupt
             .run_until_cancelled(exchange)
@@ -155,16 +166,28 @@ impl Connection {
         self.stream.flush().await.map_err(broken)
     }
 
-    async fn receive(&mut self, request_id: i32) -> Result<Bytes, ExchangeError> {
+    async fn receive(
+        &mut self,
+        request_id: i32,
+        admission: &dyn Admission,
+    ) -> Result<Bytes, ExchangeError> {
         self.buffer.reserve(READ_BYTES);
-        while self.buffer.len() < HEADER_BYTES {
-            self.read_some().await?;
-        }
+        self.read_until(HEADER_BYTES).await?;
         let mut header = [0; HEADER_BYTES];
         header.copy_from_slice(&self.buffer[..HEADER_BYTES]);
         let max = self.reply_bytes_max;
         let claim = frame::claim(header, request_id, max).map_err(unusable)?;
         let bytes = claim.bytes;
+        let room = if claim.is_compressed {
+            self.read_until(bytes.min(frame::COMPRESSED_HEAD_BYTES))
+                .await?;
+            bytes.max(frame::claimed_bytes(&self.buffer)).min(max)
+        } else {
+            bytes
+        };
+        if room > TRUSTED_BYTES {
+            admission.admit(room).await;
+        }
         while self.buffer.len() < bytes {
             if self.buffer.len() == self.buffer.capacity() {
                 // The length is only a claim: memory grows with what has really arrived.
@@ -191,6 +214,14 @@ impl Connection {
         };
         frame::check_flags(&reply).map_err(unusable)?;
         Ok(reply)
+    }
+
+    /// Reads the head of a reply.
+    async fn read_until(&mut self, bytes: usize) -> Result<(), ExchangeError> {
+        while self.buffer.len() < bytes {
+            self.read_some().await?;
+        }
+        Ok(())
     }
 
     async fn read_some(&mut self) -> Result<(), ExchangeError> {

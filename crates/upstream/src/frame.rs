@@ -87,9 +87,10 @@ pub(crate) fn claim(
     })
 }
 
-/// Bytes that a complete OP_COMPRESSED claims to hold.
-pub(crate) fn claimed_bytes(reply: &Bytes) -> usize {
-    compression::claimed_bytes(&compressed(reply.clone()))
+/// Bytes that an OP_COMPRESSED claims to hold, by its first [`COMPRESSED_HEAD_BYTES`].
+pub(crate) fn claimed_bytes(reply: &[u8]) -> usize {
+    let head = reply.get(..COMPRESSED_HEAD_BYTES).unwrap_or(reply);
+    compression::claimed_bytes(&compressed(Bytes::copy_from_slice(head)))
 }
 
 /// The OP_MSG inside a complete OP_COMPRESSED. It may not be larger than a reply may be that comes plain.
@@ -157,6 +158,8 @@ pub(crate) fn body(reply: &[u8]) -> Result<&RawDocument, FrameError> {
 
 /// Length, request id, response to, opcode: four little-endian 32-bit words.
 pub(crate) const HEADER_BYTES: usize = 16;
+/// Header, opcode, size and compressor of an OP_COMPRESSED.
+pub(crate) const COMPRESSED_HEAD_BYTES: usize = HEADER_BYTES + 9;
 /// Header, flags, section kind and an empty document.
 const REPLY_BYTES_MIN: usize = 26;
 const FLAGS_END: usize = 20;

@@ -8,6 +8,7 @@ use mdb_telemetry::{ConnectionState, ExchangeErrorKind as MetricKind, UpstreamCl
 use tokio::time::Instant;
 
 use crate::{
+    admission::Admission,
     conn::Connection,
     error::{ExchangeError, ExchangeErrorKind, Sent},
     member::MemberPool,
@@ -68,15 +69,19 @@ impl Lease {
 
     /// Sends a command and reads its whole reply: one OP_MSG frame, header included, that answers this
     /// command, with neither checksum nor more to come. No timeout: drop the future to give it up, which
-    /// closes the connection.
+    /// closes the connection. A large reply is read when `admission` has room for it.
     ///
     /// On an error the server is looked at anew before it is chosen again, and this lease is spent.
-    pub async fn exchange(&mut self, command: &mut Scoped) -> Result<Bytes, ExchangeError> {
+    pub async fn exchange(
+        &mut self,
+        command: &mut Scoped,
+        admission: &dyn Admission,
+    ) -> Result<Bytes, ExchangeError> {
         let request_id = self
             .connection
             .as_mut()
             .map_or(0, Connection::next_request_id);
-        self.exchange_frame(command.message(request_id), request_id)
+        self.exchange_frame(command.message(request_id), request_id, admission)
             .await
     }
 
@@ -85,9 +90,14 @@ impl Lease {
         &mut self,
         frame: &[u8],
         request_id: i32,
+        admission: &dyn Admission,
     ) -> Result<Bytes, ExchangeError> {
         let outcome = match &mut self.connection {
-            Some(connection) => connection.exchange_frame(frame, request_id).await,
+            Some(connection) => {
+                connection
+                    .exchange_admitted(frame, request_id, admission)
+                    .await
+            }
             None => Err(spent()),
         };
         outcome.inspect_err(|error| self.note(error))

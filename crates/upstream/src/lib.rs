@@ -13,6 +13,7 @@
 //!   of this crate's own, as raw bytes.
 //! - A connection is used again only if the whole reply to its last command was read and matched.
 
+mod admission;
 mod conn;
 mod error;
 #[cfg(test)]
@@ -35,6 +36,7 @@ mod uri;
 mod view;
 mod watch;
 
+pub use admission::{Admission, Unbounded};
 pub use error::{ExchangeError, ExchangeErrorKind, Exhaustion, Sent, UpstreamError};
 pub use frame::FrameError;
 pub use hello::{DeploymentKind, ServerHello};

@@ -279,3 +279,84 @@ async fn who_stops_reading_holds_nothing_that_others_need() {
         assert!(is_ok(&alice.receive().await.unwrap().document()));
     }
 }
+
+/// A reply of 15 MB waits in the proxy where its client does not read: sockets take less.
+const LARGE_BYTES: usize = 15_000_000;
+
+/// Two apps, the first with documents that one `find` gives in a reply of [`LARGE_BYTES`].
+async fn with_large_replies(unread_timeout: &str) -> TestProxy {
+    let builder = ProxyBuilder::new(shared().await)
+        .limit("unread_bytes_per_app_max: 31000000")
+        .limit(&format!("unread_timeout: {unread_timeout}"));
+    let proxy = builder.app("alice").app("bob").start().await;
+    let long = "x".repeat(LARGE_BYTES / 15);
+    let documents: Vec<Document> = (0..15).map(|n| doc! {"_id": n, "long": &long}).collect();
+    let mut alice = proxy.raw("alice").await;
+    for documents in documents.chunks(5) {
+        let insert = doc! {"insert": "c", "documents": documents, "$db": proxy.database_name()};
+        alice.ok(&insert).await;
+    }
+    proxy
+}
+
+/// Sends the `find` and does not read. Its reply has come from the server when this returns; `nth` such reply it is.
+async fn ask(proxy: &TestProxy, client: &mut RawClient, nth: usize) {
+    send_find(proxy, client).await;
+    eventually("the reply waits", async || {
+        let done = format!("command=\"find\",outcome=\"ok\"}} {nth}\n");
+        let metrics = proxy.proxy().metrics().render();
+        metrics.contains(&done).then_some(())
+    })
+    .await;
+}
+
+async fn send_find(proxy: &TestProxy, client: &mut RawClient) {
+    let find = raw(&doc! {"find": "c", "$db": proxy.database_name()});
+    client.send(0, &[Section::Body(&find)]).await;
+}
+
+fn closed_for_room(proxy: &TestProxy) -> usize {
+    let name = "mdb_runtime_limits_reached_total{limit=\"unread_bytes_per_app_max\"} ";
+    let metrics = proxy.proxy().metrics().render();
+    let found = metrics.lines().find_map(|line| line.strip_prefix(name));
+    found.unwrap().parse().unwrap()
+}
+
+/// At the limit nobody is closed, whoever reads gets its reply, and one beyond waits until there is room.
+#[tokio::test]
+async fn replies_beyond_the_limit_wait_for_those_that_are_read() {
+    let proxy = with_large_replies("24h").await;
+    let (mut first, mut second) = (proxy.raw("alice").await, proxy.raw("alice").await);
+    ask(&proxy, &mut first, 1).await;
+    ask(&proxy, &mut second, 2).await;
+    let mut beyond = proxy.raw("alice").await;
+    send_find(&proxy, &mut beyond).await;
+    // Neither small replies nor other apps are held up.
+    let mut other = proxy.raw("alice").await;
+    let one = doc! {"find": "c", "projection": {"_id": 1}, "$db": proxy.database_name()};
+    other.ok(&one).await;
+    proxy.raw("bob").await.ok(&one).await;
+    for client in [&mut first, &mut beyond, &mut second] {
+        let reply = client.receive().await.unwrap().document();
+        assert_eq!(mdb_tests::batch(&reply).len(), 15);
+    }
+    assert_eq!(closed_for_room(&proxy), 0);
+}
+
+/// Who takes nothing while others need the room loses its connection, the longest silent first.
+#[tokio::test]
+async fn who_does_not_read_makes_room_for_others() {
+    let proxy = with_large_replies("10ms").await;
+    let (mut first, mut second) = (proxy.raw("alice").await, proxy.raw("alice").await);
+    ask(&proxy, &mut first, 1).await;
+    ask(&proxy, &mut second, 2).await;
+    assert_eq!(closed_for_room(&proxy), 0);
+    let mut beyond = proxy.raw("alice").await;
+    ask(&proxy, &mut beyond, 3).await;
+    assert_eq!(closed_for_room(&proxy), 1);
+    for client in [&mut beyond, &mut second] {
+        let reply = client.receive().await.unwrap().document();
+        assert_eq!(mdb_tests::batch(&reply).len(), 15);
+    }
+    assert!(first.receive().await.is_none());
+}

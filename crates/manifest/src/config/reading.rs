@@ -233,6 +233,13 @@ fn limits(section: &Section<'_>) -> Limits {
         ),
         cursors_per_app_max: of("cursors_per_app_max", default.cursors_per_app_max),
         sessions_per_app_max: of("sessions_per_app_max", default.sessions_per_app_max),
+        unread_bytes_per_app_max: count(
+            section,
+            "unread_bytes_per_app_max",
+            COUNTS_MAX,
+            default.unread_bytes_per_app_max,
+        ),
+        unread_timeout: duration(section, "unread_timeout", TIMEOUTS, default.unread_timeout),
         abandoned_after: duration(
             section,
             "abandoned_after",
@@ -471,6 +478,8 @@ const LIMITS_KEYS: &[&str] = &[
     "failed_logins_per_address_max",
     "cursors_per_app_max",
     "sessions_per_app_max",
+    "unread_bytes_per_app_max",
+    "unread_timeout",
     "abandoned_after",
     "shutdown_grace",
 ];

@@ -138,6 +138,11 @@ fn errors() -> Vec<(Error, i32, &'static str)> {
         ),
         (Limit::SessionsOfApp.into(), 261, "TooManyLogicalSessions"),
         (
+            Limit::UnreadOfApp { labels: &[] }.into(),
+            146,
+            "ExceededMemoryLimit",
+        ),
+        (
             Error::Upstream {
                 error: UpstreamError::NoServer {
                     wanted: "primary",

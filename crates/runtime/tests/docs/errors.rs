@@ -44,6 +44,7 @@ fn the_page_of_errors_is_fresh() {
             Limit::FailedLogins.into(),
             Limit::CursorsOfApp.into(),
             Limit::SessionsOfApp.into(),
+            Limit::UnreadOfApp { labels: &[] }.into(),
         ],
     );
     section(

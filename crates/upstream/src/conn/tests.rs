@@ -1,6 +1,9 @@
+use std::pin::{Pin, pin};
+use std::sync::Mutex;
+
 use bson::doc;
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
 
@@ -57,6 +60,72 @@ async fn a_reply_comes_back_whole() {
         let (reply, ()) = tokio::join!(connection.exchange_frame(&frame, ID), serve);
         assert_eq!(reply.unwrap(), expected);
         assert!(connection.is_clean());
+    }
+}
+
+/// Has no room until it is told so; knows what it was asked for.
+#[derive(Debug, Default)]
+struct Gate {
+    asked: Mutex<Vec<usize>>,
+    open: tokio::sync::Notify,
+}
+
+impl Admission for Gate {
+    fn admit<'a>(&'a self, bytes: usize) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        self.asked.lock().unwrap().push(bytes);
+        Box::pin(self.open.notified())
+    }
+}
+
+#[tokio::test]
+async fn a_large_reply_is_not_read_before_there_is_room_for_it() {
+    let compressor = Compressor::Zlib;
+    let frame = fake::command("ping", ID);
+    // At the size up to which nobody is asked, and one beyond; compressed it counts by what it becomes.
+    let beyond = TRUSTED_BYTES + 1;
+    let cases = [
+        (TRUSTED_BYTES, false, vec![]),
+        (beyond, false, vec![beyond]),
+        (beyond + HEADER_BYTES, true, vec![beyond]),
+    ];
+    for (bytes, is_compressed, asked) in cases {
+        let (mut connection, mut server) = pair().await;
+        connection.set_compressor(is_compressed.then_some(compressor));
+        let empty = fake::reply(&doc! { "text": "" }, ID).len();
+        let plain = fake::reply(&doc! { "text": "x".repeat(bytes - empty) }, ID);
+        assert_eq!(plain.len(), bytes);
+        let answer = if is_compressed {
+            compress(&plain, compressor).unwrap()
+        } else {
+            plain.clone()
+        };
+        let gate = Gate::default();
+        let serve = async {
+            let mut command = vec![0; 1];
+            server.read_exact(&mut command).await.unwrap();
+            server.write_all(&answer).await.unwrap();
+        };
+        let mut exchange = pin!(connection.exchange_admitted(&frame, ID, &gate));
+        if asked.is_empty() {
+            let (reply, ()) = tokio::join!(exchange, serve);
+            assert_eq!(reply.unwrap(), plain);
+        } else {
+            let answering = async {
+                serve.await;
+                while gate.asked.lock().unwrap().is_empty() {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::select! {
+                reply = &mut exchange => panic!("it was read: {reply:?}"),
+                () = answering => {}
+            }
+            gate.open.notify_one();
+            // What was compressed carries no ids any more.
+            let reply = exchange.await.unwrap();
+            assert_eq!(reply[HEADER_BYTES..], plain[HEADER_BYTES..]);
+        }
+        assert_eq!(*gate.asked.lock().unwrap(), asked);
     }
 }
 

@@ -57,7 +57,9 @@ impl Bench {
 }
 
 async fn send(lease: &mut Lease, name: &str) -> Result<Bytes, ExchangeError> {
-    lease.exchange_frame(&fake::command(name, 5), 5).await
+    lease
+        .exchange_frame(&fake::command(name, 5), 5, &crate::Unbounded)
+        .await
 }
 
 const IDLE: Counts = Counts {

@@ -15,7 +15,7 @@ async fn lease(upstream: &Upstream, routing: &Routing) -> Lease {
 
 async fn run(lease: &mut Lease, body: &bson::RawDocument) -> bson::Document {
     let reply = lease
-        .exchange_frame(&frame::command(body, 9), 9)
+        .exchange_frame(&frame::command(body, 9), 9, &crate::Unbounded)
         .await
         .unwrap();
     frame::body(&reply).unwrap().try_into().unwrap()
@@ -79,7 +79,7 @@ async fn commands_follow_the_primary() {
     let server = held.server().clone();
     deployment.kill_primary().await.unwrap();
     let error = held
-        .exchange_frame(&fake::command("ping", 9), 9)
+        .exchange_frame(&fake::command("ping", 9), 9, &crate::Unbounded)
         .await
         .unwrap_err();
     assert!(error.is_network(), "{error}");

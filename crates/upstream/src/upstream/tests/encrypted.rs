@@ -83,7 +83,9 @@ async fn lend(uri: String) -> Result<Lease, UpstreamError> {
 /// As whom the lent connection is logged in.
 async fn user_of(lease: &mut Lease) -> String {
     let status = bson::rawdoc! { "connectionStatus": 1, "$db": "admin" };
-    let reply = lease.exchange_frame(&frame::command(&status, 9), 9).await;
+    let reply = lease
+        .exchange_frame(&frame::command(&status, 9), 9, &crate::Unbounded)
+        .await;
     let reply = bson::Document::try_from(frame::body(&reply.unwrap()).unwrap()).unwrap();
     let users = reply.get_document("authInfo").unwrap();
     let users = users.get_array("authenticatedUsers").unwrap();
