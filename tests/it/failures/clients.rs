@@ -303,11 +303,20 @@ async fn with_large_replies(unread_timeout: &str) -> TestProxy {
 async fn ask(proxy: &TestProxy, client: &mut RawClient, nth: usize) {
     send_find(proxy, client).await;
     eventually("the reply waits", async || {
-        let done = format!("command=\"find\",outcome=\"ok\"}} {nth}\n");
-        let metrics = proxy.proxy().metrics().render();
-        metrics.contains(&done).then_some(())
+        has_found(proxy, nth).then_some(())
     })
     .await;
+}
+
+/// Whether alice's `find` has been answered so often.
+fn has_found(proxy: &TestProxy, times: usize) -> bool {
+    let app = proxy.user_name("alice");
+    let metrics = proxy.proxy().metrics().render();
+    metrics.lines().any(|line| {
+        line.starts_with("mdb_runtime_commands_total{")
+            && line.contains(&app)
+            && line.ends_with(&format!("command=\"find\",outcome=\"ok\"}} {times}"))
+    })
 }
 
 async fn send_find(proxy: &TestProxy, client: &mut RawClient) {
@@ -336,6 +345,7 @@ async fn replies_beyond_the_limit_wait_for_those_that_are_read() {
     let one = doc! {"find": "c", "projection": {"_id": 1}, "$db": proxy.database_name()};
     other.ok(&one).await;
     proxy.raw("bob").await.ok(&one).await;
+    assert!(has_found(&proxy, 3), "the one beyond has not come");
     for client in [&mut first, &mut beyond, &mut second] {
         let reply = client.receive().await.unwrap().document();
         assert_eq!(mdb_tests::batch(&reply).len(), 15);
