@@ -352,9 +352,17 @@ async fn views_are_defined_anew() {
             doc! {"collMod": "v", "pipeline": [{"$match": {"x": {"$gt": 7}}}]},
             doc! {"collMod": "v", "viewOn": "v", "pipeline": []},
             doc! {"collMod": "v", "index": {"name": "x", "hidden": true}},
+            doc! {"collMod": "v", "expireAfterSeconds": 1},
             doc! {"collMod": "v"},
         ] {
             world.same(command).await;
+        }
+        // A private server dies of them (6.0.5).
+        for command in [
+            doc! {"collMod": "v", "cappedSize": 4096},
+            doc! {"collMod": "v", "viewOn": "own", "cappedMax": 1},
+        ] {
+            assert_eq!(world.alice_fails(command.clone()).await, 72, "{command}");
         }
         assert_eq!(world.found("v").await, 2, "{mode}");
         let list = doc! {"listCollections": 1, "filter": {"name": "v"}, "$db": &world.db};

@@ -12,7 +12,7 @@ use crate::control::Entry;
 use crate::error::Error;
 use crate::forward::Journey;
 use crate::ground::Ground;
-use crate::namespaces::Place;
+use crate::namespaces::{Known, Place};
 use crate::reply;
 
 impl<'a> Journey<'a> {
@@ -60,6 +60,12 @@ impl<'a> Journey<'a> {
         if says("index") {
             self.check_own_index(place).await?;
         }
+        let wire_version = self.hello.as_ref().map_or(i32::MAX, |h| h.wire_version_max);
+        let is_fatal =
+            |(option, since): &(&'static str, i32)| wire_version >= *since && says(option);
+        if let Some((option, _)) = FATAL_ON_VIEWS.into_iter().find(is_fatal) {
+            return self.modify_stored(place, option, wire_version, out).await;
+        }
         if !says("viewOn") && !says("pipeline") {
             return self.as_own(out).await.map(|_| ());
         }
@@ -93,6 +99,39 @@ impl<'a> Journey<'a> {
             self.driver(stored).await?;
         }
         Ok(())
+    }
+
+    /// `collMod` with an option on which servers die where it meets a view: only of what is none, and by its UUID where servers
+    /// know that of a `collMod`, so that nothing else can have the name by then.
+    async fn modify_stored(
+        &self,
+        place: Place<'_>,
+        option: &str,
+        wire_version: i32,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        let known = self
+            .namespace(self.forward.namespaces.refresh(place))
+            .await?;
+        let is_collection = known.facts.uuid.is_some();
+        let why = match option {
+            _ if known.facts.is_view => format!("option not supported on a view: {option}"),
+            // A server says the same of what is not there in other words: the caller knows.
+            _ if !known.exists => "no such collection".to_owned(),
+            "expireAfterSeconds" if is_collection && wire_version < WIRE_VERSION_6_0 => {
+                "'expireAfterSeconds' option is only supported on collections clustered by _id"
+                    .to_owned()
+            }
+            "cappedSize" | "cappedMax" if !is_collection => "Collection must be capped.".to_owned(),
+            _ => {
+                let mut by_uuid = Known::dedicated(true);
+                if wire_version >= WIRE_VERSION_6_0 {
+                    by_uuid.facts.uuid = known.facts.uuid;
+                }
+                return Box::pin(self.dedicated(&by_uuid, out)).await.map(|_| ());
+            }
+        };
+        Err(Refusal::invalid_options(why).into())
     }
 
     /// A command for collections of the app's own only.
@@ -325,6 +364,16 @@ impl<'a> Journey<'a> {
         Ok(())
     }
 }
+
+/// Options of `collMod` that end the server's process where the collection is a view, and the wire version since which servers
+/// have them: `expireAfterSeconds` that of 5.0.4, the sizes that of 6.0.5.
+const FATAL_ON_VIEWS: [(&str, i32); 3] = [
+    ("cappedSize", WIRE_VERSION_5_0 + 1),
+    ("cappedMax", WIRE_VERSION_5_0 + 1),
+    ("expireAfterSeconds", WIRE_VERSION_5_0),
+];
+const WIRE_VERSION_5_0: i32 = 13;
+const WIRE_VERSION_6_0: i32 = 17;
 
 /// The collation of a view, as far as it is not that of every view.
 fn collation(view: &bson::Document) -> Option<&bson::Document> {

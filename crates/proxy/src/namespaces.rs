@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bson::{RawDocumentBuf, doc};
+use bson::{Bson, RawDocumentBuf, doc};
 use futures_util::TryStreamExt;
 use mdb_scope::{
     AppId, CollectionFacts, ForeignCollection, Isolation, Refusal, Scope, base_id_index_name,
@@ -387,7 +387,10 @@ async fn read(place: Place<'_>) -> Result<Known, DriverError> {
                 CollectionFacts::view()
             } else {
                 let indexes = read_indexes(place, &own).await?;
-                CollectionFacts::dedicated_with(&documents(&indexes))
+                CollectionFacts {
+                    uuid: uuid_of(&entry),
+                    ..CollectionFacts::dedicated_with(&documents(&indexes))
+                }
             };
             return Ok(Known {
                 facts,
@@ -415,6 +418,14 @@ async fn read(place: Place<'_>) -> Result<Known, DriverError> {
         loaded_at: Instant::now(),
         is_refreshing: AtomicBool::new(false),
     })
+}
+
+/// The UUID of a collection, as `listCollections` shows it; none of a time series.
+fn uuid_of(entry: &bson::Document) -> Option<[u8; 16]> {
+    match entry.get_document("info").ok()?.get("uuid")? {
+        Bson::Binary(uuid) => uuid.bytes.as_slice().try_into().ok(),
+        _ => None,
+    }
 }
 
 /// Whether the app has the collection beside other apps, if only an empty one.

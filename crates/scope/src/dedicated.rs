@@ -36,6 +36,9 @@ impl Scope {
         let mut w = begin(command);
         let mark = w.begin();
         target(&body, &mut w)?;
+        if let Some(uuid) = facts.collection.uuid.filter(|_| spec.name == "collMod") {
+            w.binary(b"collectionUUID", UUID_SUBTYPE, &uuid);
+        }
         let view = View::read(&body)?;
         if let Some(view) = &view {
             view.write(&body, &mut w)?;
@@ -159,6 +162,8 @@ impl<'a> View<'a> {
     }
 }
 
+/// BSON's subtype of a UUID.
+const UUID_SUBTYPE: u8 = 4;
 /// What stands in front of what is wrong with a changed validator.
 const VALIDATOR: &str = "Parsing of collection validator failed :: caused by :: ";
 

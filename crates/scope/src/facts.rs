@@ -200,6 +200,9 @@ pub struct CollectionFacts {
     pub automatic: AutomaticIndexes,
     /// What a `$geoNear` means that names no field.
     pub near: NearKey,
+    /// The physical UUID of a collection of the app's own that is neither a view nor a time series: a `collMod` that states it
+    /// meets nothing else under the name (6.0).
+    pub uuid: Option<[u8; 16]>,
 }
 
 impl CollectionFacts {
@@ -215,6 +218,7 @@ impl CollectionFacts {
             leading_fields,
             automatic_keys: Vec::new(),
             automatic: AutomaticIndexes::default(),
+            uuid: None,
         }
     }
 
