@@ -56,6 +56,7 @@ const NAMES: &[(i32, &str)] = &[
     (186, "ClientMetadataCannotBeMutated"),
     (197, "InvalidIndexSpecificationOption"),
     (202, "NetworkInterfaceExceededTimeLimit"),
+    (207, "InvalidUUID"),
     (224, "QueryFeatureNotAllowed"),
     (251, "NoSuchTransaction"),
     (260, "InvalidResumeToken"),

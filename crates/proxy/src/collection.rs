@@ -12,6 +12,8 @@ use crate::forward::Journey;
 use crate::namespaces::{Known, Place, server_code};
 use crate::reply;
 
+/// Before it, servers have other codes and texts of what exists.
+const WIRE_VERSION_6_0: i32 = 17;
 /// Options of `create` that no app may set, and why.
 const REFUSED_OPTIONS: &[(&str, &str)] = &[
     ("storageEngine", "the storage is shared"),
@@ -101,13 +103,25 @@ impl Journey<'_> {
 
     pub(crate) fn exists(&self, collection: &str) -> Error {
         let database = self.command.database;
-        // A view has words of its own (6.0.5).
-        let text = if self.command.body.find("viewOn").is_some() {
-            format!("Cannot create collection {database}.{collection} - collection already exists.")
+        let hello = self.hello.as_ref();
+        let is_old = hello.is_some_and(|h| h.wire_version_max < WIRE_VERSION_6_0);
+        // A view has words of its own, and before 6.0 a code (4.4.2, 5.0.4, 6.0.5).
+        if self.command.body.find("viewOn").is_some() {
+            let text = format!(
+                "Cannot create collection {database}.{collection} - collection already exists."
+            );
+            return if is_old {
+                Refusal::view_exists(text).into()
+            } else {
+                Refusal::namespace_exists(text).into()
+            };
+        }
+        Refusal::namespace_exists(if is_old {
+            format!("Collection already exists. NS: {database}.{collection}")
         } else {
             format!("Collection {database}.{collection} already exists.")
-        };
-        Refusal::namespace_exists(text).into()
+        })
+        .into()
     }
 
     /// Makes a collection of the app's own. The catalog is told first: another proxy that is about to make it a shared one

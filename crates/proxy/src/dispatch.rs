@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use mdb_scope::{
-    Action, CommandSpec, Duty, Local, Refusal, bypasses_validation, check_composed, look_up,
-    required_action,
+    Action, CommandSpec, Duty, Local, Refusal, bypasses_validation, check_common, check_composed,
+    look_up, required_action,
 };
 use mdb_wire::{Command, Document, Message};
 use tokio::time::Instant;
@@ -59,6 +59,10 @@ pub(crate) async fn answer(
         connection.authentication.keep_up(&shared.users)?;
     }
     admit(connection, call)?;
+    // Drivers take a hello that fails as the end of the proxy.
+    if !matches!(call.spec.duty, Duty::Local(Local::Hello) | Duty::Refuse(_)) {
+        check_common(call.spec, &call.command)?;
+    }
     let is_sent = matches!(call.spec.duty, Duty::Forward(_));
     deadline::check(&call.command, is_sent)?;
     match call.spec.duty {

@@ -18,20 +18,58 @@ pub(crate) fn session_id(element: &Element<'_>) -> Option<[u8; 16]> {
 /// Reads `lsid`: `{id: UUID}`. Any other member would name a session of another user.
 pub(crate) fn client_session(element: &Element<'_>) -> Result<[u8; 16], Refusal> {
     let Some(lsid) = element.as_document() else {
-        return Err(Refusal::wrong_kind("lsid", element.kind.name(), "object"));
+        let found = element.kind.name();
+        return Err(Refusal::wrong_kind(
+            "OperationSessionInfo.lsid",
+            found,
+            "object",
+        ));
     };
     no_repeats(lsid, "lsid")?;
     if let Some(other) = lsid.elements().find(|e| e.key != b"id") {
-        return Err(Refusal::invalid_options(format!(
-            "lsid may hold 'id' only, found '{}'",
-            other.name()
-        )));
+        return Err(if OF_OTHER_USERS.contains(&other.key) {
+            Refusal::invalid_options(format!("lsid may hold 'id' only, found '{}'", other.name()))
+        } else {
+            Refusal::unknown_field(format!(
+                "BSON field 'OperationSessionInfo.lsid.{}' is an unknown field.",
+                other.name()
+            ))
+        });
     }
-    let id = lsid.find("id");
-    id.as_ref()
-        .and_then(session_id)
-        .ok_or_else(|| Refusal::type_mismatch("BSON field 'lsid.id' must be a UUID"))
+    let id = lsid.find("id").ok_or_else(|| {
+        Refusal::missing_field(
+            "BSON field 'OperationSessionInfo.lsid.id' is missing but a required field",
+        )
+    })?;
+    session_id(&id).ok_or_else(|| no_session_id(&id))
 }
+
+/// What a server says to something else where the id of a session is (6.0.5).
+fn no_session_id(id: &Element<'_>) -> Refusal {
+    const PATH: &str = "OperationSessionInfo.lsid.id";
+    let Some((subtype, _)) = id.as_binary() else {
+        return Refusal::wrong_kind(PATH, id.kind.name(), "binData");
+    };
+    let found = match subtype {
+        0 => "general",
+        1 => "function",
+        2 => "binary(deprecated)",
+        3 => "UUID(deprecated)",
+        4 => {
+            return Refusal::invalid_uuid(
+                "uuid must be a 16-byte binary field with UUID (4) subtype",
+            );
+        }
+        5 => "MD5",
+        _ => "Custom",
+    };
+    Refusal::type_mismatch(format!(
+        "BSON field '{PATH}' is the wrong binData type '{found}', expected type 'UUID'"
+    ))
+}
+
+/// Members of an `lsid` that servers and their users may state.
+const OF_OTHER_USERS: &[&[u8]] = &[b"uid", b"txnNumber", b"txnUUID"];
 
 /// Writes `lsid` in the app's own space.
 pub(crate) fn session(scope: &Scope, w: &mut Writer, id: [u8; 16]) {
@@ -58,7 +96,20 @@ const COLLATION: &[&str] = &[
 
 /// Checks that a read concern has no member but those that a client may state.
 pub(crate) fn read_concern(element: &Element<'_>) -> Result<(), Refusal> {
-    members(element, READ_CONCERN)
+    let Some(document) = element.as_document() else {
+        return Err(Refusal::failed_to_parse(
+            "readConcern field should be an object",
+        ));
+    };
+    no_repeats(document, "readConcern")?;
+    let known = |e: &Element<'_>| READ_CONCERN.iter().any(|k| k.as_bytes() == e.key);
+    match document.elements().find(|e| !known(e)) {
+        None => Ok(()),
+        Some(member) => Err(Refusal::invalid_options(format!(
+            "Unrecognized option in readConcern: {}",
+            member.name()
+        ))),
+    }
 }
 
 /// Checks that a write concern has no member but those that a client may state.

@@ -27,6 +27,7 @@ mod body;
 mod bulk;
 mod change_stream;
 mod commands;
+mod common;
 mod composed;
 mod covering;
 mod cursor;
@@ -77,6 +78,7 @@ pub use commands::{
     Action, COMMANDS, Catalog, CommandSpec, DATED, Dated, Denial, Duty, Local, REFUSED,
     RefusedGroup, Rule, look_up, servers_of, since,
 };
+pub use common::check_common;
 pub use composed::{check_catalog_command, check_composed};
 pub use cursor::{check_get_more, cursor_ids, cursor_not_found};
 pub use entry::{CATALOG, Entering, Statement, entry_ids, named_by_entry};

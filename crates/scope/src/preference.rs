@@ -2,6 +2,7 @@
 
 use mdb_wire::{Element, Kind};
 
+use crate::common::of_kind;
 use crate::generic::members;
 use crate::refusal::Refusal;
 use crate::scope::no_repeats;
@@ -25,8 +26,10 @@ const MODES: [(&str, ReadMode); 5] = [
 /// `hedge` is checked and has no effect in front of a replica set, as on its members: only a mongos could ask two.
 pub(crate) fn read_preference(element: &Element<'_>) -> Result<Option<ReadPreference>, Refusal> {
     let Some(document) = element.as_document() else {
-        let found = element.kind.name();
-        return Err(Refusal::wrong_kind("$readPreference", found, "object"));
+        return Err(Refusal::type_mismatch(format!(
+            "$readPreference has incorrect type: expected object but got {}",
+            element.kind.name()
+        )));
     };
     no_repeats(document, "$readPreference")?;
     let mode = mode(document.find("mode"))?;
@@ -44,9 +47,11 @@ pub(crate) fn read_preference(element: &Element<'_>) -> Result<Option<ReadPrefer
         }));
     }
     if tag_sets.iter().any(|set| !set.is_empty()) || max_staleness_seconds.is_some() {
-        return Err(Refusal::bad_value(
-            "mode 'primary' does not allow tags or maxStalenessSeconds",
-        ));
+        return Err(Refusal::bad_value(if max_staleness_seconds.is_some() {
+            "maxStalenessSeconds can not be set for the primary mode"
+        } else {
+            "Only empty tags are allowed with primary read preference"
+        }));
     }
     if hedges {
         return Err(Refusal::invalid_options(
@@ -58,17 +63,17 @@ pub(crate) fn read_preference(element: &Element<'_>) -> Result<Option<ReadPrefer
 
 fn mode(element: Option<Element<'_>>) -> Result<ReadMode, Refusal> {
     let Some(element) = element else {
-        return Err(Refusal::no_such_key("$readPreference.mode is missing"));
+        return Err(Refusal::no_such_key("Missing expected field \"mode\""));
     };
-    let Some(name) = element.as_string() else {
-        let found = element.kind.name();
-        return Err(Refusal::wrong_kind("$readPreference.mode", found, "string"));
-    };
+    of_kind(&element, Kind::String)?;
+    let name = element.as_string().unwrap_or_default();
     let known = MODES.iter().find(|(known, _)| known.as_bytes() == name);
     known.map(|(_, mode)| *mode).ok_or_else(|| {
         Refusal::bad_value(format!(
-            "$readPreference.mode must be one of {}",
-            MODES.map(|(name, _)| name).join(", ")
+            "Could not parse $readPreference mode '{0}'. Only the modes 'primary', 'primaryPreferred', 'secondary', \
+             'secondaryPreferred', and 'nearest' are supported. :: caused by :: Enumeration value '{0}' for field \
+             'mode' is not a valid value.",
+            String::from_utf8_lossy(name)
         ))
     })
 }
@@ -88,7 +93,7 @@ fn staleness_seconds(element: &Element<'_>) -> Result<Option<u32>, Refusal> {
             Ok(Some(u32::try_from(seconds).unwrap_or(u32::MAX)))
         }
         Some(1..) => Err(Refusal::max_staleness(
-            "$readPreference.maxStalenessSeconds must be at least 90",
+            "maxStalenessSeconds value can not be less than 90",
         )),
         _ => Err(Refusal::bad_value(
             "$readPreference.maxStalenessSeconds must be a whole number, 0 or at least 90",

@@ -154,10 +154,27 @@ fn is_sort_order(element: &Element<'_>) -> Result<bool, Refusal> {
         if meta.key != b"$meta" {
             return Ok(false);
         }
-        expression::meta(&meta)?;
+        expression::meta(&meta).map_err(|refusal| unknown_in_sort(&meta, refusal))?;
     }
     Ok(true)
 }
+
+/// What a server says to a `$meta` that it does not know; of those that apps do not have another reason is told.
+fn unknown_in_sort(meta: &Element<'_>, refusal: Refusal) -> Refusal {
+    match (meta.as_str(), meta.kind) {
+        (Some(name), _) if refusal.code == UNKNOWN_META => {
+            Refusal::sort_meta(format!("Illegal $meta sort: $meta: \"{name}\""))
+        }
+        (None, kind) if kind != Kind::String => Refusal::sort_meta(match meta.as_integer() {
+            Some(number) => format!("Illegal $meta sort: $meta: {number}"),
+            None => format!("Illegal $meta sort: $meta: {}", kind.name()),
+        }),
+        _ => refusal,
+    }
+}
+
+/// What an expression says of it.
+const UNKNOWN_META: i32 = 17308;
 
 /// What a server says to something else (4.4.2, 5.0.4, 6.0.5).
 fn no_sort_order(element: &Element<'_>) -> Refusal {

@@ -51,10 +51,20 @@ refusals! {
     index_not_found = 27 "IndexNotFound";
     /// No such cursor, or not this app's.
     cursor_not_found = 43 "CursorNotFound";
+    /// An id that is no UUID.
+    invalid_uuid = 207 "InvalidUUID";
+    /// A `$clusterTime` that is no object.
+    cluster_time_shape = 10065 "Location10065";
+    /// A number of a transaction on a command that has none.
+    unwanted_number = 50889 "Location50889";
+    /// A `$meta` in a sort that no server knows.
+    sort_meta = 31138 "Location31138";
     /// The token of an `invalidate`, where only others can be resumed after.
     invalid_resume_token = 260 "InvalidResumeToken";
     /// The collection exists.
     namespace_exists = 48 "NamespaceExists";
+    /// The collection exists, and a view was to be made (before 6.0).
+    view_exists = 17399 "Location17399";
     /// The operation's time is up.
     time_exceeded = 50 "MaxTimeMSExpired";
     /// No such command.

@@ -167,6 +167,17 @@ const MEANINGS: &[(i32, &str)] = &[
         "A name that begins with `$` in a sort, where paths stand.",
     ),
     (17276, "A variable that no server knows."),
+    (207, "An id of a session that is no UUID."),
+    (10065, "A `$clusterTime` that is no object."),
+    (
+        50889,
+        "A number of a transaction on a command that has none.",
+    ),
+    (31138, "A `$meta` in a sort that no server knows."),
+    (
+        17399,
+        "The collection exists, and a view was to be made; before 6.0.",
+    ),
     (17308, "An argument of `$meta` that no server knows."),
     (17312, "An expression in a sort that is no `$meta`."),
     (40104, "An option that `$graphLookup` does not have."),
