@@ -26,7 +26,10 @@ async fn advice_is_written_down_and_nothing_is_built() {
             .unwrap();
         assert!(!kept.is_empty(), "{collection}");
         let text = format!("{kept:?}");
-        assert!(!text.contains("\"c1\"") && !text.contains("\"c19"), "{text}");
+        assert!(
+            !text.contains("\"c1\"") && !text.contains("\"c19"),
+            "{text}"
+        );
     }
     // An operator asks for it, and takes it back.
     let name = world.name("category_1_price_1");
