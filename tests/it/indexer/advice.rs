@@ -166,7 +166,8 @@ async fn manifests_and_operators_do_not_wait_for_the_window() {
         (shown.len() == 2).then_some(())
     })
     .await;
-    world.shop(20).await;
+    // More than it takes: until the proxy has heard of the index, it does not know the collection, and counts no command.
+    world.shop(40).await;
     world.tick().await;
     assert_eq!(world.decisions("products").await, ["advise mode"]);
     world.proxy.order(IndexOrder::Apply { name: None }).await;
