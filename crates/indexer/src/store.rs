@@ -149,11 +149,11 @@ impl Store {
         now: i64,
     ) -> Result<(), DriverError> {
         // Not all of them at once: as documents they take several times as much memory.
-        let shapes: Vec<&Arc<str>> = table.changed().map(|(id, _)| id).collect();
+        let shapes: Vec<_> = table.changed().collect();
         for part in shapes.chunks(STATEMENTS_MAX) {
             let statements = part
                 .iter()
-                .filter_map(|id| merge_statement(id, table, fleet, now));
+                .map(|(id, delta)| merge_statement(id, delta, fleet, now));
             self.merge_some(statements.collect()).await?;
         }
         let writes: Vec<_> = table.writes().collect();
@@ -370,12 +370,11 @@ pub(crate) struct Decision {
 }
 
 /// Adds what is new of a shape.
-fn merge_statement(id: &Arc<str>, table: &Table, fleet: &Fleet, now: i64) -> Option<Document> {
-    let delta = table.delta(id)?;
+fn merge_statement(id: &str, delta: &Delta, fleet: &Fleet, now: i64) -> Document {
     let namespace = delta.placed.namespace.to_string();
     let written = fleet.writes.get(&namespace);
     let before = written.map_or(0, |writes| writes.all);
-    let known = fleet.shapes.get(&**id);
+    let known = fleet.shapes.get(id);
     let is_young = known.is_none_or(|shape| now - shape.first_seen < YOUNG_MILLIS);
     let writes = delta.writes_before.filter(|_| is_young);
     let writes = writes.map(|writes| before.saturating_add(writes));
@@ -389,7 +388,7 @@ fn merge_statement(id: &Arc<str>, table: &Table, fleet: &Fleet, now: i64) -> Opt
             stored(before.saturating_add(new.own_before)).into(),
         )
     });
-    Some(shape_statement(id, delta, writes, own.collect(), now))
+    shape_statement(id, delta, writes, own.collect(), now)
 }
 
 /// Adds what was written to a collection.

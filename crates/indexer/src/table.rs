@@ -288,11 +288,6 @@ impl Table {
         self.shapes.iter().filter(new)
     }
 
-    /// What is new of a shape.
-    pub(crate) fn delta(&self, id: &str) -> Option<&Delta> {
-        self.shapes.get(id)
-    }
-
     /// Where a shape is that this process has seen.
     pub(crate) fn placed(&self, id: &str) -> Option<&Arc<Placed>> {
         self.shapes.get(id).map(|delta| &delta.placed)

@@ -18,7 +18,7 @@ use crate::error::{Error, Limit};
 use crate::forward::Journey;
 use crate::ground::Ground;
 use crate::labels::{when_lost, when_shed};
-use crate::standstill::Whereabouts;
+use crate::whereabouts::Whereabouts;
 
 /// Flags and the kind of the one section, in front of a reply's body.
 const REPLY_BODY_AT: usize = HEADER_BYTES + 4 + 1;

@@ -1,15 +1,11 @@
 //! `currentOp`, `killOp`, `killAllSessions`: an app looks after its own operations and sessions.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-use bson::doc;
-use futures_util::TryStreamExt;
-use mdb_scope::{CollectionFacts, OperationsStage, Refusal, ServerAddress, foreign_collections};
+use mdb_scope::{CollectionFacts, OperationsStage, Refusal, foreign_collections};
 use mdb_wire::writer::IndexKey;
 use mdb_wire::{Document, Element, Kind, Writer};
 use mongodb::error::Error as DriverError;
-use mongodb::options::SelectionCriteria;
 
 use crate::api;
 use crate::catalog::patch_reply;
@@ -21,6 +17,7 @@ use crate::listing::ListFilter;
 use crate::local::now_millis;
 use crate::operations::Listed;
 use crate::reply;
+use crate::whereabouts::{Whereabouts, end, running};
 
 /// The subtype of BSON binaries that are UUIDs.
 const UUID: u8 = 4;
@@ -158,7 +155,8 @@ impl Journey<'_> {
         let found = self.operations();
         let found = found.iter().find(|l| i64::from(l.operation.id) == id);
         if let Some((server, local)) = found.and_then(|l| l.operation.place.clone()) {
-            self.driver(end_operation(self, server, local.to_string()))
+            let local = local.to_string();
+            self.driver(end_operation(self, Whereabouts { server, local }))
                 .await?;
         }
         reply::ok(out, |w| w.string(b"info", "attempting to kill op"));
@@ -241,31 +239,11 @@ pub(crate) fn session_of(body: Document<'_>) -> Option<[u8; 16]> {
     id.as_binary()?.1.try_into().ok()
 }
 
-/// Ends what runs on a member for the connection that the proxy holds there from `local`.
-async fn end_operation(
-    journey: &Journey<'_>,
-    server: ServerAddress,
-    local: String,
-) -> Result<(), DriverError> {
+/// Ends what runs on a member for a connection that the proxy holds there.
+async fn end_operation(journey: &Journey<'_>, place: Whereabouts) -> Result<(), DriverError> {
     let admin = journey.shared.upstream.control().database("admin");
-    let there =
-        SelectionCriteria::Predicate(Arc::new(move |info| info.address().to_string() == *server));
-    let pipeline = vec![
-        doc! {"$currentOp": {"allUsers": false, "localOps": true}},
-        doc! {"$match": {"client": local, "active": true}},
-    ];
-    let mut found = admin
-        .aggregate(pipeline)
-        .selection_criteria(there.clone())
-        .await?;
-    while let Some(operation) = found.try_next().await? {
-        if let Some(id) = operation.get("opid") {
-            let kill = doc! {"killOp": 1, "op": id.clone()};
-            admin
-                .run_command(kill)
-                .selection_criteria(there.clone())
-                .await?;
-        }
+    for id in running(&admin, &place, bson::Document::new()).await? {
+        end(&admin, &place, &id).await?;
     }
     Ok(())
 }
