@@ -5,6 +5,7 @@ use mdb_testbed::Deployment;
 use mdb_tests::{ProxyBuilder, RawClient, TestProxy, batch, shared};
 
 mod unique;
+mod validators;
 
 struct World {
     proxy: TestProxy,
@@ -38,10 +39,16 @@ impl World {
             doc! {"key": {"x": 1}, "name": "x_1"},
             doc! {"key": {"d": 1}, "name": "ttl", "expireAfterSeconds": 1_000_000},
         ];
+        // Before 5.0 servers have one index of a key without the scope field, which an index with an expiry is.
+        let indexes = if mdb_tests::is_since(&self.server, "5.0") {
+            indexes.to_vec()
+        } else {
+            indexes[..1].to_vec()
+        };
         for client in [&mut self.bob, &mut self.alice, &mut self.private] {
             let insert = doc! {"insert": "c", "documents": [{"x": 1}, {"x": 2}], "$db": &self.db};
             client.ok(&insert).await;
-            let create = doc! {"createIndexes": "c", "indexes": indexes.to_vec(), "$db": &self.db};
+            let create = doc! {"createIndexes": "c", "indexes": &indexes, "$db": &self.db};
             client.ok(&create).await;
         }
     }
@@ -185,7 +192,6 @@ async fn what_concerns_other_apps_is_refused() {
         .same(doc! {"createIndexes": "c", "indexes": [collated], "commitQuorum": 1})
         .await;
     for command in [
-        doc! {"collMod": "c", "validator": {"x": 1}},
         doc! {"collMod": "c", "cappedSize": 4096},
         doc! {"collMod": "c", "expireAfterSeconds": 1},
         doc! {"collMod": "c", "viewOn": "d", "pipeline": []},

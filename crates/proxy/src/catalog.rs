@@ -3,8 +3,8 @@
 use bson::doc;
 use futures_util::TryStreamExt;
 use mdb_scope::{
-    Catalog, CollectionFacts, Isolation, Refusal, Scope, check_catalog_command, collection_of,
-    dropped_indexes,
+    Catalog, CollectionFacts, Isolation, Refusal, Scope, SharedValidator, check_catalog_command,
+    collection_of, dropped_indexes,
 };
 use mdb_upstream::wait_until_free;
 use mdb_wire::{Document, Element, Writer};
@@ -21,6 +21,7 @@ use crate::ground::Ground;
 use crate::listing::{self, ListFilter, Listed};
 use crate::namespaces::{Known, Place, server_code};
 use crate::reply;
+use crate::validators::settle;
 
 mod transaction;
 
@@ -114,7 +115,7 @@ impl<'a> Journey<'a> {
             .filter_map(|found| Listed::dedicated(self.scope, database, found, entries))
             .collect();
         for found in &physical {
-            let Some(shared) = Listed::shared(self.scope.app(), database, found) else {
+            let Some(shared) = Listed::shared(self.scope.app(), database, found, entries) else {
                 continue;
             };
             let entry = entries
@@ -292,6 +293,9 @@ impl<'a> Journey<'a> {
         let left = self
             .driver(place.control().leave(app, place.database, place.collection))
             .await?;
+        if known.facts.validator == SharedValidator::Own {
+            self.at_length(settle(place)).await?;
+        }
         self.forward.namespaces.forget(place);
         Ok(left)
     }

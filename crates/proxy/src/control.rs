@@ -14,6 +14,9 @@ use mongodb::{Client, Collection};
 use crate::random;
 
 mod unfinished;
+mod validation;
+
+pub(crate) use validation::Validation;
 
 /// Bytes of the key from which session keys are derived.
 pub(crate) const KEY_BYTES: usize = 32;
@@ -39,6 +42,9 @@ pub(crate) struct Entry {
     pub(crate) isolation: Isolation,
     /// A view's definition as the app says it: `viewOn`, `pipeline`, `collation`.
     pub(crate) view: Option<Document>,
+    /// What the documents of a shared collection must be like, as the app says it: `validator`, `validationLevel`,
+    /// `validationAction`.
+    pub(crate) validation: Option<Document>,
 }
 
 impl Entry {
@@ -50,6 +56,7 @@ impl Entry {
             is_provisional: false,
             isolation,
             view: None,
+            validation: None,
         }
     }
 
@@ -64,10 +71,8 @@ impl Entry {
             } else {
                 Isolation::Shared
             },
-            view: found
-                .get_binary_generic("view")
-                .ok()
-                .and_then(|bytes| bson::deserialize_from_slice(bytes).ok()),
+            view: unstored(found, "view"),
+            validation: unstored(found, "validation"),
         })
     }
 }
@@ -304,10 +309,16 @@ fn of_collection(app: &AppId, database: &str, collection: &str) -> Document {
     doc! {"_id": {"$gte": id, "$lt": end}}
 }
 
-/// A view's definition as bytes: servers before 5.0 store no document with names like `$match`.
-fn stored(view: &Document) -> Result<Binary, DriverError> {
+/// What is stored under a name as bytes.
+fn unstored(entry: &Document, name: &str) -> Option<Document> {
+    let bytes = entry.get_binary_generic(name).ok()?;
+    bson::deserialize_from_slice(bytes).ok()
+}
+
+/// A definition as bytes: servers before 5.0 store no document with names like `$match`.
+fn stored(definition: &Document) -> Result<Binary, DriverError> {
     Ok(Binary {
         subtype: BinarySubtype::Generic,
-        bytes: bson::serialize_to_vec(view)?,
+        bytes: bson::serialize_to_vec(definition)?,
     })
 }

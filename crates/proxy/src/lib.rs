@@ -75,6 +75,7 @@ mod tls;
 mod unread;
 mod users;
 mod validation;
+mod validators;
 mod whereabouts;
 
 pub use announcement::{HelloState, Presentation, TopologyVersion};

@@ -360,7 +360,12 @@ impl Listed {
     }
 
     /// A physical collection that apps share, as one of the app's; `None` for what no app can name.
-    pub(crate) fn shared(app: &AppId, database: &str, found: &bson::Document) -> Option<Self> {
+    pub(crate) fn shared(
+        app: &AppId,
+        database: &str,
+        found: &bson::Document,
+        entries: &[Entry],
+    ) -> Option<Self> {
         let name = found.get_str("name").ok()?;
         let is_collection = found.get_str("type").is_ok_and(|kind| kind == "collection");
         let is_nameable = mdb_scope::check_collection(name).is_ok();
@@ -369,11 +374,15 @@ impl Listed {
             return None;
         }
         let uuid = bson::Uuid::from_bytes(collection_uuid(app, database, name));
+        let validation = entries
+            .iter()
+            .find(|e| e.database == database && e.collection == name)
+            .and_then(|e| e.validation.clone());
         Some(Self {
             name: name.to_owned(),
             kind: "collection".to_owned(),
             isolation: Isolation::Shared,
-            options: doc! {},
+            options: validation.unwrap_or_default(),
             info: doc! {"readOnly": false, "uuid": uuid},
             id_index: Some(plain_id_index()),
         })

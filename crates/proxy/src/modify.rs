@@ -34,6 +34,14 @@ impl<'a> Journey<'a> {
         let scoped = self.with_facts(ground, |facts| {
             self.scope.coll_mod(self.spec, self.command, facts)
         })?;
+        if self.says_validation() {
+            let start = out.len();
+            let is_done = self.modify_validation(place, &known, out).await?;
+            if !is_done || scoped.is_none() {
+                return Ok(());
+            }
+            out.truncate(start);
+        }
         let Some(mut scoped) = scoped else {
             reply::ok(out, |_| {});
             return Ok(());

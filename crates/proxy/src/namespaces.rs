@@ -8,8 +8,8 @@ use std::time::Duration;
 use bson::{Bson, RawDocumentBuf, doc};
 use futures_util::TryStreamExt;
 use mdb_scope::{
-    AppId, CollectionFacts, ForeignCollection, Isolation, Refusal, Scope, base_id_index_name,
-    base_index_name,
+    AppId, CollectionFacts, ForeignCollection, Isolation, Refusal, Scope, SharedValidator,
+    base_id_index_name, base_index_name,
 };
 use mdb_upstream::wait_until_free;
 use mdb_wire::Document;
@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use crate::control::{Control, Entry};
 use crate::errands::Errands;
 use crate::ground::Ground;
+use crate::validators::{settle, shared_validator};
 
 mod images;
 pub(crate) mod notices;
@@ -256,6 +257,10 @@ impl Namespaces {
             return Ok((made, false));
         }
         transaction::clear(place, found.is_none()).await?;
+        if found.is_none() && known.facts.validator == SharedValidator::Own {
+            // Of a collection of this name that was dropped, when the proxy that did so ended.
+            settle(place).await?;
+        }
         if !known.facts.has_base_indexes {
             make_base_indexes(place, &known).await?;
         }
@@ -409,8 +414,12 @@ async fn read(place: Place<'_>) -> Result<Known, DriverError> {
     } else {
         Vec::new()
     };
+    let validator = found.as_ref().map(|found| shared_validator(place, found));
     Ok(Known {
-        facts: place.scope.collection_facts(&documents(&indexes)),
+        facts: CollectionFacts {
+            validator: validator.unwrap_or_default(),
+            ..place.scope.collection_facts(&documents(&indexes))
+        },
         unserved: found.as_ref().and_then(|options| unserved(place, options)),
         exists: found.is_some(),
         has_images: found.as_ref().is_some_and(images::has),

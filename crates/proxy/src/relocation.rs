@@ -95,6 +95,11 @@ impl<'a> Journey<'a> {
         }
         let target = self.forward.namespaces.refresh(to);
         let is_own = self.namespace(target).await?.facts.is_dedicated();
+        let validation = self.validation_of(from).await?;
+        if has_target && self.validation_of(to).await?.is_some() {
+            // That of what is dropped: it says nothing of what comes in its place.
+            self.define_validation(to, None).await?;
+        }
         let removal = self.removal(source, (from, to), is_own, has_target);
         let moved = self.at_length(relocate(from.client, removal)).await;
         if !matches!(moved, Ok(true)) && !has_target {
@@ -103,6 +108,14 @@ impl<'a> Journey<'a> {
         }
         if !moved? {
             return Err(clash(to).into());
+        }
+        if let Some(validation) = validation {
+            // Only now: documents that were there before it need not keep to it.
+            let mut change = doc! {"collMod": to.collection};
+            change.extend(validation);
+            if !self.alongside(change, to, out).await? {
+                return Ok(());
+            }
         }
         self.forget_shared(from, source).await?;
         self.end_finds(from, Some(to));

@@ -127,7 +127,7 @@ impl<'a, 'f> Body<'a, 'f> {
 
     /// Whether everything that the command writes is the app's own: its collection, those of a `bulkWrite`, the one that the
     /// last stage writes.
-    fn writes_own(&self) -> bool {
+    fn keeps_own_rules(&self) -> bool {
         match self.spec.name {
             "aggregate" => written_collection(self.command).is_some_and(|into| {
                 let known = self.facts.foreign;
@@ -135,9 +135,9 @@ impl<'a, 'f> Body<'a, 'f> {
             }),
             "bulkWrite" => {
                 let mut written = self.facts.namespaces.iter();
-                written.all(CollectionFacts::is_dedicated)
+                written.all(CollectionFacts::has_own_rules)
             }
-            _ => !self.is_shared(),
+            _ => self.facts.collection.has_own_rules(),
         }
     }
 
@@ -279,7 +279,7 @@ impl<'a, 'f> Body<'a, 'f> {
                 let document = generic::document(element, path)?;
                 projection::write(sight, w, element.key, document)?;
             }
-            Take::Bypass if self.writes_own() => w.element(element),
+            Take::Bypass if self.keeps_own_rules() => w.element(element),
             Take::Let => expression::bindings(sight, w, element)?,
             Take::Pipeline => return self.pipeline(w, element).map(Some),
             // In a message of their own they go into a sequence.

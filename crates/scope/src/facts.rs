@@ -5,6 +5,7 @@ use mdb_wire::{Document, Element};
 use crate::hint::same_key;
 use crate::index::automatic_index_shown;
 use crate::scoped::{ReplyRule, ServerAddress};
+use crate::validator::SharedValidator;
 
 /// Name of the base index `{FIELD: 1}` for a scope field named `field`.
 pub fn base_index_name(field: &str) -> String {
@@ -203,6 +204,8 @@ pub struct CollectionFacts {
     /// The physical UUID of a collection of the app's own that is neither a view nor a time series: a `collMod` that states it
     /// meets nothing else under the name (6.0).
     pub uuid: Option<[u8; 16]>,
+    /// Whose rules the physical validator of a shared collection has.
+    pub validator: SharedValidator,
 }
 
 impl CollectionFacts {
@@ -219,6 +222,7 @@ impl CollectionFacts {
             automatic_keys: Vec::new(),
             automatic: AutomaticIndexes::default(),
             uuid: None,
+            validator: SharedValidator::default(),
         }
     }
 
@@ -262,6 +266,11 @@ impl CollectionFacts {
     /// Whether what the server says of plans and indexes is of the app's own: not so through a view.
     pub(crate) fn is_stored_apart(&self) -> bool {
         self.is_dedicated() && !self.is_view
+    }
+
+    /// Whether the rules that documents of the app have to keep are the app's own, so that it may pass over them.
+    pub(crate) fn has_own_rules(&self) -> bool {
+        self.is_dedicated() || self.validator == SharedValidator::Own
     }
 
     /// Whether nothing in the collection is another app's.

@@ -6,7 +6,7 @@ use crate::covering::look_at_document;
 use crate::expression;
 use crate::operators::{self, FILTER_FIELD, FILTER_TOP, GEOMETRY, Operator, TEXT, has};
 use crate::refusal::Refusal;
-use crate::scope::no_repeats;
+use crate::scope::{Scope, no_repeats};
 use crate::sight::Sight;
 
 mod implied;
@@ -144,7 +144,7 @@ fn top_level(
         }
         b"$expr" => expression::write(sight, w, element.key, element)?,
         b"$jsonSchema" => {
-            schema(sight, element)?;
+            check_schema(sight, element.as_document().unwrap_or(Document::EMPTY))?;
             w.element(element);
         }
         b"$text" => {
@@ -180,6 +180,16 @@ fn guarded_expression(
     w.end(cond);
     w.end(expression);
     Ok(())
+}
+
+/// The expression of an `$expr` that is evaluated for the app's own documents only, as it was before.
+pub(crate) fn guarded<'e>(scope: &Scope, element: &Element<'e>) -> Option<Element<'e>> {
+    let cond = element.as_document()?.find("$cond")?.as_array()?;
+    let mut parts = cond.elements();
+    let test = parts.next()?.as_document()?.find("$eq")?.as_array()?;
+    let path = test.first()?.as_str()?;
+    let is_ours = path.strip_prefix('$') == Some(scope.field().as_str());
+    parts.next().filter(|_| is_ours)
 }
 
 /// Whether an `$expr` anywhere in a filter or pipeline can end in an error that tells of a document.
@@ -402,9 +412,13 @@ const SCHEMA_OBSERVERS: &[&str] = &[
 ];
 
 /// Refuses a schema that could observe the hidden field at its root.
-fn schema(sight: Sight<'_>, element: &Element<'_>) -> Result<(), Refusal> {
-    let (Some(schema), true) = (element.as_document(), sight.sees_hidden_field()) else {
+pub(crate) fn check_schema(sight: Sight<'_>, schema: Document<'_>) -> Result<(), Refusal> {
+    if !sight.sees_hidden_field() {
         return Ok(());
+    }
+    let inner = |schema: &Element<'_>| {
+        let schema = schema.as_document();
+        schema.map_or(Ok(()), |schema| check_schema(sight, schema))
     };
     // A property with a dot is a path to the server.
     let is_named = |name: &[u8]| sight.scope().field().begins(name);
@@ -416,12 +430,12 @@ fn schema(sight: Sight<'_>, element: &Element<'_>) -> Result<(), Refusal> {
                 nested.is_some_and(|d| d.elements().any(|e| e.as_string().is_some_and(is_named)))
             }
             b"not" => {
-                self::schema(sight, &keyword)?;
+                inner(&keyword)?;
                 false
             }
             b"allOf" | b"anyOf" | b"oneOf" => {
                 for branch in nested.into_iter().flat_map(Document::elements) {
-                    self::schema(sight, &branch)?;
+                    inner(&branch)?;
                 }
                 false
             }

@@ -62,6 +62,7 @@ mod stamp;
 mod statements;
 mod text;
 mod update;
+mod validator;
 pub mod verify;
 mod versions;
 
@@ -110,4 +111,5 @@ pub use scoped::{
 };
 pub use session::SessionCipher;
 pub use stages::{STAGES, StageDuty, StageSpec};
+pub use validator::{SharedValidator, joined_clauses};
 pub use versions::{Edition, FIRST_RELEASE, Release, V4_2, V4_4, V5_0, V6_0, V7_0, V8_0, Versions};

@@ -48,7 +48,8 @@ pub(crate) fn members(index: &Element<'_>) -> Result<(), Refusal> {
 
 impl Scope {
     /// Rewrites `collMod` of a shared collection: an own index, by its physical name. `None` where nothing is left to do: with
-    /// `changeStreamPreAndPostImages` alone, which the proxy decides for all apps.
+    /// `changeStreamPreAndPostImages` alone, which the proxy decides for all apps. What it says of a validator is checked, and
+    /// left to [`Scope::set_validator`].
     ///
     /// # Errors
     /// 72 for whatever concerns other apps as well, 27 for an index that the app does not have.
@@ -65,8 +66,7 @@ impl Scope {
                 .arguments
                 .iter()
                 .find(|a| a.name.as_bytes() == field.key);
-            let validates = field.key == b"validator" && !is_no_validator(field);
-            validates || row.is_some_and(|a| matches!(a.take, Take::Unshared(_)))
+            row.is_some_and(|a| matches!(a.take, Take::Unshared(_)))
         };
         check_validation(command, facts.wire_version)?;
         if let Some(field) = fields.find(is_of_all) {
@@ -243,15 +243,7 @@ fn check_change(change: Document<'_>, own: &OwnIndex, wire_version: i32) -> Resu
     Ok(())
 }
 
-/// Whether a validator asks nothing of a document.
-fn is_no_validator(validator: &Element<'_>) -> bool {
-    let asks = validator
-        .as_document()
-        .is_none_or(|document| !document.is_empty());
-    !asks || validator.kind == Kind::Null
-}
-
-/// Checks what is said of a validation that a shared collection does not have: then it has no effect.
+/// Checks what is said of a validator.
 ///
 /// # Errors
 /// 2, 14, and on servers before 5.0 10065, 13111, in mongod's words (4.4.2, 5.0.4, 6.0.5).

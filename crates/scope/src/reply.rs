@@ -198,9 +198,8 @@ impl ReplyView<'_> {
         });
         for element in reply.elements() {
             // The rule of the app's own validator that a document breaks, told by `findAndModify` and `aggregate`.
-            let is_rule = element.key == b"errInfo" && glance.code == Some(121);
-            if is_rule && self.collection.is_dedicated() {
-                w.element(&element);
+            if element.key == b"errInfo" && glance.code == Some(121) {
+                self.broken_rule(w, &element);
                 continue;
             }
             let Some((_, treat)) = FIELDS.iter().find(|(n, _)| n.as_bytes() == element.key) else {
@@ -253,13 +252,22 @@ impl ReplyView<'_> {
                     });
                     continue;
                 }
-                // The rule of the app's own validator that a document breaks.
-                b"errInfo" if self.collection.is_dedicated() && code == Some(121) => Treat::Pass,
+                b"errInfo" if code == Some(121) => {
+                    self.broken_rule(w, &member);
+                    continue;
+                }
                 _ => continue,
             };
             self.error_field(w, &member, treat, state_change(code));
         }
         w.end(document);
+    }
+
+    /// The rule of a validator that a document breaks, where the rule is the app's own.
+    fn broken_rule(&self, w: &mut Writer, info: &Element<'_>) {
+        if !self.scope.own_rule(w, info) && self.collection.is_dedicated() {
+            w.element(info);
+        }
     }
 
     /// What a private server says where the app has no text index and another app has one, which serves it not. `None` for
@@ -424,6 +432,10 @@ impl ReplyView<'_> {
                     b"codeName" => Treat::CodeName,
                     b"errmsg" => Treat::Text,
                     b"keyPattern" | b"keyValue" => Treat::Key,
+                    b"errInfo" if code == Some(121) => {
+                        self.broken_rule(w, &member);
+                        continue;
+                    }
                     _ => continue,
                 };
                 self.error_field(w, &member, treat, state_change(code));

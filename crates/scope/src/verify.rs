@@ -259,8 +259,8 @@ fn known_fields(
 ) -> Verdict {
     for element in body.elements().skip(1) {
         let counts_records = ground == Ground::Own && element.key == b"showRecordId";
-        let bypasses = element.key == b"bypassDocumentValidation"
-            && writing::writes_own(owner, ground, body, sequences);
+        let bypasses =
+            element.key == b"bypassDocumentValidation" && writing::may_pass_over_rules(owner, body);
         let known = is_one_of(fields, element.key)
             || is_one_of(GENERIC, element.key)
             || counts_records

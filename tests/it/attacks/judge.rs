@@ -30,7 +30,8 @@ impl World {
                 continue;
             }
             stages.extend(self.looks(name, collection.get_str("type").unwrap()));
-            definitions.insert(name, collection.to_string());
+            let others = without_rules_of(self.proxy.slug("alice"), collection.clone());
+            definitions.insert(name, others.to_string());
         }
         let found = self.upstream.collection::<Document>("any");
         let found = found
@@ -100,6 +101,27 @@ impl World {
             .find(|(word, is_told)| !is_told && heard.contains(word));
         found.map(|(word, _)| format!("{word}: {}", reply.document()))
     }
+}
+
+/// A collection as lists show it, without the rules that an app has for its own documents there.
+fn without_rules_of(slug: &str, mut collection: Document) -> Document {
+    let own = doc! {"app_id": {"$ne": slug}};
+    let is_own = |clause: &Bson| {
+        let branches = clause.as_document().and_then(|c| c.get_array("$or").ok());
+        branches.and_then(|b| b.first()?.as_document()) == Some(&own)
+    };
+    let options = collection.get_document_mut("options").unwrap();
+    let Ok(validator) = options.get_document_mut("validator") else {
+        return collection;
+    };
+    let Ok(clauses) = validator.get_array_mut("$and") else {
+        return collection;
+    };
+    clauses.retain(|clause| !is_own(clause));
+    if clauses.is_empty() {
+        options.remove("validator");
+    }
+    collection
 }
 
 /// How many documents a successful reply speaks of.

@@ -321,6 +321,12 @@ async fn settle(victim: &mut RawClient, db: &str) {
             commands.push(doc! {"createIndexes": collection, "indexes": [index.clone()]});
         }
     }
+    // Not for the attacker's documents, of which some would be an error to it.
+    let is_short = doc! {"$lt": [{"$strLenBytes": "$secret"}, 1000]};
+    for collection in ["secrets", "bobs"] {
+        let rule = doc! {"link": {"$ne": MARK}, "$expr": is_short.clone()};
+        commands.push(doc! {"collMod": collection, "validator": rule});
+    }
     for mut command in commands {
         command.insert("$db", db);
         victim.ok(&command).await;

@@ -121,7 +121,18 @@ impl Generator {
                 doc! {"collMod": collection, "index": {"name": "no", "hidden": true}},
             ]),
             6..=8 if !self.is_dedicated => return self.moved(collection),
-            _ if !self.is_dedicated => doc! {"collMod": collection},
+            9 if !self.is_dedicated => {
+                let mut change = doc! {"collMod": collection, "validator": self.validator()};
+                change.extend(self.dice.pick(&[
+                    doc! {},
+                    doc! {"validationLevel": "strict"},
+                    doc! {"validationLevel": "off"},
+                    doc! {"validationAction": "warn"},
+                    doc! {"validationAction": "error"},
+                ]));
+                change
+            }
+            _ if !self.is_dedicated => doc! {"collMod": collection, "validator": {}},
             6 => {
                 doc! {"collMod": collection, "validator": {"u": {"$lt": 11}}, "validationLevel": "moderate"}
             }

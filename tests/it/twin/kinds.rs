@@ -163,7 +163,7 @@ impl Generator {
         validation
     }
 
-    fn validator(&mut self) -> Document {
+    pub(super) fn validator(&mut self) -> Document {
         let number = self.dice.between(0, 5);
         self.dice.pick(&[
             doc! {"a": {"$type": "int"}},

@@ -199,7 +199,7 @@ fn take(take: Take) -> &'static str {
         Take::Pass => "passed on",
         Take::Drop => "accepted, not forwarded",
         Take::Bypass => {
-            "needs `dbAdmin`; passed on where what is written is dedicated, else not forwarded"
+            "needs `dbAdmin`; passed on where what is written is dedicated or has no validator but apps' own, else not forwarded"
         }
         Take::Filter => "joined to the app's condition, which is there also without it",
         Take::Projection | Take::Sort => "passed on without the scope field",

@@ -5,7 +5,7 @@ use mdb_wire::{Document, Element, Kind};
 use super::expression::expressions;
 use super::pipeline::{specification, stage_of};
 use super::update::{replace_owner, stages_are_known, stages_keep_owner};
-use super::{Ground, Owner, Place, Sequence, Verdict, Violation, ensure, inside, once, violation};
+use super::{Ground, Owner, Place, Verdict, Violation, ensure, inside, once, violation};
 
 /// Whose the collection is that a stage writes.
 fn target(owner: Owner<'_>, into: &Element<'_>, path: &str) -> Result<Ground, Violation> {
@@ -34,24 +34,12 @@ fn named<T>(
     name.and_then(know).ok_or_else(none)
 }
 
-/// Whether a command that may pass over validators writes nothing but collections of the app's own.
-pub(super) fn writes_own(
-    owner: Owner<'_>,
-    ground: Ground,
-    body: Document<'_>,
-    sequences: &[Sequence<'_>],
-) -> bool {
-    let is_own = |name: Option<&str>| name.and_then(|n| owner.ground(n)) == Some(Ground::Own);
+/// Whether a command may pass over validators. Of a shared collection that depends on whose rules it has, which are no wall
+/// between apps.
+pub(super) fn may_pass_over_rules(owner: Owner<'_>, body: Document<'_>) -> bool {
     match body.first().map(|first| first.key) {
-        Some(b"insert" | b"update" | b"findAndModify") => ground == Ground::Own,
+        Some(b"insert" | b"update" | b"findAndModify" | b"bulkWrite") => true,
         Some(b"aggregate") => last_target(owner, body) == Some(Ground::Own),
-        Some(b"bulkWrite") => {
-            let entries = sequences.iter().filter(|(name, _)| *name == b"nsInfo");
-            entries.flat_map(|(_, entries)| entries).all(|entry| {
-                let name = entry.find("ns").and_then(|ns| ns.as_str());
-                is_own(name.and_then(|name| Some(name.split_once('.')?.1)))
-            })
-        }
         _ => false,
     }
 }
