@@ -5,10 +5,11 @@ use mdb_testbed::{Binary, BinaryError};
 use tokio::process::Command;
 
 /// What is repeated.
-const SUITES: [&str; 4] = [
+const SUITES: [&str; 5] = [
     "attacks::",
     "differential::",
     "privileges::",
+    "twin::named",
     "declared::a_changed_definition",
 ];
 

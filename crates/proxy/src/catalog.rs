@@ -481,6 +481,12 @@ impl<'a> Journey<'a> {
     async fn kill_cursors(&self, out: &mut Vec<u8>) -> Result<(), Error> {
         let app = &self.identity.app.id;
         let ids = mdb_scope::cursor_ids(self.spec, self.command)?;
+        if self.begins_transaction() {
+            return Err(Refusal::not_in_transaction(
+                "Cannot run killCursors as the first operation in a multi-document transaction.",
+            )
+            .into());
+        }
         let (mut killed, mut unknown) = (Vec::new(), Vec::new());
         for id in ids {
             let cursor = self.shared.cursors.look_up(app, id, Instant::now());

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bson::doc;
-use mdb_scope::{Isolation, Refusal, collection_of};
+use mdb_scope::{
+    Isolation, Refusal, check_creation, check_has_id_index, collection_of, note_of_creation,
+};
 
 use crate::automatic::hide_count;
 use crate::control::Entry;
@@ -19,7 +21,6 @@ const REFUSED_OPTIONS: &[(&str, &str)] = &[
     ("storageEngine", "the storage is shared"),
     ("indexOptionDefaults", "the storage is shared"),
     ("encryptedFields", "it names collections of its own"),
-    ("flags", "it is internal to servers"),
     ("temp", "it is internal to servers"),
 ];
 
@@ -47,6 +48,8 @@ impl Journey<'_> {
             let element = self.command.body.find(option);
             element.is_some_and(|e| e.as_flag() != Some(false))
         };
+        let hello = self.hello.as_ref();
+        check_creation(self.command, hello.map_or(0, |h| h.wire_version_max))?;
         if let Some((option, why)) = REFUSED_OPTIONS.iter().find(|(option, _)| given(option)) {
             return Err(Refusal::invalid_options(format!(
                 "option '{option}' is not available to apps: {why}"
@@ -69,6 +72,14 @@ impl Journey<'_> {
                 .create_dedicated(place, &Known::dedicated(false), out)
                 .await;
         }
+        if let Some(refused) = check_has_id_index(self.command).err() {
+            let is_there = self.has(place, &known).await?;
+            return Err(if is_there {
+                self.exists(collection)
+            } else {
+                refused.into()
+            });
+        }
         if self.in_transaction() {
             return self.create_inside(place, &known, out).await;
         }
@@ -87,7 +98,11 @@ impl Journey<'_> {
         }
         self.tell_made(place);
         self.views_follow(place.database, collection).await?;
-        reply::ok(out, |_| {});
+        reply::ok(out, |w| {
+            if let Some(note) = note_of_creation(self.command) {
+                w.string(b"note", note);
+            }
+        });
         Ok(())
     }
 

@@ -38,6 +38,8 @@ pub(crate) struct Figures {
     /// Names as the app says them, with bytes.
     indexes: Vec<(String, i64)>,
     is_estimate: bool,
+    /// Whether servers of the upstream's version tell of orphans: from 6.0 on.
+    tells_orphans: bool,
 }
 
 impl Figures {
@@ -52,7 +54,9 @@ impl Figures {
         if self.documents > 0 {
             number(w, b"avgObjSize", self.bytes / self.documents);
         }
-        w.int32(b"numOrphanDocs", 0);
+        if self.tells_orphans {
+            w.int32(b"numOrphanDocs", 0);
+        }
         number(w, b"storageSize", self.storage_bytes / scale);
         number(w, b"freeStorageSize", self.free_bytes / scale);
         w.boolean(b"capped", false);
@@ -104,15 +108,7 @@ fn scale_of(element: Option<Element<'_>>, path: &str) -> Result<i64, Refusal> {
     };
     let scale = match element.kind {
         Kind::Null => Some(1),
-        Kind::Double => element.value.try_into().ok().map(|bytes| {
-            #[allow(
-                clippy::cast_possible_truncation,
-                reason = "a cast keeps to the bounds"
-            )]
-            let whole = f64::from_le_bytes(bytes) as i64;
-            whole
-        }),
-        _ => element.as_integer(),
+        _ => element.as_truncated(),
     };
     match scale {
         Some(scale) if scale >= 1 => Ok(scale),
@@ -222,6 +218,7 @@ impl<'a> Journey<'a> {
             free_bytes: 0,
             indexes: self.index_sizes(place, known).await?,
             is_estimate: documents > n,
+            tells_orphans: !self.is_before_six(),
         })
     }
 
@@ -266,6 +263,7 @@ impl<'a> Journey<'a> {
             free_bytes: read(&stats, "freeStorageSize"),
             indexes: own.map(|name| (name.clone(), read(&sizes, name))).collect(),
             is_estimate: false,
+            tells_orphans: false,
         })
     }
 

@@ -279,7 +279,7 @@ impl<'a> Journey<'a> {
 
     /// A command that is rewritten by its row and sent.
     pub(crate) async fn travel(&self, out: &mut Vec<u8>) -> Result<(), Error> {
-        if let Some(stage) = operations_stage(self.command)? {
+        if let Some(stage) = operations_stage(self.command, self.is_before_five())? {
             return Box::pin(self.operations_of(stage, out)).await;
         }
         let mut foreign = self.foreign().await?;
@@ -561,6 +561,11 @@ impl Journey<'_> {
     /// Whether the upstream is older than 7.0, which forgives a `drop` of nothing.
     pub(crate) fn is_before_seven(&self) -> bool {
         self.hello.as_ref().is_none_or(|h| h.wire_version_max < 21)
+    }
+
+    /// Whether the upstream is older than 6.0.
+    pub(crate) fn is_before_six(&self) -> bool {
+        self.hello.as_ref().is_none_or(|h| h.wire_version_max < 17)
     }
 
     /// Whether the upstream is older than 5.0, which names the database that was dropped.

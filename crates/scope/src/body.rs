@@ -76,6 +76,9 @@ impl<'a, 'f> Body<'a, 'f> {
         };
         for element in command.body.elements().skip(1) {
             let take = row(spec, &element)?.take;
+            if spec.name == "find" {
+                generic::find_object(&element, facts.wire_version)?;
+            }
             prelude.learn(take, &element)?;
         }
         // As mongos; every statement of a transaction goes where the transaction is.
@@ -265,6 +268,10 @@ impl<'a, 'f> Body<'a, 'f> {
                 let cursor = w.begin_document(element.key);
                 w.end(cursor);
             }
+            Take::Collation if generic::is_null(element) => {}
+            // Not wanted: as if it were not there.
+            Take::Unshared(_)
+                if element.kind == Kind::Boolean && element.as_flag() == Some(false) => {}
             Take::Cursor | Take::Collation | Take::ReadConcern | Take::WriteConcern => {
                 w.element(element);
             }

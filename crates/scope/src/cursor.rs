@@ -30,10 +30,13 @@ pub fn check_get_more(spec: &'static CommandSpec, command: &Command<'_>) -> Resu
             "BSON field 'getMore.collection' is missing but a required field",
         ));
     };
-    if collection.as_str().is_none() {
-        return Err(wrong("getMore.collection", &collection, "string"));
+    match collection.as_str() {
+        None => Err(wrong("getMore.collection", &collection, "string")),
+        Some("") => Err(Refusal::invalid_namespace(
+            "Collection names cannot be empty",
+        )),
+        Some(_) => Ok(()),
     }
-    Ok(())
 }
 
 impl Scope {

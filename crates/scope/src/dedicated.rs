@@ -74,7 +74,9 @@ struct View<'a> {
 }
 
 impl<'a> View<'a> {
+    /// What is wrong is told in mongod's words (4.4.2, 5.0.4, 6.0.5).
     fn read(body: &Body<'a, '_>) -> Result<Option<Self>, Refusal> {
+        let is_old = body.sight().is_before_five();
         let Some(on) = body.command.body.find("viewOn") else {
             // Never as it is: only with its collection known can it be bound.
             return match body.command.body.find("pipeline") {
@@ -85,17 +87,31 @@ impl<'a> View<'a> {
             };
         };
         let Some(name) = on.as_str() else {
+            if is_old && body.spec.name == "collMod" {
+                return Err(Refusal::invalid_options("'viewOn' option must be a string"));
+            }
             let path = format!("{}.viewOn", body.spec.name);
             return Err(Refusal::wrong_kind(&path, on.kind.name(), "string"));
         };
         if name.is_empty() {
-            return Err(Refusal::bad_value("'viewOn' cannot be empty"));
+            // As it stands there (4.4.2).
+            let end = if is_old { ".'" } else { "" };
+            return Err(Refusal::bad_value(format!("'viewOn' cannot be empty{end}")));
         }
         check_collection(name)?;
         let pipeline = body.command.body.find("pipeline");
         if let Some(other) = pipeline.filter(|stages| stages.as_array().is_none()) {
-            let path = format!("{}.pipeline", body.spec.name);
-            return Err(Refusal::wrong_kind(&path, other.kind.name(), "array"));
+            return Err(match (is_old, body.spec.name) {
+                (true, "create") => {
+                    let text = "invalid parameter: expected an object (pipeline)";
+                    Refusal::other(10065, "Location10065", text)
+                }
+                (true, _) => Refusal::invalid_options("not a valid aggregation pipeline"),
+                (false, name) => {
+                    let path = format!("{name}.pipeline");
+                    Refusal::wrong_kind(&path, other.kind.name(), "array")
+                }
+            });
         }
         if let Some(stages) = pipeline.and_then(|p| p.as_array()) {
             Self::no_writing(body, stages)?;
@@ -191,8 +207,16 @@ fn definition(body: &Body<'_, '_>, w: &mut Writer, element: &Element<'_>) -> Res
             Ok(())
         }
         b"index" if body.spec.name == "collMod" => {
-            modify::members(element)?;
-            w.element(element);
+            let wire_version = body.facts.wire_version;
+            modify::members(element, wire_version)?;
+            let known = modify::members_of(wire_version);
+            let members = element.as_document().unwrap_or(Document::EMPTY);
+            let index = w.begin_document(element.key);
+            members
+                .elements()
+                .filter(|member| known.contains(&member.key))
+                .for_each(|member| w.element(&member));
+            w.end(index);
             Ok(())
         }
         b"toCollection" => {

@@ -202,6 +202,12 @@ fn field_of_current(sight: Sight<'_>, element: &Element<'_>) -> Result<(), Refus
         Some(arguments) if arguments.find("input").is_some() => return Ok(()),
         Some(arguments) => arguments.find("field"),
     };
+    // Of what cannot be a name a server says so (5.0.4, 6.0.5).
+    let cannot_be =
+        |f: &Element<'_>| !matches!(f.kind, Kind::String | Kind::Symbol) && f.as_nested().is_none();
+    if field.as_ref().is_none_or(cannot_be) {
+        return Ok(());
+    }
     // A string that begins with `$` is no name: servers from 7.2 on take what it leads to for the name.
     let name = field.and_then(|f| {
         f.as_string()

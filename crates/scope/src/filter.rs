@@ -127,7 +127,7 @@ fn top_level(
     around: Around,
 ) -> Result<(), Refusal> {
     if !has(FILTER_TOP, element.key) {
-        return Err(unknown_at_top(element));
+        return Err(unknown_at_top(sight, element));
     }
     match element.key {
         b"$and" | b"$or" | b"$nor" => {
@@ -273,16 +273,16 @@ fn branch_filter<'a>(branch: &Element<'a>) -> Result<Document<'a>, Refusal> {
     })
 }
 
-/// What mongod says behind an unknown name at the top level (6.0.5).
+/// What mongod says behind an unknown name at the top level from 5.0 on (5.0.4, 6.0.5).
 const DOLLAR_ADVICE: &str = ". If you have a field name that starts with a '$' symbol, consider using $getField or $setField.";
 
-fn unknown_at_top(element: &Element<'_>) -> Refusal {
-    unknown(
-        FILTER_TOP,
-        "unknown top level operator",
-        DOLLAR_ADVICE,
-        element,
-    )
+fn unknown_at_top(sight: Sight<'_>, element: &Element<'_>) -> Refusal {
+    let advice = if sight.is_before_five() {
+        ""
+    } else {
+        DOLLAR_ADVICE
+    };
+    unknown(FILTER_TOP, "unknown top level operator", advice, element)
 }
 
 fn unknown(table: &'static [Operator], what: &str, advice: &str, element: &Element<'_>) -> Refusal {
@@ -387,7 +387,7 @@ fn whole_document_in_context(operator: &[u8]) -> Option<Refusal> {
 }
 
 /// The same for the condition of a `$pull`, which a server reads as operators on the elements only where the first is one.
-pub(crate) fn of_elements(condition: Document<'_>) -> Result<(), Refusal> {
+pub(crate) fn of_elements(sight: Sight<'_>, condition: Document<'_>) -> Result<(), Refusal> {
     let first = condition.first();
     let unknown = first.filter(|f| {
         let is_known = operators::look_up(FILTER_FIELD, f.key).is_some()
@@ -396,7 +396,7 @@ pub(crate) fn of_elements(condition: Document<'_>) -> Result<(), Refusal> {
     });
     match unknown {
         None => relative(condition),
-        Some(operator) => Err(unknown_at_top(&operator)),
+        Some(operator) => Err(unknown_at_top(sight, &operator)),
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 
 use mdb_wire::{Document, Element, Kind, Writer};
 
+use crate::index::print_value;
 use crate::refusal::Refusal;
 use crate::scope::{Scope, no_repeats};
 
@@ -152,6 +153,9 @@ pub(crate) fn members(element: &Element<'_>, known: &[&str]) -> Result<(), Refus
 /// Whether a collation is in effect that compares otherwise than byte by byte. `{}` is none; a collection whose own
 /// default is another is not served.
 pub(crate) fn collation(element: &Element<'_>) -> Result<bool, Refusal> {
+    if is_null(element) {
+        return Ok(false);
+    }
     let Some(document) = element.as_document() else {
         return Err(Refusal::wrong_kind(
             "collation",
@@ -169,6 +173,11 @@ pub(crate) fn collation(element: &Element<'_>) -> Result<bool, Refusal> {
         (Some(only), None) if only.key == b"locale" && only.as_string() == Some(b"simple".as_slice())
     );
     Ok(!is_simple)
+}
+
+/// What servers take for a field that is not there.
+pub(crate) fn is_null(element: &Element<'_>) -> bool {
+    matches!(element.kind, Kind::Null | Kind::Undefined)
 }
 
 /// A field that must be a document; `null` and absence are `{}`, as the server reads filters of some commands.
@@ -190,4 +199,36 @@ pub(crate) fn document<'a>(
     element
         .as_document()
         .ok_or_else(|| Refusal::wrong_kind(&path.to_string(), element.kind.name(), "object"))
+}
+
+/// Fields of a `find` that a server reads by hand: null is none of them.
+const FIND_OBJECTS: &[&[u8]] = &[
+    b"filter",
+    b"projection",
+    b"sort",
+    b"min",
+    b"max",
+    b"collation",
+];
+
+/// `maxWireVersion` of 5.0.
+const WIRE_VERSION_5_0: i32 = 13;
+
+/// Checks a field of a `find` that must be an object, in mongod's words (4.4.2, 5.0.4, 6.0.5).
+///
+/// # Errors
+/// 14, on a server before 5.0 9.
+pub(crate) fn find_object(element: &Element<'_>, wire_version: i32) -> Result<(), Refusal> {
+    if element.kind == Kind::Document || !FIND_OBJECTS.contains(&element.key) {
+        return Ok(());
+    }
+    let name = element.name();
+    Err(if wire_version < WIRE_VERSION_5_0 {
+        let value = print_value(element);
+        Refusal::failed_to_parse(format!(
+            "Failed to parse: {name}: {value}. '{name}' field must be of BSON type object."
+        ))
+    } else {
+        Refusal::type_mismatch(format!("Expected field {name}to be of type object"))
+    })
 }

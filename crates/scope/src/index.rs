@@ -4,7 +4,7 @@
 //! over its own documents, led by the scope field, named `SLUG.name`. The physical definition says all that the app's own says,
 //! so no catalog is kept of indexes.
 
-use mdb_wire::{Command, Document, Element, Kind, Writer};
+use mdb_wire::{Command, Document, Element, Writer};
 
 use crate::apply::{Outcome, begin, seal};
 use crate::body::Body;
@@ -22,34 +22,18 @@ use crate::{filter, generic};
 mod automatic;
 mod checks;
 mod dropping;
+mod printed;
 
 pub use automatic::{automatic_index_app, automatic_index_name, automatic_index_shown};
 pub(crate) use automatic::{show_filters, write_named};
+pub(crate) use checks::id_index as check_id_index;
 pub use dropping::dropped_indexes;
+pub(crate) use printed::{print_key, print_value};
 
 /// Fields of one key pattern: the server's 32 less the scope field.
 const KEY_FIELDS_MAX: usize = 31;
 /// Indexes of one command; a collection has at most 64.
 const INDEXES_MAX: usize = 64;
-
-/// A key pattern as servers print it: `{ a: 1, b: "hashed" }`.
-pub(crate) fn print_key(key: Document<'_>) -> String {
-    let fields = key.elements().map(|field| {
-        let value = match (field.as_integer(), field.as_str(), field.kind) {
-            (Some(direction), ..) => direction.to_string(),
-            (_, Some(kind), _) => format!("\"{kind}\""),
-            (.., Kind::Null) => "null".to_owned(),
-            (.., Kind::Boolean) => (field.as_flag() == Some(true)).to_string(),
-            _ => "…".to_owned(),
-        };
-        format!("{}: {value}", field.name())
-    });
-    let fields = fields.collect::<Vec<_>>().join(", ");
-    match fields.as_str() {
-        "" => "{}".to_owned(),
-        fields => format!("{{ {fields} }}"),
-    }
-}
 
 /// Whether an option decides which documents are in the index.
 fn is_filter(option: &Element<'_>) -> bool {
@@ -401,25 +385,20 @@ impl Scope {
         let is_prefixed = key
             .first()
             .is_some_and(|f| f.key == self.field().as_str().as_bytes());
-        if let Some(version) = physical.find("v") {
-            logical.element(&version);
-        }
-        let pattern = logical.begin_document(b"key");
-        self.logical_key(&mut logical, key);
-        logical.end(pattern);
-        logical.string(b"name", name);
+        // In the order of the server: 4.4 has `unique` in front of the key.
         for option in physical.elements() {
-            if option.key == b"partialFilterExpression" {
-                self.logical_filter(&mut logical, filter)?;
-            }
-            let is_shown = matches!(treat_of(option.key), Some(Treat::Pass)) && option.key != b"v";
-            if is_shown || is_dense(&option) {
-                logical.element(&option);
-            }
-            if option.key == b"wildcardProjection" {
-                let projection = logical.begin_document(option.key);
-                self.logical_key(&mut logical, option.as_document()?);
-                logical.end(projection);
+            match option.key {
+                b"name" => logical.string(b"name", name),
+                b"partialFilterExpression" => self.logical_filter(&mut logical, filter)?,
+                b"key" | b"wildcardProjection" => {
+                    let pattern = logical.begin_document(option.key);
+                    self.logical_key(&mut logical, option.as_document()?);
+                    logical.end(pattern);
+                }
+                other if matches!(treat_of(other), Some(Treat::Pass)) || is_dense(&option) => {
+                    logical.element(&option);
+                }
+                _ => {}
             }
         }
         logical.end(mark);

@@ -30,6 +30,7 @@ mod commands;
 mod common;
 mod composed;
 mod covering;
+mod creation;
 mod cursor;
 mod dedicated;
 mod entry;
@@ -81,6 +82,7 @@ pub use commands::{
 };
 pub use common::check_common;
 pub use composed::{check_catalog_command, check_composed};
+pub use creation::{check_creation, check_has_id_index, note_of_creation};
 pub use cursor::{check_get_more, cursor_ids, cursor_not_found};
 pub use entry::{CATALOG, Entering, Statement, entry_ids, named_by_entry};
 pub use facts::{
@@ -97,7 +99,7 @@ pub use operators::{
     EXPRESSIONS, FILTER_FIELD, FILTER_TOP, GEOMETRY, META, Operator, OperatorDuty,
     SYSTEM_VARIABLES, TEXT, UPDATE_MODIFIERS, UPDATE_OPERATORS,
 };
-pub use pipeline::figures::{FiguresStage, figures_stage};
+pub use pipeline::figures::{FiguresStage, figures_stage, unknown_figure};
 pub use pipeline::operations::{OperationsStage, operations_stage};
 pub use pipeline::{WrittenCollection, foreign_collections, written_collection};
 pub use privilege::{bypasses_validation, required_action};

@@ -27,18 +27,32 @@ const MEMBERS: &[&[u8]] = &[
     b"prepareUnique",
 ];
 
+/// Those of servers before 6.0: 5.0 refuses the others, and 4.4 passes over them.
+const MEMBERS_BEFORE_6_0: &[&[u8]] = &[b"name", b"keyPattern", b"expireAfterSeconds", b"hidden"];
+
+/// The members that a server has.
+pub(crate) fn members_of(wire_version: i32) -> &'static [&'static [u8]] {
+    if wire_version < WIRE_VERSION_6_0 {
+        MEMBERS_BEFORE_6_0
+    } else {
+        MEMBERS
+    }
+}
+
 /// Checks that `collMod.index` has no member but those that clients may state.
 ///
 /// # Errors
 /// 14, 40413, 40415.
-pub(crate) fn members(index: &Element<'_>) -> Result<(), Refusal> {
+pub(crate) fn members(index: &Element<'_>, wire_version: i32) -> Result<(), Refusal> {
     let Some(document) = index.as_document() else {
         let found = index.kind.name();
         return Err(Refusal::wrong_kind("collMod.index", found, "object"));
     };
     no_repeats(document, "collMod.index")?;
-    match document.elements().find(|m| !MEMBERS.contains(&m.key)) {
+    let known = members_of(wire_version);
+    match document.elements().find(|m| !known.contains(&m.key)) {
         None => Ok(()),
+        Some(_) if wire_version < WIRE_VERSION_5_0 => Ok(()),
         Some(member) => Err(Refusal::unknown_field(format!(
             "BSON field 'collMod.index.{}' is an unknown field.",
             member.name()
@@ -72,14 +86,7 @@ impl Scope {
         if let Some(field) = fields.find(is_of_all) {
             return Err(unavailable(field.name(), SHARED));
         }
-        if let Some(field) = ["pipeline", "viewOn"]
-            .iter()
-            .find_map(|f| command.body.find(f))
-        {
-            let name = field.name();
-            let text = format!("option only supported on a view: {name}");
-            return Err(Refusal::invalid_options(text));
-        }
+        check_is_no_view(command, facts.wire_version)?;
         if let Some(images) = command.body.find("changeStreamPreAndPostImages") {
             check_images(&images)?;
         }
@@ -91,9 +98,11 @@ impl Scope {
             }
             return Ok(None);
         };
-        members(&index)?;
+        members(&index, facts.wire_version)?;
         let change = index.as_document().unwrap_or(Document::EMPTY);
-        let own = changed_index(command, change, facts.collection)?;
+        let Some(own) = changed_index(command, change, facts.collection)? else {
+            return check_id_index(change, facts.wire_version).map(|()| None);
+        };
         check_change(change, own, facts.wire_version)?;
         let body = Body::read(self, spec, command, facts)?;
         let mut w = begin(command);
@@ -102,7 +111,8 @@ impl Scope {
         let written = w.begin_document(b"index");
         w.string(b"name", &own.physical_name);
         for member in change.elements() {
-            if !matches!(member.key, b"name" | b"keyPattern") {
+            let is_known = members_of(facts.wire_version).contains(&member.key);
+            if is_known && !matches!(member.key, b"name" | b"keyPattern") {
                 w.element(&member);
             }
         }
@@ -150,12 +160,12 @@ impl Scope {
     }
 }
 
-/// The own index that `collMod.index` means.
+/// The own index that `collMod.index` means; `None` for that on `_id`.
 fn changed_index<'f>(
     command: &Command<'_>,
     change: Document<'_>,
     collection: &'f CollectionFacts,
-) -> Result<&'f OwnIndex, Refusal> {
+) -> Result<Option<&'f OwnIndex>, Refusal> {
     let (name, pattern) = (change.find("name"), change.find("keyPattern"));
     let found = match (&name, &pattern) {
         (Some(_), Some(_)) => {
@@ -168,7 +178,7 @@ fn changed_index<'f>(
         }
         (Some(name), None) => {
             if name.as_str() == Some("_id_") {
-                return Err(id_index(change));
+                return Ok(None);
             }
             collection
                 .indexes
@@ -178,14 +188,14 @@ fn changed_index<'f>(
         (None, Some(pattern)) => {
             let key = pattern.as_document().unwrap_or(Document::EMPTY);
             if is_id_key(key) {
-                return Err(id_index(change));
+                return Ok(None);
             }
             let is_meant =
                 |i: &&OwnIndex| Document::parse(&i.key).is_ok_and(|own| same_key(own, key));
             collection.indexes.iter().find(is_meant)
         }
     };
-    found.ok_or_else(|| {
+    found.map(Some).ok_or_else(|| {
         let wanted = match (name.as_ref().and_then(Element::as_str), &pattern) {
             (Some(name), _) => name.to_owned(),
             (None, pattern) => {
@@ -203,37 +213,55 @@ fn changed_index<'f>(
     })
 }
 
-fn id_index(change: Document<'_>) -> Refusal {
-    if change.find("hidden").is_some() {
-        return Refusal::bad_value("can't hide _id index");
+/// Checks a change of the index on `_id`, of which none has an effect, in mongod's words (4.4.2, 5.0.4, 6.0.5).
+fn check_id_index(change: Document<'_>, wire_version: i32) -> Result<(), Refusal> {
+    let is_old = wire_version < WIRE_VERSION_6_0;
+    let expires = change.find("expireAfterSeconds").is_some();
+    let hidden = change.find("hidden");
+    let unique = change.find("unique").filter(|_| !is_old);
+    let prepares = !is_old && change.find("prepareUnique").is_some();
+    if !expires && hidden.is_none() && unique.is_none() && !prepares {
+        return Err(nothing_to_change(wire_version));
     }
-    Refusal::invalid_options("the _id field does not support TTL indexes")
+    if expires {
+        return Err(Refusal::invalid_options(if is_old {
+            "no expireAfterSeconds field to update"
+        } else {
+            "the _id field does not support TTL indexes"
+        }));
+    }
+    if hidden.is_some_and(|flag| !is_old || flag.as_flag() == Some(true)) {
+        return Err(Refusal::bad_value("can't hide _id index"));
+    }
+    match unique.and_then(|flag| flag.as_flag()) {
+        Some(false) => Err(Refusal::bad_value("Cannot make index non-unique")),
+        _ => Ok(()),
+    }
+}
+
+/// A `collMod.index` that says what index, and nothing else.
+fn nothing_to_change(wire_version: i32) -> Refusal {
+    Refusal::invalid_options(if wire_version < WIRE_VERSION_6_0 {
+        "no expireAfterSeconds or hidden field"
+    } else {
+        "no expireAfterSeconds, hidden, unique, or prepareUnique field"
+    })
 }
 
 fn check_change(change: Document<'_>, own: &OwnIndex, wire_version: i32) -> Result<(), Refusal> {
     let definition = Document::parse(&own.definition).unwrap_or(Document::EMPTY);
     let unique = ["unique", "prepareUnique"];
     let unique = unique.iter().find_map(|m| change.find(m));
-    if let Some(member) = &unique {
+    let unique = unique.filter(|_| wire_version >= WIRE_VERSION_6_0);
+    if let (Some(member), Some(_)) = (&unique, definition.find("collation")) {
         let name = member.name();
-        let why = if wire_version < WIRE_VERSION_6_0 {
-            "on a server before 6.0"
-        } else if definition.find("collation").is_some() {
-            "of an index with a collation, to which apps whose names look alike would collide,"
-        } else {
-            ""
-        };
-        if !why.is_empty() {
-            return Err(Refusal::invalid_options(format!(
-                "collMod.index.{name} {why} is not available on a shared collection; drop the index and create it anew"
-            )));
-        }
+        return Err(Refusal::invalid_options(format!(
+            "collMod.index.{name} of an index with a collation, to which apps whose names look alike would collide, is not available on a shared collection; drop the index and create it anew"
+        )));
     }
     let expires = change.find("expireAfterSeconds");
     if expires.is_none() && change.find("hidden").is_none() && unique.is_none() {
-        return Err(Refusal::invalid_options(
-            "no expireAfterSeconds, hidden, unique, or prepareUnique field",
-        ));
+        return Err(nothing_to_change(wire_version));
     }
     if expires.is_some() && definition.find("expireAfterSeconds").is_none() {
         return Err(Refusal::invalid_options(
@@ -241,6 +269,19 @@ fn check_change(change: Document<'_>, own: &OwnIndex, wire_version: i32) -> Resu
         ));
     }
     Ok(())
+}
+
+/// Refuses what is said of a view, in mongod's words (4.4.2, 5.0.4, 6.0.5).
+fn check_is_no_view(command: &Command<'_>, wire_version: i32) -> Result<(), Refusal> {
+    let given = |name: &str| command.body.find(name).is_some();
+    let text = if wire_version < WIRE_VERSION_6_0 {
+        let named = ["viewOn", "pipeline"].into_iter().find(|name| given(name));
+        named.map(|name| format!("'{name}' option only supported on a view"))
+    } else {
+        let named = ["pipeline", "viewOn"].into_iter().find(|name| given(name));
+        named.map(|name| format!("option only supported on a view: {name}"))
+    };
+    text.map_or(Ok(()), |text| Err(Refusal::invalid_options(text)))
 }
 
 /// Checks what is said of a validator.

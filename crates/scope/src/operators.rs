@@ -109,7 +109,6 @@ const fn window(name: &'static str, first: Release) -> Operator {
 const JAVASCRIPT: &str =
     "server-side JavaScript is shared by all apps; use aggregation expressions instead";
 const INTERNAL: &str = "it is internal to servers";
-const CONSTANT: &str = "it is what the server writes for a condition that is always the same; use {} or {_id: {$in: []}}";
 const HIDDEN: &str = "it compares or counts the fields of whole documents, one of which is the proxy's; use $jsonSchema";
 const ENCRYPTION: &str = "it needs encryptionInformation, which is not available to apps";
 
@@ -127,8 +126,8 @@ pub static FILTER_TOP: &[Operator] = &[
         "$where",
         "server-side JavaScript is shared by all apps; use $expr instead",
     ),
-    refuse("$alwaysTrue", CONSTANT),
-    refuse("$alwaysFalse", CONSTANT),
+    op("$alwaysTrue"),
+    op("$alwaysFalse"),
     refuse("$_internalBucketGeoWithin", INTERNAL).from(V5_0),
     refuse("$_internalSchemaAllowedProperties", HIDDEN),
     refuse("$_internalSchemaCond", INTERNAL),

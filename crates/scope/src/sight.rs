@@ -88,6 +88,11 @@ impl<'a> Sight<'a> {
         self.wire_version
     }
 
+    /// Whether the upstream is older than 5.0.
+    pub(crate) fn is_before_five(self) -> bool {
+        self.wire_version < WIRE_VERSION_5_0
+    }
+
     /// Whether a path begins at a scope field that stands in these documents.
     pub(crate) fn is_reserved(self, path: &[u8]) -> bool {
         self.is_raw && self.scope.field().begins(path)
@@ -103,3 +108,6 @@ impl<'a> Sight<'a> {
         self.is_raw && self.scope.is_hidden()
     }
 }
+
+/// `maxWireVersion` of 5.0.
+const WIRE_VERSION_5_0: i32 = 13;

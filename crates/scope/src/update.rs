@@ -181,7 +181,9 @@ fn change(sight: Sight<'_>, operator: &[u8], path: &Element<'_>) -> Result<(), R
         }
         b"$push" | b"$addToSet" => modifiers(operator, path),
         // A condition on elements, or operators on the elements themselves.
-        b"$pull" => path.as_document().map_or(Ok(()), filter::of_elements),
+        b"$pull" => path
+            .as_document()
+            .map_or(Ok(()), |d| filter::of_elements(sight, d)),
         b"$bit" | b"$currentDate" => path
             .as_document()
             .map_or(Ok(()), |d| no_repeats(d, "the value of an update operator")),

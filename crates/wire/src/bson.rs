@@ -302,6 +302,18 @@ impl<'a> Element<'a> {
         }
     }
 
+    /// The number as an integer, a double's fraction cut off, as servers read limits and sizes.
+    pub fn as_truncated(&self) -> Option<i64> {
+        match self.kind {
+            #[allow(
+                clippy::cast_possible_truncation,
+                reason = "a cast keeps to the bounds"
+            )]
+            Kind::Double => Some(f64::from_le_bytes(self.value.try_into().ok()?) as i64),
+            _ => self.as_integer(),
+        }
+    }
+
     /// Whether the server takes the value for true where it reads a flag or an inclusion: booleans, and numbers
     /// other than zero. `None` for other kinds.
     pub fn as_flag(&self) -> Option<bool> {

@@ -299,7 +299,15 @@ fn two_mistakes(_: &Document, [through, direct]: [&mut Document; 2]) {
 }
 
 /// Names of the generator that no server knows.
-const NONSENSE: [&str; 5] = ["$bad", "$nonsense", "xx", "$nope", "Unknown modifier"];
+const NONSENSE: [&str; 7] = [
+    "Unrecognized pipeline stage name",
+    "$bad",
+    "$nonsense",
+    ".nonsense' is an unknown field",
+    "xx",
+    "$nope",
+    "Unknown modifier",
+];
 
 fn without(replies: [&mut Document; 2], keys: &[&str]) {
     for reply in replies {

@@ -18,6 +18,8 @@ pub(super) struct Generator {
     pub(super) indexed: [bool; COLLECTIONS.len()],
     /// Whether all collections are the app's own.
     pub(super) is_dedicated: bool,
+    /// What the proxy does not serve in front of these servers.
+    lacks: Lacks,
     transactions: i64,
 }
 
@@ -54,6 +56,36 @@ const UNITS: &[(i32, Unit)] = &[
     (2, Generator::nonsense),
 ];
 
+/// Which servers these are older than. What is then refused on shared collections would make everything behind it differ: it is
+/// not drawn.
+#[derive(Debug, Clone, Copy, Default)]
+struct Lacks {
+    five: bool,
+    six: bool,
+}
+
+impl Lacks {
+    /// Whether `docs/compatibility.md` says of the step that it is not served.
+    fn concerns(self, step: &Step) -> bool {
+        let text = step.print();
+        let stages = step.command.get_array("pipeline");
+        let has_stages_behind = stages.is_ok_and(|stages| stages.len() > 1);
+        let figures = ["$collStats", "$indexStats"].iter();
+        let is_sparse = step.command.contains_key("createIndexes") && text.contains("sparse");
+        let of_six = is_sparse
+            || text.contains("$changeStream")
+            || has_stages_behind && { figures }.any(|stage| text.contains(stage));
+        let is_whole = ["$$ROOT", "$$CURRENT"].iter();
+        let of_five = !step.command.contains_key("pipeline") && { is_whole }
+            .any(|whole| text.contains(whole))
+            || ["$$new", "returnKey"]
+                .iter()
+                .any(|word| text.contains(word))
+            || text.contains("$lookup") && !text.contains("\"let\"");
+        self.six && of_six || self.five && of_five
+    }
+}
+
 impl Generator {
     pub(super) fn new(seed: u64, owner: Owner) -> Self {
         Self {
@@ -61,6 +93,7 @@ impl Generator {
             owner,
             indexed: [false; COLLECTIONS.len()],
             is_dedicated: false,
+            lacks: Lacks::default(),
             transactions: 0,
         }
     }
@@ -68,6 +101,12 @@ impl Generator {
     /// For an app whose collections are all its own.
     pub(super) fn dedicated(mut self, is_dedicated: bool) -> Self {
         self.is_dedicated = is_dedicated;
+        self
+    }
+
+    /// For servers that may be older than what shared collections are served with.
+    pub(super) fn before(mut self, five: bool, six: bool) -> Self {
+        self.lacks = Lacks { five, six };
         self
     }
 
@@ -84,8 +123,13 @@ impl Generator {
     }
 
     pub(super) fn unit(&mut self) -> Vec<Step> {
-        let unit = self.dice.weighted(UNITS);
-        unit(self)
+        loop {
+            let unit = self.dice.weighted(UNITS);
+            let steps = unit(self);
+            if self.is_dedicated || !steps.iter().any(|step| self.lacks.concerns(step)) {
+                return steps;
+            }
+        }
     }
 
     fn seed_documents(&mut self, at: usize) -> Step {

@@ -162,10 +162,14 @@ fn place(event: &Bson) -> Option<(Bson, Bson)> {
 }
 
 fn is_marker(event: &Bson) -> bool {
-    let key = event
-        .as_document()
-        .and_then(|event| event.get_document("documentKey").ok());
-    key.is_some_and(|key| key.get_str("_id").is_ok_and(|id| id == MARKER))
+    let event = event.as_document();
+    // An earlier one is deleted before, in the same batch or in one of its own.
+    let is_deleted = event.is_some_and(|e| {
+        e.get_str("operationType")
+            .is_ok_and(|kind| kind == "delete")
+    });
+    let key = event.and_then(|event| event.get_document("documentKey").ok());
+    !is_deleted && key.is_some_and(|key| key.get_str("_id").is_ok_and(|id| id == MARKER))
 }
 
 fn session(run: u64, number: u64) -> Binary {

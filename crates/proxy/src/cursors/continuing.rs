@@ -1,6 +1,7 @@
 //! How a client gets more of a cursor.
 
 use mdb_scope::{CollectionFacts, Refusal, ReplyRule, check_get_more, cursor_not_found};
+use mdb_wire::{Element, Kind};
 use tokio::time::Instant;
 
 use crate::error::Error;
@@ -16,10 +17,20 @@ impl Journey<'_> {
     /// Servers look at the size of a batch before they look for its cursor.
     ///
     /// # Errors
-    /// 51024 below 0, before 5.0 2 below 1, in mongod's words (4.4.2, 5.0.4, 6.0.5).
+    /// 14 for what is no number, 51024 below 0, before 5.0 2 below 1, in mongod's words (4.4.2, 5.0.4, 6.0.5).
     fn check_batch_size(&self) -> Result<(), Refusal> {
         let size = self.command.body.find("batchSize");
-        let Some(size) = size.and_then(|size| size.as_integer()) else {
+        let is_null = |e: &Element<'_>| matches!(e.kind, Kind::Null | Kind::Undefined);
+        let Some(size) = size.filter(|size| !is_null(size)) else {
+            return Ok(());
+        };
+        if size.as_flag().is_none() && size.kind != Kind::Decimal128 || size.kind == Kind::Boolean {
+            return Err(Refusal::type_mismatch(format!(
+                "BSON field 'getMore.batchSize' is the wrong type '{}', expected types '[long, int, decimal, double']",
+                size.kind.name()
+            )));
+        }
+        let Some(size) = size.as_truncated() else {
             return Ok(());
         };
         if self.is_before_five() && size < 1 {

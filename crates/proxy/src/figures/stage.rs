@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bson::doc;
-use mdb_scope::{CollectionFacts, FiguresStage, Refusal, check_catalog_command};
+use mdb_scope::{CollectionFacts, FiguresStage, Refusal, check_catalog_command, unknown_figure};
 use mdb_wire::writer::IndexKey;
 use mdb_wire::{Command, Document, Element, Kind, Writer};
 
@@ -154,7 +154,11 @@ impl Journey<'_> {
             };
             let text =
                 format!("$collStats must take a nested object but found: $collStats: {found}");
-            return Err(Refusal::other(5_447_000, "Location5447000", text).into());
+            return Err(if self.is_before_five() {
+                Refusal::other(40166, "Location40166", text).into()
+            } else {
+                Refusal::other(5_447_000, "Location5447000", text).into()
+            });
         };
         if let Some(key) = asked.repeated_key() {
             let key = String::from_utf8_lossy(key);
@@ -163,7 +167,7 @@ impl Journey<'_> {
             return Err(Refusal::repeated_field(text).into());
         }
         for member in asked.elements() {
-            check_asked(&member)?;
+            check_asked(&member, self.is_before_five())?;
         }
         let storage = asked.find("storageStats");
         let scale = storage
@@ -279,9 +283,23 @@ fn refused(stage: &str, why: &str) -> Refusal {
     Refusal::unauthorized(format!("stage {stage} is not allowed here: {why}"))
 }
 
-/// Checks one member of `$collStats`.
-fn check_asked(member: &Element<'_>) -> Result<(), Refusal> {
+/// Checks one member of `$collStats`, in mongod's words (4.4.2, 5.0.4, 6.0.5).
+fn check_asked(member: &Element<'_>, is_before_five: bool) -> Result<(), Refusal> {
     match member.key {
+        b"count" | b"storageStats" if member.kind != Kind::Document && is_before_five => {
+            let (name, kind) = (member.name(), member.kind.name());
+            let (code, code_name) = if name == "count" {
+                (40480, "Location40480")
+            } else {
+                (40279, "Location40279")
+            };
+            let value = member
+                .as_integer()
+                .map_or_else(String::new, |n| format!(" {n}"));
+            let text =
+                format!("{name} argument must be an object, but got {name}:{value} of type {kind}");
+            Err(Refusal::other(code, code_name, text))
+        }
         b"count" | b"storageStats" if member.kind != Kind::Document => {
             let path = format!("$collStats.{}", member.name());
             Err(Refusal::wrong_kind(&path, member.kind.name(), "object"))
@@ -291,10 +309,7 @@ fn check_asked(member: &Element<'_>) -> Result<(), Refusal> {
             "$collStats.{} is not available on a shared collection: it counts the operations of all apps",
             member.name()
         ))),
-        _ => Err(Refusal::unknown_field(format!(
-            "BSON field '$collStats.{}' is an unknown field.",
-            member.name()
-        ))),
+        _ => Err(unknown_figure(member.name(), is_before_five)),
     }
 }
 

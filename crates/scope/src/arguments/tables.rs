@@ -378,7 +378,7 @@ pub(crate) static LIST_DATABASES: &[Argument] = &[
 
 /// `create`. What is not here cannot be shared.
 pub(crate) static CREATE: &[Argument] = &[
-    arg("autoIndexId", Take::Drop),
+    arg("autoIndexId", Take::Own),
     arg("capped", Take::Own),
     arg("size", Take::Own),
     arg("max", Take::Own),
@@ -398,7 +398,7 @@ pub(crate) static CREATE: &[Argument] = &[
     arg("encryptedFields", Take::Own).from(V6_0),
     arg("flags", Take::Own),
     arg("temp", Take::Own),
-    withhold("recordPreImages", "it binds every app of the collection").until(V6_0),
+    arg("recordPreImages", Take::Own).until(V6_0),
     withhold(
         "recordIdsReplicated",
         "it binds every app of the collection",

@@ -66,6 +66,52 @@ pub(super) fn of_id(definition: Document<'_>) -> Result<(), Refusal> {
     }
 }
 
+/// Checks the `idIndex` of a `create` that makes a collection without a collation.
+pub(crate) fn id_index(definition: Document<'_>) -> Result<(), Refusal> {
+    let shown = print_key(definition);
+    if let Some(unknown) = definition
+        .elements()
+        .find(|o| super::treat_of(o.key).is_none())
+    {
+        return Err(Refusal::invalid_index_option(format!(
+            "The field '{}' is not valid for an index specification. Specification: {shown}",
+            unknown.name()
+        )));
+    }
+    let key = definition.find("key").ok_or_else(|| missing("key"))?;
+    let key = generic::document(&key, "key")?;
+    name(definition)?;
+    let mut fields = key.elements();
+    let only = fields.next().filter(|_| fields.next().is_none());
+    if !only.is_some_and(|f| f.key == b"_id" && f.as_integer() == Some(1)) {
+        return Err(Refusal::bad_value(format!(
+            "The field 'key' for an _id index must be {{_id: 1}}, but got {}",
+            print_key(key)
+        )));
+    }
+    let version = definition.find("v").and_then(|v| v.as_integer());
+    if let Some(version) = version.filter(|v| !(1..=2).contains(v)) {
+        return Err(Refusal::cannot_create_index(format!(
+            "Invalid index specification {shown}; cannot create an index with v={version}"
+        )));
+    }
+    if let Some(other) = definition.elements().find(|o| !OF_ID.contains(&o.key)) {
+        let version = if version.is_some() { "" } else { ", v: 2" };
+        let shown = shown.trim_end_matches(" }");
+        return Err(Refusal::invalid_index_option(format!(
+            "The field '{}' is not valid for an _id index specification. Specification: {shown}{version} }}",
+            other.name()
+        )));
+    }
+    let collation = definition.find("collation");
+    match collation.map(|c| generic::collation(&c)).transpose()? {
+        Some(true) => Err(Refusal::bad_value(
+            "'idIndex' must have the same collation as the collection.",
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// `maxWireVersion` of 5.0: older servers take anything for a flag.
 const WIRE_5_0: i32 = 13;
 

@@ -108,6 +108,17 @@ const ASKED: &[&[u8]] = &[
     b"queryExecStats",
 ];
 
+/// What `$collStats` cannot be asked for, in mongod's words (4.4.2, 5.0.4, 6.0.5).
+pub fn unknown_figure(name: &str, is_before_five: bool) -> Refusal {
+    if is_before_five {
+        let text = format!("unrecognized option to $collStats: {name}");
+        return Refusal::other(40168, "Location40168", text);
+    }
+    Refusal::unknown_field(format!(
+        "BSON field '$collStats.{name}' is an unknown field."
+    ))
+}
+
 /// Checks where stages with figures stand.
 pub(super) fn check(stages: Document<'_>, source: Source) -> Result<(), Refusal> {
     for (index, stage) in stages.elements().enumerate() {
@@ -143,10 +154,10 @@ pub(super) fn write(
     if spec.name == "$collStats"
         && let Some(unknown) = members.elements().find(|m| !ASKED.contains(&m.key))
     {
-        return Err(Refusal::unknown_field(format!(
-            "BSON field '$collStats.{}' is an unknown field.",
-            unknown.name()
-        )));
+        return Err(unknown_figure(
+            unknown.name(),
+            around.sight.is_before_five(),
+        ));
     }
     let key = out.next();
     let stage = out.w.begin_document(key.as_bytes());

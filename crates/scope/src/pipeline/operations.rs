@@ -28,8 +28,12 @@ const OPTIONS: &[&[u8]] = &[
 /// The stage, if an `aggregate` without a collection begins with it.
 ///
 /// # Errors
-/// 73 on another database than `admin`, 9 for what the stage cannot say: in the words of mongod 6.0.5.
-pub fn operations_stage(command: &Command<'_>) -> Result<Option<OperationsStage>, Refusal> {
+/// 73 on another database than `admin`, 9 for what the stage cannot say: in the words of mongod 6.0.5; of transactions also in
+/// those of 4.4.2.
+pub fn operations_stage(
+    command: &Command<'_>,
+    is_before_five: bool,
+) -> Result<Option<OperationsStage>, Refusal> {
     let first = || {
         let pipeline = command.body.find("pipeline")?.as_array()?;
         pipeline.first()?.as_document()?.first()
@@ -43,10 +47,16 @@ pub fn operations_stage(command: &Command<'_>) -> Result<Option<OperationsStage>
     };
     let lists_sessions = stage.key == b"$listLocalSessions";
     if command.body.find("autocommit").is_some() {
-        return Err(Refusal::not_in_transaction(format!(
-            "Operation not permitted in transaction :: caused by :: Aggregation stage {} cannot run within a multi-document transaction.",
-            stage.name()
-        )));
+        return Err(Refusal::not_in_transaction(
+            if is_before_five && command.database == "admin" {
+                "Cannot run command against the 'admin' database in a transaction.".to_owned()
+            } else {
+                format!(
+                    "Operation not permitted in transaction :: caused by :: Aggregation stage {} cannot run within a multi-document transaction.",
+                    stage.name()
+                )
+            },
+        ));
     }
     // A server lists sessions in any database; the app's are not of one.
     if command.database != "admin" && !lists_sessions {
