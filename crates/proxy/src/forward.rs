@@ -22,6 +22,7 @@ use crate::cluster_time::ClusterTime;
 use crate::control::{Control, KEY_BYTES};
 use crate::deadline::Deadline;
 use crate::dispatch::Call;
+use crate::errands::Turns;
 use crate::error::Error;
 use crate::ground::{Ground, target};
 use crate::identity::{App, Identity};
@@ -231,7 +232,7 @@ impl<'a> Journey<'a> {
             collection,
             isolation: self.identity.app.isolation.of(collection),
             keeps_images: self.keeps_images(),
-            errands: &self.identity.app.errands,
+            errands: self.errands(),
         }
     }
 
@@ -516,6 +517,7 @@ impl<'a> Journey<'a> {
         let control_database = self.forward.control_database.clone();
         let (database, collection) = (self.command.database.to_owned(), collection.to_owned());
         let keeps_images = self.keeps_images();
+        let surplus = self.shared.surplus.clone();
         tokio::spawn(async move {
             let Some(scope) = identity.app.scope.get() else {
                 return;
@@ -528,7 +530,10 @@ impl<'a> Journey<'a> {
                 collection: &collection,
                 isolation: identity.app.isolation.of(&collection),
                 keeps_images,
-                errands: &identity.app.errands,
+                errands: Turns {
+                    own: &identity.app.errands,
+                    surplus: &surplus,
+                },
             };
             if let Err(error) = namespaces.refresh(place).await {
                 tracing::debug!(%error, "facts of a collection could not be read anew");
