@@ -111,23 +111,9 @@ impl Forward {
         operation: &Running,
         out: &mut Vec<u8>,
     ) -> Result<(), Error> {
-        let Call { spec, command, .. } = call;
-        let deadline = Deadline::of(command, shared.upstream.wait_max());
-        let scope = self.scope(shared, identity, deadline, command).await?;
-        let hello = shared.upstream.hello().borrow().clone();
-        let journey = Journey {
-            forward: self,
-            shared,
-            identity,
-            scope,
-            spec,
-            command,
-            hello,
-            deadline,
-            operation,
-        };
+        let journey = self.journey(shared, identity, call, operation).await?;
         let start = out.len();
-        let result = match spec.duty {
+        let result = match call.spec.duty {
             Duty::Catalog(row) => {
                 let composed = Box::pin(catalog::answer(&journey, row, out)).await;
                 composed.map(|()| reply::gossip(out, start, &self.cluster_time))
@@ -143,6 +129,30 @@ impl Forward {
             journey.abandon(error).await;
         }
         result
+    }
+
+    /// What a command needs on its way.
+    pub(crate) async fn journey<'a>(
+        &'a self,
+        shared: &'a Shared,
+        identity: &'a Arc<Identity>,
+        call: &'a Call<'a>,
+        operation: &'a Running,
+    ) -> Result<Journey<'a>, Error> {
+        let Call { spec, command, .. } = call;
+        let deadline = Deadline::of(command, shared.upstream.wait_max());
+        let scope = self.scope(shared, identity, deadline, command).await?;
+        Ok(Journey {
+            forward: self,
+            shared,
+            identity,
+            scope,
+            spec,
+            command,
+            hello: shared.upstream.hello().borrow().clone(),
+            deadline,
+            operation,
+        })
     }
 
     /// The app's scope; made when its first command comes, as its session key is stored upstream.
