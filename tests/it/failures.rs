@@ -5,8 +5,8 @@ use std::time::Duration;
 use bson::{Document, doc};
 use mdb_testbed::Deployment;
 use mdb_tests::{
-    Harm, ProxyBuilder, RawClient, Relay, Section, TestProxy, Weather, batch, eventually, is_ok,
-    logs, raw, shared, unique_name,
+    Harm, ProxyBuilder, RawClient, Relay, Section, TestProxy, Weather, batch, cursor_id,
+    eventually, is_ok, logs, raw, shared, unique_name,
 };
 use mongodb::Client;
 

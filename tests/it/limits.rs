@@ -112,10 +112,26 @@ async fn open_cursors() {
     alice.ok(&find).await;
     let reply = alice.command(&find).await;
     tells(&reply, 146, "cursors_per_app_max", &[]);
+    // What the server had opened for it is closed.
+    assert_eq!(open_upstream(db).await, 2);
     alice
         .ok(&doc! {"killCursors": "c", "cursors": [first], "$db": db})
         .await;
     alice.ok(&find).await;
+}
+
+/// How many cursors are open on a collection of this database.
+async fn open_upstream(db: &str) -> usize {
+    let server = Client::with_uri_str(shared().await.uri()).await.unwrap();
+    let pipeline = [
+        doc! {"$currentOp": {"allUsers": true, "idleCursors": true, "localOps": true}},
+        doc! {"$match": {"type": "idleCursor", "ns": format!("{db}.c")}},
+    ];
+    let found = server.database("admin").aggregate(pipeline).await.unwrap();
+    let found: Vec<Document> = futures_util::TryStreamExt::try_collect(found)
+        .await
+        .unwrap();
+    found.len()
 }
 
 #[tokio::test]

@@ -90,7 +90,7 @@ impl<'a> Journey<'a> {
     }
 
     async fn errand<T>(&self, work: impl Future<Output = T>) -> T {
-        let _errand = self.identity.app.errands.begin().await;
+        let _errand = self.errands().begin().await;
         work.await
     }
 

@@ -9,7 +9,11 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use futures_util::future::join_all;
+use mdb_scope::ServerAddress;
+use mdb_upstream::MemberKind;
 use mdb_wire::writer::IndexKey;
 use mdb_wire::{Command, Document, Writer};
 use tokio::time::{sleep, timeout};
@@ -152,10 +156,11 @@ pub(crate) fn leave(shared: &Arc<Shared>, connection: &mut Connection) {
         let Some(gone) = shared.clients.take_gone(&key, arrivals) else {
             return;
         };
-        for identity in &gone.identities {
+        let ends = gone.identities.iter().map(async |identity| {
             let place = Connection::new(Guest::from(peer), &shared);
             end_all(&shared, &place, identity, gone.id).await;
-        }
+        });
+        join_all(ends).await;
     });
 }
 
@@ -173,29 +178,84 @@ async fn end_all(shared: &Shared, connection: &Connection, identity: &Arc<Identi
         cursors = cursors.len(),
         "a client is gone; what it left open is ended"
     );
-    let sessionless: BTreeSet<i64> = cursors;
-    let mut ends = kills(shared, identity, &sessionless);
-    for name in ["killSessions", "endSessions"] {
-        for some in sessions.chunks(SESSIONS_AT_ONCE) {
-            ends.push((ending(name, some), "admin".to_owned()));
-        }
+    for (body, database) in kills(shared, identity, &cursors) {
+        send(shared, connection, identity, &body, &database).await;
     }
-    for (body, database) in ends {
-        let end = send(shared, connection, identity, &body, &database);
-        if !matches!(timeout(RECLAIM_TIMEOUT, end).await, Ok(Ok(()))) {
-            // The server ends it when its own patience is over.
-            tracing::debug!(
-                app = app.id.as_str(),
-                "what a client left could not be ended"
-            );
-        }
+    let mut gone = Gone {
+        shared,
+        connection,
+        identity,
+        sessions,
+        reached: BTreeSet::new(),
+    };
+    let mut is_ended = gone.kill().await;
+    for some in gone.sessions.chunks(SESSIONS_AT_ONCE) {
+        let body = listing("endSessions", some);
+        send(shared, connection, identity, &body, "admin").await;
     }
-    for session in &sessions {
+    for session in &gone.sessions {
         shared.cursors.close_session(&app.id, session);
+    }
+    for pause in KILL_PAUSES {
+        if is_ended {
+            return;
+        }
+        sleep(pause).await;
+        is_ended = gone.kill().await;
     }
 }
 
-fn ending(name: &str, sessions: &[[u8; 16]]) -> Vec<u8> {
+/// The sessions that a gone client has left.
+struct Gone<'a> {
+    shared: &'a Shared,
+    connection: &'a Connection,
+    identity: &'a Arc<Identity>,
+    /// By the client's ids.
+    sessions: Vec<[u8; 16]>,
+    /// The members that have killed them.
+    reached: BTreeSet<ServerAddress>,
+}
+
+impl Gone<'_> {
+    /// Kills the sessions on every member that has not done so yet: each has cursors of its own, and of those that a command
+    /// opened whose client did not wait for the reply nobody knows more than the session. Says whether all have done it. A
+    /// member that is stopped or cut off has not, and may go on.
+    async fn kill(&mut self) -> bool {
+        // A client that was away for long may be back, with the sessions that it had.
+        self.identity.app.sessions.retain_unused(&mut self.sessions);
+        let topology = self.shared.upstream.topology().borrow().clone();
+        let members = topology.members.iter();
+        let lacking =
+            members.filter(|m| m.kind != MemberKind::Other && !self.reached.contains(&m.address));
+        let kills = lacking.map(async |member| {
+            let killed = timeout(RECLAIM_TIMEOUT, self.kill_at(&member.address)).await;
+            matches!(killed, Ok(Ok(()))).then(|| member.address.clone())
+        });
+        let killed = join_all(kills).await;
+        let is_everywhere = killed.iter().all(Option::is_some);
+        self.reached.extend(killed.into_iter().flatten());
+        is_everywhere
+    }
+
+    async fn kill_at(&self, server: &ServerAddress) -> Result<(), Error> {
+        for some in self.sessions.chunks(SESSIONS_AT_ONCE) {
+            let body = listing("killSessions", some);
+            let Ok(body) = Document::parse(&body) else {
+                continue;
+            };
+            let call = Call::new(Command::inner(body, "admin")?, false)?;
+            let slot = self.shared.operations.slot(self.connection);
+            let operation = slot.begin(self.identity, call.spec, body, None, 0, None);
+            let forward = &self.shared.forward;
+            let journey = forward.journey(self.shared, self.identity, &call, &operation);
+            journey.await?.kill_sessions_at(server, some).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A command that takes sessions.
+fn listing(name: &str, sessions: &[[u8; 16]]) -> Vec<u8> {
     let mut w = Writer::default();
     let mark = w.begin();
     let array = w.begin_array(name.as_bytes());
@@ -210,28 +270,43 @@ fn ending(name: &str, sessions: &[[u8; 16]]) -> Vec<u8> {
     w.into_bytes()
 }
 
+/// Sends what ends something, in vain where it cannot be reached in time: the server ends it when its own patience is over.
 async fn send(
     shared: &Shared,
     connection: &Connection,
     identity: &Arc<Identity>,
     body: &[u8],
     database: &str,
-) -> Result<(), Error> {
-    let Ok(body) = Document::parse(body) else {
-        return Ok(());
+) {
+    let end = async {
+        let Ok(body) = Document::parse(body) else {
+            return Ok(());
+        };
+        let call = Call::new(Command::inner(body, database)?, false)?;
+        let slot = shared.operations.slot(connection);
+        let operation = slot.begin(identity, call.spec, body, None, 0, None);
+        let forward = &shared.forward;
+        let mut out = Vec::new();
+        Box::pin(forward.command(shared, identity, &call, &operation, &mut out)).await
     };
-    let call = Call::new(Command::inner(body, database)?, false)?;
-    let slot = shared.operations.slot(connection);
-    let operation = slot.begin(identity, call.spec, body, None, 0, None);
-    let mut out = Vec::new();
-    let command = shared
-        .forward
-        .command(shared, identity, &call, &operation, &mut out);
-    Box::pin(command).await
+    if !matches!(timeout(RECLAIM_TIMEOUT, end).await, Ok(Ok(()))) {
+        let app = identity.app.id.as_str();
+        tracing::debug!(app, "what a client left could not be ended");
+    }
 }
 
 /// A client logs in as one user, seldom as a few; more are not remembered.
 const IDENTITIES_MAX: usize = 16;
+/// When members are asked again that have not killed the sessions of a gone client: together longer than the ten minutes for
+/// which a member keeps a cursor that nobody uses.
+const KILL_PAUSES: [Duration; 6] = [
+    Duration::from_secs(10),
+    Duration::from_secs(20),
+    Duration::from_secs(40),
+    Duration::from_secs(80),
+    Duration::from_secs(160),
+    Duration::from_secs(320),
+];
 /// A message of some 300 kB.
 const SESSIONS_AT_ONCE: usize = 10_000;
 

@@ -34,17 +34,21 @@ impl Journey<'_> {
         ground: Ground<'_>,
         out: &mut Vec<u8>,
     ) -> Result<Glance, Error> {
+        let mut unwanted = None;
         let result = self
             .exchange_with(scoped, ground, out, &mut |lease, rule, upstream_id| {
                 if upstream_id == 0 {
-                    Ok(0)
-                } else {
-                    self.open_cursor(lease, rule, ground, upstream_id)
+                    return Ok(0);
                 }
+                let opened = self.open_cursor(lease, rule, ground, upstream_id);
+                opened.inspect_err(|_| {
+                    unwanted = Some(self.cursor(lease, rule, ground, upstream_id).facts());
+                })
             })
             .await;
         if let Err(Error::Limit(Limit::CursorsOfApp)) = &result {
             tracing::warn!(app = %self.identity.app.id, "an app holds too many open cursors");
+            self.close_upstream(unwanted).await;
         }
         let exchanged = result?;
         self.close_upstream(exchanged.ended).await;

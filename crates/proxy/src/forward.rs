@@ -22,6 +22,7 @@ use crate::cluster_time::ClusterTime;
 use crate::control::{Control, KEY_BYTES};
 use crate::deadline::Deadline;
 use crate::dispatch::Call;
+use crate::errands::Turns;
 use crate::error::Error;
 use crate::ground::{Ground, target};
 use crate::identity::{App, Identity};
@@ -110,23 +111,9 @@ impl Forward {
         operation: &Running,
         out: &mut Vec<u8>,
     ) -> Result<(), Error> {
-        let Call { spec, command, .. } = call;
-        let deadline = Deadline::of(command, shared.upstream.wait_max());
-        let scope = self.scope(shared, identity, deadline, command).await?;
-        let hello = shared.upstream.hello().borrow().clone();
-        let journey = Journey {
-            forward: self,
-            shared,
-            identity,
-            scope,
-            spec,
-            command,
-            hello,
-            deadline,
-            operation,
-        };
+        let journey = self.journey(shared, identity, call, operation).await?;
         let start = out.len();
-        let result = match spec.duty {
+        let result = match call.spec.duty {
             Duty::Catalog(row) => {
                 let composed = Box::pin(catalog::answer(&journey, row, out)).await;
                 composed.map(|()| reply::gossip(out, start, &self.cluster_time))
@@ -142,6 +129,30 @@ impl Forward {
             journey.abandon(error).await;
         }
         result
+    }
+
+    /// What a command needs on its way.
+    pub(crate) async fn journey<'a>(
+        &'a self,
+        shared: &'a Shared,
+        identity: &'a Arc<Identity>,
+        call: &'a Call<'a>,
+        operation: &'a Running,
+    ) -> Result<Journey<'a>, Error> {
+        let Call { spec, command, .. } = call;
+        let deadline = Deadline::of(command, shared.upstream.wait_max());
+        let scope = self.scope(shared, identity, deadline, command).await?;
+        Ok(Journey {
+            forward: self,
+            shared,
+            identity,
+            scope,
+            spec,
+            command,
+            hello: shared.upstream.hello().borrow().clone(),
+            deadline,
+            operation,
+        })
     }
 
     /// The app's scope; made when its first command comes, as its session key is stored upstream.
@@ -231,7 +242,7 @@ impl<'a> Journey<'a> {
             collection,
             isolation: self.identity.app.isolation.of(collection),
             keeps_images: self.keeps_images(),
-            errands: &self.identity.app.errands,
+            errands: self.errands(),
         }
     }
 
@@ -516,6 +527,7 @@ impl<'a> Journey<'a> {
         let control_database = self.forward.control_database.clone();
         let (database, collection) = (self.command.database.to_owned(), collection.to_owned());
         let keeps_images = self.keeps_images();
+        let surplus = self.shared.surplus.clone();
         tokio::spawn(async move {
             let Some(scope) = identity.app.scope.get() else {
                 return;
@@ -528,7 +540,10 @@ impl<'a> Journey<'a> {
                 collection: &collection,
                 isolation: identity.app.isolation.of(&collection),
                 keeps_images,
-                errands: &identity.app.errands,
+                errands: Turns {
+                    own: &identity.app.errands,
+                    surplus: &surplus,
+                },
             };
             if let Err(error) = namespaces.refresh(place).await {
                 tracing::debug!(%error, "facts of a collection could not be read anew");

@@ -22,7 +22,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::control::{Control, Entry};
-use crate::errands::Errands;
+use crate::errands::Turns;
 use crate::ground::Ground;
 use crate::validators::{settle, shared_validator};
 
@@ -155,8 +155,8 @@ pub(crate) struct Place<'a> {
     pub(crate) isolation: Isolation,
     /// Whether the upstream can keep documents as they were before a change (6.0).
     pub(crate) keeps_images: bool,
-    /// The app's.
-    pub(crate) errands: &'a Errands,
+    /// Where what is done about it waits for its turn.
+    pub(crate) errands: Turns<'a>,
 }
 
 impl<'a> Place<'a> {

@@ -82,6 +82,12 @@ impl Sessions {
         own.map(|(id, _)| id).collect()
     }
 
+    /// Takes those out of `ids` that somebody uses.
+    pub(crate) fn retain_unused(&self, ids: &mut Vec<[u8; 16]>) {
+        let table = self.lock();
+        ids.retain(|id| !table.used.contains_key(id));
+    }
+
     /// The table is whole between any two calls, so a panic elsewhere does not spoil it.
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -147,6 +153,9 @@ mod tests {
         assert_eq!(taken, [id(1), id(3)]);
         assert_eq!(sessions.take_of(7).len(), 0);
         assert_eq!(sessions.take_of(8), [id(2)]);
+        sessions.touch(id(3), 9, 9, now).unwrap();
+        sessions.retain_unused(&mut taken);
+        assert_eq!(taken, [id(1)]);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::announcement::{HelloState, Presentation};
 use crate::clients::Clients;
 use crate::cursors::Cursors;
+use crate::errands::Surplus;
 use crate::failures::Failures;
 use crate::forward::Forward;
 use crate::identity::Identity;
@@ -81,6 +82,8 @@ pub struct Shared {
     pub(crate) complaints: Complaints,
     /// Log-ins that have failed lately.
     pub(crate) failures: Failures,
+    /// What is done for apps beyond one thing at a time for each.
+    pub(crate) surplus: Surplus,
     /// Commands that are on their way upstream.
     pub(crate) running: Arc<Slots>,
     /// Connections whose last command left a transaction open.
@@ -119,6 +122,7 @@ impl Shared {
             clients: Arc::default(),
             complaints: Complaints::default(),
             failures: Failures::default(),
+            surplus: Surplus::default(),
             running: Arc::default(),
             transactions: Arc::default(),
             operations: Arc::default(),

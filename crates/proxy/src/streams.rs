@@ -112,7 +112,7 @@ impl Journey<'_> {
             .exchange_with(&mut scoped, ground, &mut ignored, &mut |_, _, _| Ok(0))
             .await;
         if let Err(error) = closed {
-            tracing::debug!(%error, "the cursor of a stream that has ended could not be closed");
+            tracing::debug!(%error, "a cursor that its client does not know could not be closed");
         }
     }
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use mdb_scope::{CollectionFacts, OperationsStage, Refusal, foreign_collections};
+use mdb_scope::{
+    CollectionFacts, OperationsStage, Refusal, Routing, ServerAddress, foreign_collections,
+};
 use mdb_wire::writer::IndexKey;
 use mdb_wire::{Document, Element, Kind, Writer};
 use mongodb::error::Error as DriverError;
@@ -187,12 +189,29 @@ impl Journey<'_> {
         }
         let none = CollectionFacts::default();
         let ground = Ground::of(&none);
-        let mut scoped =
-            self.with_facts(ground, |facts| self.scope.kill_sessions(facts, &sessions))?;
+        let mut scoped = self.with_facts(ground, |facts| {
+            self.scope.kill_sessions(facts, &sessions, Routing::Primary)
+        })?;
         self.exchange(&mut scoped, ground, out).await?;
         for session in sessions {
             self.shared.cursors.close_session(app, &session);
         }
+        Ok(())
+    }
+
+    /// Ends sessions of the app on one member, by the client's ids: each member has cursors of its own.
+    pub(crate) async fn kill_sessions_at(
+        &self,
+        server: &ServerAddress,
+        sessions: &[[u8; 16]],
+    ) -> Result<(), Error> {
+        let none = CollectionFacts::default();
+        let ground = Ground::of(&none);
+        let mut scoped = self.with_facts(ground, |facts| {
+            let there = Routing::Member(server.clone());
+            self.scope.kill_sessions(facts, sessions, there)
+        })?;
+        self.exchange(&mut scoped, ground, &mut Vec::new()).await?;
         Ok(())
     }
 

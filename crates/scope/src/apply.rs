@@ -54,6 +54,7 @@ impl Scope {
         &self,
         facts: &Facts<'_>,
         sessions: &[[u8; 16]],
+        routing: Routing,
     ) -> Result<Scoped, Refusal> {
         let mut w = Writer::new(vec![0; MESSAGE_HEAD_BYTES]);
         let mark = w.begin();
@@ -66,7 +67,7 @@ impl Scope {
         w.end(array);
         w.string(b"$db", "admin");
         w.end(mark);
-        let outcome = Outcome::new(Routing::Primary, Retry::Read, ReplyRule::Plain);
+        let outcome = Outcome::new(routing, Retry::Read, ReplyRule::Plain);
         seal(w, facts, outcome)
     }
 

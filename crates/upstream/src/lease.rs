@@ -133,12 +133,13 @@ impl Drop for Lease {
                 .check_in(connection, self.generation, &self.borrower, Instant::now());
             return;
         }
-        self.home.pool.discard(&self.borrower);
-        connection.close(if self.has_failed {
-            UpstreamCloseReason::Error
+        if self.has_failed {
+            self.home.pool.discard(&self.borrower);
+            connection.close(UpstreamCloseReason::Error);
         } else {
-            UpstreamCloseReason::Poisoned
-        });
+            self.home.give_up(&self.borrower, self.generation);
+            connection.close(UpstreamCloseReason::Poisoned);
+        }
     }
 }
 

@@ -8,7 +8,10 @@ use std::{
 
 use mdb_scope::ServerAddress;
 use mdb_telemetry::{ConnectionState, Metrics, UpstreamCloseReason, WaitsFor};
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -106,12 +109,9 @@ impl Pools {
 
     /// Makes the connections that should be ready, in the background, if the member serves.
     pub(crate) fn warm(&self, address: &ServerAddress) {
-        let topology = self.shared.board.topology();
-        let serves = topology
-            .member(address)
-            .is_some_and(|member| member.kind.bears_data());
-        if serves && self.shared.limits.connections_min > 0 {
-            tokio::spawn(self.member(address).warm());
+        let member = self.member(address);
+        if member.serves() && self.shared.limits.connections_min > 0 {
+            tokio::spawn(member.warm());
         }
     }
 
@@ -260,19 +260,31 @@ impl MemberPool {
     /// Makes connections until as many are there as should be ready, or one cannot be made.
     async fn warm(self: Arc<Self>) {
         while let Some(generation) = self.pool.warm() {
-            let mut warming = Warming {
-                pool: &self.pool,
-                generation,
-                connection: None,
-            };
-            let _connecting = self.shared.metrics.connecting();
-            // Why it failed is told by the look at the member that follows.
-            let Ok(mut connection) = self.open(generation).await else {
+            if !Warming::new(&self, generation).make().await {
                 return;
-            };
-            connection.enter(ConnectionState::Idle);
-            warming.connection = Some(connection);
+            }
         }
+    }
+
+    /// A connection was given up in the middle of a command. Another one is made in its place, in the background, if the member
+    /// serves: else the next command would wait for it.
+    pub(crate) fn give_up(self: &Arc<Self>, borrower: &Borrower, generation: u64) {
+        if !self.pool.give_up(borrower, generation) {
+            return;
+        }
+        let warming = Warming::new(self, generation);
+        // There is none when the proxy ends.
+        if let Ok(runtime) = Handle::try_current()
+            && self.serves()
+        {
+            runtime.spawn(warming.make());
+        }
+    }
+
+    fn serves(&self) -> bool {
+        let topology = self.shared.board.topology();
+        let member = topology.member(&self.address);
+        member.is_some_and(|member| member.kind.bears_data())
     }
 }
 
@@ -294,16 +306,37 @@ impl Drop for Opening<'_> {
 }
 
 /// The same for a connection that is for nobody yet.
-struct Warming<'p> {
-    pool: &'p Pool<Connection>,
+struct Warming {
+    member: Arc<MemberPool>,
     generation: u64,
     connection: Option<Connection>,
 }
 
-impl Drop for Warming<'_> {
+impl Warming {
+    fn new(member: &Arc<MemberPool>, generation: u64) -> Self {
+        Self {
+            member: Arc::clone(member),
+            generation,
+            connection: None,
+        }
+    }
+
+    /// Whether it was made. Why it was not is told by the look at the member that follows.
+    async fn make(mut self) -> bool {
+        let _connecting = self.member.shared.metrics.connecting();
+        let Ok(mut connection) = self.member.open(self.generation).await else {
+            return false;
+        };
+        connection.enter(ConnectionState::Idle);
+        self.connection = Some(connection);
+        true
+    }
+}
+
+impl Drop for Warming {
     fn drop(&mut self) {
         let connection = self.connection.take();
-        self.pool
-            .warmed(connection, self.generation, Instant::now());
+        let pool = &self.member.pool;
+        pool.warmed(connection, self.generation, Instant::now());
     }
 }

@@ -169,6 +169,20 @@ impl<C: Pooled> Pool<C> {
         self.serve(&mut state);
     }
 
+    /// A lent connection of this generation is gone since its command was given up. Gives leave to make another in its place,
+    /// for nobody yet, where the next command might have to wait for one: end with [`Pool::warmed`].
+    pub(crate) fn give_up(&self, borrower: &Borrower, generation: u64) -> bool {
+        self.discard(borrower);
+        let mut state = self.lock();
+        let is_current = generation == state.generation && !state.is_closed;
+        let is_scarce = state.idle.len() < REPLACED_BELOW_IDLE;
+        if !is_current || !is_scarce || !self.has_place(&state) {
+            return false;
+        }
+        state.connecting += 1;
+        true
+    }
+
     /// The connection that was to be made is made, and lent.
     pub(crate) fn connected(&self) {
         let mut state = self.lock();
@@ -401,6 +415,10 @@ fn drop_all<C: Pooled>(mut state: MutexGuard<'_, State<C>>, reason: UpstreamClos
 /// Handshakes at one time with one member: a burst of commands must not become a storm of key
 /// derivations there. The drivers' default `maxConnecting` is 2; a proxy stands for many drivers.
 const CONNECTING_MAX: u32 = 4;
+
+/// With so many idle connections none is made for one that was given up: a storm of commands that are given up must not become
+/// one of handshakes.
+const REPLACED_BELOW_IDLE: usize = 4;
 
 #[cfg(test)]
 mod tests;

@@ -387,9 +387,9 @@ fn failure_label(error: &UpstreamError) -> CheckoutFailure {
 
 /// A cursor outlives a short loss of the network, but not its server: long waiting helps nobody.
 const MEMBER_WAIT_MAX: Duration = Duration::from_secs(5);
-/// For background work, and for what the proxy does itself on behalf of apps: four at a time for each, of which some may wait
-/// for locks. Clients' commands never use them.
-const CONTROL_CONNECTIONS_MAX: u32 = 20;
+/// For background work, and for what the proxy does itself on behalf of apps: one thing at a time for each and a few more,
+/// of which some may wait for locks. Clients' commands never use them.
+const CONTROL_CONNECTIONS_MAX: u32 = 32;
 
 #[cfg(test)]
 mod tests;

@@ -251,6 +251,85 @@ async fn what_a_client_that_died_left_open_is_ended() {
     assert!(metrics.contains(idle), "no upstream connection is held");
 }
 
+/// A cursor of which nobody knows: the member opened it, and the reply was on its way when the client died. The session leads to
+/// it, on whichever member it is; a member that cannot be reached is asked again.
+#[tokio::test]
+async fn what_a_client_that_died_left_open_on_a_secondary_is_ended() {
+    let (deployment, relays, [uri, _]) = relayed().await;
+    logs::expect("mdb_upstream::probe");
+    let builder = ProxyBuilder::at(&uri).limit("abandoned_after: 10ms");
+    let proxy = builder.app("alice").start().await;
+    let db = proxy.database_name();
+    let documents: Vec<Document> = (0..10).map(|n| doc! {"_id": n}).collect();
+    let insert = doc! {"insert": "c", "documents": documents, "writeConcern": {"w": 3}, "$db": db};
+    let mut living = proxy.raw("alice").await;
+    living.ok(&insert).await;
+    let primary = deployment.primary().await.unwrap();
+    let secondaries = (0..3).filter(|member| *member != primary);
+    let mut servers = Vec::new();
+    for member in secondaries {
+        let uri = deployment.direct_uri(member);
+        servers.push((member, Client::with_uri_str(uri).await.unwrap()));
+    }
+    let cursors = doc! {"type": "idleCursor", "ns": format!("{db}.c")};
+    let holder = async || {
+        for (member, server) in &servers {
+            if operations(server, cursors.clone()).await > 0 {
+                return Some(*member);
+            }
+        }
+        None
+    };
+    for is_cut_off in [false, true] {
+        let mut dying = proxy.raw_stranger().await;
+        let driver = doc! {"name": format!("dying-{is_cut_off}"), "version": "1"};
+        let client = doc! {"driver": driver, "os": {"type": "x"}};
+        dying
+            .ok(&doc! {"hello": 1, "client": client, "$db": "admin"})
+            .await;
+        let mechanism = mdb_auth::Mechanism::ScramSha256;
+        dying
+            .log_in(mechanism, &proxy.user_name("alice"), mdb_tests::PASSWORD)
+            .await;
+        let find = doc! {
+            "find": "c", "batchSize": 1, "lsid": session(), "$db": db,
+            "$readPreference": {"mode": "secondary"},
+        };
+        // Nothing is to be learned of the collection when replies are withheld.
+        let whole = cursor_id(&dying.ok(&find).await);
+        let kill = doc! {"killCursors": "c", "cursors": [whole], "$db": db};
+        dying.ok(&kill).await;
+        for (member, _) in &servers {
+            relays[*member].set(Weather::Replies(Harm::Withheld));
+        }
+        dying.send(0, &[Section::Body(&raw(&find))]).await;
+        let member = eventually("a secondary has opened a cursor", holder).await;
+        for (member, _) in &servers {
+            relays[*member].set(Weather::Fair);
+        }
+        if is_cut_off {
+            relays[member].set(Weather::Down);
+        }
+        drop(dying);
+        if is_cut_off {
+            // Somebody else is served; the kills go out meanwhile, and the member does not get its own.
+            let poisoned = "mdb_runtime_upstream_connections_closed_total{reason=\"poisoned\"} 2\n";
+            eventually("the command is given up", async || {
+                let metrics = proxy.proxy().metrics().render();
+                metrics.contains(poisoned).then_some(())
+            })
+            .await;
+            living.ok(&doc! {"find": "c", "$db": db}).await;
+            assert_eq!(holder().await, Some(member));
+            relays[member].set(Weather::Fair);
+        }
+        eventually("the cursor is closed", async || {
+            holder().await.is_none().then_some(())
+        })
+        .await;
+    }
+}
+
 /// Its replies wait in the proxy, one at a time, and hold no connection to the server: the only one is free for others.
 #[tokio::test]
 async fn who_stops_reading_holds_nothing_that_others_need() {

@@ -51,6 +51,15 @@ impl Bench {
         self.core.pools.member(&self.server.address).pool.counts()
     }
 
+    /// A connection that was given up is gone, and another one is there that nobody asked for.
+    async fn replaced(&self) {
+        assert_eq!(self.counts(), MAKING);
+        while self.counts() == MAKING {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(self.counts(), IDLE);
+    }
+
     fn is_counted(&self, line: &str) -> bool {
         self.metrics.render().lines().any(|found| found == line)
     }
@@ -69,6 +78,10 @@ const IDLE: Counts = Counts {
     waiting: 0,
 };
 const EMPTY: Counts = Counts { idle: 0, ..IDLE };
+const MAKING: Counts = Counts {
+    connecting: 1,
+    ..EMPTY
+};
 
 #[tokio::test]
 async fn a_connection_returns_after_complete_exchanges() {
@@ -99,7 +112,7 @@ async fn a_connection_dropped_half_way_never_returns() {
     }
     let generation = lease.generation();
     drop(lease);
-    assert_eq!(bench.counts(), EMPTY);
+    bench.replaced().await;
     assert!(
         bench.is_counted(r#"mdb_runtime_upstream_connections_closed_total{reason="poisoned"} 1"#)
     );
@@ -118,6 +131,23 @@ async fn a_task_that_is_aborted_half_way_poisons_its_connection() {
     bench.server.hanging().await;
     task.abort();
     assert!(task.await.unwrap_err().is_cancelled());
+    bench.replaced().await;
+}
+
+/// Nobody connects to a member that is not known to serve.
+#[tokio::test]
+async fn a_member_that_is_lost_gets_no_connection_in_place_of_another() {
+    let bench = Bench::new().await;
+    let mut lease = bench.lease().await;
+    tokio::select! {
+        outcome = send(&mut lease, "hang") => panic!("nobody answered: {outcome:?}"),
+        () = bench.server.hanging() => {}
+    }
+    bench.core.board.publish(News::Lost {
+        address: bench.server.address.clone(),
+        is_silent: false,
+    });
+    drop(lease);
     assert_eq!(bench.counts(), EMPTY);
 }
 

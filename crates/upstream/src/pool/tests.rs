@@ -332,3 +332,28 @@ fn a_cold_pool_is_warmed_up_to_its_least() {
     assert_eq!(bench.closed(), [(1, stale), (2, stale)]);
     assert_eq!(bench.take(0), "connect 1");
 }
+
+#[test]
+fn what_is_given_up_is_replaced_while_little_is_idle() {
+    let bench = Bench::new(6);
+    bench.fill(&[(1, 0), (2, 0), (3, 0), (4, 0), (5, 0), (6, 0)]);
+    let give_up = |generation| bench.pool.give_up(&of("a"), generation);
+    for number in (1..=6).rev() {
+        assert_eq!(bench.take(0), format!("wire {number} 0"));
+    }
+    // As many as are made at one time, and each in the place of one.
+    assert_eq!(
+        [(); 5].map(|()| give_up(0)),
+        [true, true, true, true, false]
+    );
+    assert_eq!(bench.counts(), [0, 1, 4, 0]);
+    for number in 7..=10 {
+        bench.pool.warmed(Some(bench.wire(number)), 0, bench.start);
+    }
+    assert_eq!(bench.counts(), [4, 1, 0, 0]);
+    assert!(!give_up(0), "enough are idle");
+    assert_eq!(bench.take(0), "wire 10 0");
+    bench.pool.clear(0);
+    assert!(!give_up(0), "it was of another generation");
+    assert_eq!(bench.counts(), [0, 0, 0, 0]);
+}
