@@ -80,3 +80,43 @@ async fn a_renamed_collection_is_seen_by_another_proxy() {
     b.ok(&insert(3)).await;
     assert_eq!(ids(a.ok(&doc! {"find": "old", "$db": &db}).await), [3]);
 }
+
+/// The physical validator has a clause for each app, and none is lost when proxies change it at the same time.
+#[tokio::test]
+async fn validators_that_apps_set_at_once_are_all_kept() {
+    const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+    let slugs = NAMES.map(|name| (name, unique_name(name)));
+    let deployment = shared().await;
+    let start = || {
+        let builder = ProxyBuilder::new(deployment);
+        let apps = slugs.iter();
+        let builder = apps.fold(builder, |b, (name, slug)| b.app_with_slug(name, slug));
+        builder.start()
+    };
+    let proxies = [start().await, start().await];
+    let db = proxies[0].database_name().to_owned();
+    let insert =
+        |id: String, n: i32| doc! {"insert": "c", "documents": [{"_id": id, "n": n}], "$db": &db};
+    let mut clients = Vec::new();
+    for (at, name) in NAMES.iter().enumerate() {
+        let mut client = proxies[at % 2].raw(name).await;
+        client.ok(&insert((*name).to_owned(), 1)).await;
+        clients.push((name, client));
+    }
+    for round in 0..3 {
+        let changes = clients.iter_mut().map(async |(_, client)| {
+            let rule = doc! {"collMod": "c", "validator": {"n": {"$lt": 10 + round}}, "$db": &db};
+            client.ok(&rule).await;
+        });
+        futures_util::future::join_all(changes).await;
+        for (name, client) in &mut clients {
+            client
+                .ok(&insert(format!("{name}{round}"), 9 + round))
+                .await;
+            let broken = client
+                .command(&insert(format!("{name}-"), 10 + round))
+                .await;
+            assert!(broken.contains_key("writeErrors"), "{name}: {broken}");
+        }
+    }
+}

@@ -44,6 +44,7 @@ const NAMES: &[(i32, &str)] = &[
     (89, "NetworkTimeout"),
     (91, "ShutdownInProgress"),
     (115, "CommandNotSupported"),
+    (121, "DocumentValidationFailure"),
     (133, "FailedToSatisfyReadPreference"),
     (146, "ExceededMemoryLimit"),
     (160, "MaxStalenessOutOfRange"),

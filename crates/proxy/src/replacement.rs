@@ -192,9 +192,11 @@ impl<'a> Journey<'a> {
         out: &mut Vec<u8>,
     ) -> Result<(), Error> {
         error.remove("index");
-        let text = error.get_str("errmsg").unwrap_or_default();
-        let text = format!("PlanExecutor error during aggregation :: caused by :: {text}");
-        error.insert("errmsg", text);
+        if !self.is_before_five() {
+            let text = error.get_str("errmsg").unwrap_or_default();
+            let text = format!("PlanExecutor error during aggregation :: caused by :: {text}");
+            error.insert("errmsg", text);
+        }
         error.insert("ok", 0.0);
         let code = error.get_i32("code").unwrap_or_default();
         error.insert("codeName", code_name(code).into_owned());

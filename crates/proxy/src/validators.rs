@@ -18,6 +18,9 @@ const CLAUSES_MAX: usize = 500;
 /// Bytes of their clauses. The server keeps them in one document of its catalog, of at most 16 MiB with all else there.
 const CLAUSES_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Looks at a validator before the proxy gives up: each change of another proxy costs one.
+const ROUNDS_MAX: usize = 50;
+
 /// What `collMod` says of a validator.
 const FIELDS: [&str; 3] = ["validator", "validationLevel", "validationAction"];
 
@@ -155,31 +158,46 @@ fn check_clauses(known: &Known, clauses: &[Vec<u8>]) -> Result<(), Refusal> {
 /// Gives the physical collection the validator that the catalog says. As proxies may do so at the same time, it is looked at
 /// again behind each change: whoever comes last sees what all have written down.
 pub(crate) async fn settle(place: Place<'_>) -> Result<(), DriverError> {
-    let database = place.client.database(place.database);
-    loop {
-        let clauses = place
-            .control()
-            .clauses(place.database, place.collection, None)
-            .await?;
-        let wanted = joined_clauses(&clauses);
-        let wanted: Document = bson::deserialize_from_slice(&wanted)?;
-        let list = doc! {"listCollections": 1, "filter": {"name": place.collection}};
-        let mut found = database.run_cursor_command(list).await?;
-        let Some(collection) = found.try_next().await? else {
-            return Ok(());
-        };
-        let validator = validator_of(&collection).unwrap_or_default();
-        // One that an operator has put in its place stays.
-        if validator == wanted || shared_validator(place, &collection) == SharedValidator::Foreign {
+    for _ in 0..ROUNDS_MAX {
+        if settle_once(place).await? {
             return Ok(());
         }
-        wait_until_free(&database, place.collection).await?;
-        let change = doc! {
-            "collMod": place.collection, "validator": wanted,
-            "validationLevel": "strict", "validationAction": "error",
-        };
-        database.run_command(change).await?;
     }
+    tracing::warn!(
+        namespace = format!("{}.{}", place.database, place.collection),
+        "the validator of a shared collection is still not the one that its apps have asked for: it is changed elsewhere, again and again"
+    );
+    Ok(())
+}
+
+/// One look, and a change where it is needed. Gives whether none was.
+async fn settle_once(place: Place<'_>) -> Result<bool, DriverError> {
+    let database = place.client.database(place.database);
+    let clauses = place
+        .control()
+        .clauses(place.database, place.collection, None)
+        .await?;
+    let wanted = joined_clauses(&clauses);
+    let list = doc! {"listCollections": 1, "filter": {"name": place.collection}};
+    let mut found = database.run_cursor_command(list).await?;
+    let Some(collection) = found.try_next().await? else {
+        return Ok(true);
+    };
+    let validator = validator_of(&collection).unwrap_or_default();
+    // By their bytes: a number that is none is not equal to itself. One that an operator has put in its place stays.
+    if bson::serialize_to_vec(&validator)? == wanted
+        || shared_validator(place, &collection) == SharedValidator::Foreign
+    {
+        return Ok(true);
+    }
+    wait_until_free(&database, place.collection).await?;
+    let wanted: Document = bson::deserialize_from_slice(&wanted)?;
+    let change = doc! {
+        "collMod": place.collection, "validator": wanted,
+        "validationLevel": "strict", "validationAction": "error",
+    };
+    database.run_command(change).await?;
+    Ok(false)
 }
 
 /// The validator of a collection, as `listCollections` shows it.

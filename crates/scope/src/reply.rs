@@ -125,6 +125,9 @@ static FIELDS: &[(&str, Treat)] = &[
     ("capped", Treat::Pass),
     ("max", Treat::Pass),
     ("maxSize", Treat::Pass),
+    // Of a capped collection, before 5.0.
+    ("sleepCount", Treat::Pass),
+    ("sleepMS", Treat::Pass),
     ("nindexes", Treat::Pass),
     ("indexBuilds", Treat::Pass),
     ("totalIndexSize", Treat::Pass),
