@@ -4,7 +4,7 @@ use bson::doc;
 use futures_util::TryStreamExt;
 use mdb_scope::{
     Catalog, CollectionFacts, Isolation, Refusal, Scope, SharedValidator, check_catalog_command,
-    collection_of, dropped_indexes,
+    check_list_cursor, collection_of, dropped_indexes,
 };
 use mdb_upstream::wait_until_free;
 use mdb_wire::{Document, Element, Writer};
@@ -32,6 +32,11 @@ pub(crate) async fn answer(
     out: &mut Vec<u8>,
 ) -> Result<(), Error> {
     check_catalog_command(journey.spec, journey.command, journey.control_database())?;
+    if matches!(row, Catalog::ListCollections | Catalog::ListIndexes) {
+        let hello = journey.hello.as_ref();
+        let wire_version = hello.map_or(i32::MAX, |hello| hello.wire_version_max);
+        check_list_cursor(journey.spec, journey.command, wire_version)?;
+    }
     match row {
         Catalog::ListCollections => journey.list_collections(out).await,
         Catalog::ListDatabases => journey.list_databases(out).await,

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bson::doc;
 use mdb_scope::{
-    Isolation, Refusal, check_creation, check_has_id_index, collection_of, note_of_creation,
+    Isolation, Refusal, WIRE_VERSION_6_0, check_creation, check_has_id_index, collection_of,
+    note_of_creation,
 };
 
 use crate::automatic::hide_count;
@@ -14,8 +15,6 @@ use crate::forward::Journey;
 use crate::namespaces::{Known, Place, server_code};
 use crate::reply;
 
-/// Before it, servers have other codes and texts of what exists.
-const WIRE_VERSION_6_0: i32 = 17;
 /// Options of `create` that no app may set, and why.
 const REFUSED_OPTIONS: &[(&str, &str)] = &[
     ("storageEngine", "the storage is shared"),

@@ -2,8 +2,8 @@
 
 use bson::doc;
 use mdb_scope::{
-    CollectionFacts, Isolation, Refusal, check_collection, check_namespace, collection_of,
-    foreign_collections,
+    CollectionFacts, Isolation, Refusal, WIRE_VERSION_5_0, WIRE_VERSION_6_0, check_collection,
+    check_namespace, collection_of, foreign_collections,
 };
 use mdb_wire::{Command, Document, Element, Writer};
 
@@ -380,8 +380,6 @@ const FATAL_ON_VIEWS: [(&str, i32); 3] = [
     ("cappedMax", WIRE_VERSION_5_0 + 1),
     ("expireAfterSeconds", WIRE_VERSION_5_0),
 ];
-const WIRE_VERSION_5_0: i32 = 13;
-const WIRE_VERSION_6_0: i32 = 17;
 
 /// The collation of a view, as far as it is not that of every view.
 fn collation(view: &bson::Document) -> Option<&bson::Document> {

@@ -7,7 +7,10 @@
 use std::time::Duration;
 
 use bson::{Bson, Document, Timestamp, doc};
-use mdb_scope::{OwnIndex, Refusal, base_id_index_name, base_index_name, collection_of};
+use mdb_scope::{
+    OwnIndex, Refusal, WIRE_VERSION_5_0, WIRE_VERSION_6_0, base_id_index_name, base_index_name,
+    collection_of,
+};
 use mdb_wire::{Kind, Writer};
 use tokio::time::Instant;
 
@@ -22,11 +25,6 @@ use crate::reply;
 const READING_TIMEOUT: Duration = Duration::from_secs(20);
 /// How often an index is read whose documents do not agree with the others: they may have been written in between.
 const ATTEMPTS: usize = 3;
-
-/// `maxWireVersion` of 6.0.
-const WIRE_VERSION_6_0: i32 = 17;
-/// `maxWireVersion` of 5.0.
-const WIRE_VERSION_5_0: i32 = 13;
 
 /// Codes by which a server says that an index went while it was to be read, or before.
 const GONE: &[i32] = &[2, 27, 175];

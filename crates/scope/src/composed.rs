@@ -1,10 +1,12 @@
 //! What every command that the proxy answers itself refuses, as a mongod refuses it (6.0.5).
 
-use mdb_wire::Command;
+use mdb_wire::{Command, Element, Kind};
 
 use crate::apply::check_sequences;
 use crate::commands::CommandSpec;
 use crate::refusal::Refusal;
+use crate::scope::no_repeats;
+use crate::versions::WIRE_VERSION_5_0;
 use crate::{body, namespace};
 
 /// Commands of the catalog that a transaction may hold.
@@ -53,11 +55,79 @@ pub fn check_catalog_command(
     namespace::check_database(command, control_database)
 }
 
+/// Checks the `cursor` of a list. The batch is as large as the list, whatever size it asks for.
+///
+/// # Errors
+/// 14, 40415, 51024, before 5.0 14 and 2, in mongod's words (4.4.2, 5.0.4, 6.0.5).
+pub fn check_list_cursor(
+    spec: &CommandSpec,
+    command: &Command<'_>,
+    wire_version: i32,
+) -> Result<(), Refusal> {
+    let Some(cursor) = command.body.find("cursor") else {
+        return Ok(());
+    };
+    if wire_version < WIRE_VERSION_5_0 {
+        return check_old_cursor(&cursor);
+    }
+    let path = format!("{}.cursor", spec.name);
+    let members = match (cursor.kind, cursor.as_document()) {
+        (Kind::Null, _) => return Ok(()),
+        (Kind::Document, Some(members)) => members,
+        (kind, _) => return Err(Refusal::wrong_kind(&path, kind.name(), "object")),
+    };
+    no_repeats(members, &path)?;
+    for member in members.elements() {
+        match (member.key, member.kind, member.as_truncated()) {
+            (b"batchSize", Kind::Null | Kind::Decimal128, _) => {}
+            (b"batchSize", _, Some(size)) if size < 0 => {
+                return Err(Refusal::below_minimum(format!(
+                    "BSON field 'batchSize' value must be >= 0, actual value '{size}'"
+                )));
+            }
+            (b"batchSize", _, Some(_)) => {}
+            (b"batchSize", kind, None) => {
+                return Err(Refusal::type_mismatch(format!(
+                    "BSON field '{path}.batchSize' is the wrong type '{}', expected types '[long, int, decimal, double']",
+                    kind.name()
+                )));
+            }
+            _ => {
+                let name = member.name();
+                let text = format!("BSON field '{path}.{name}' is an unknown field.");
+                return Err(Refusal::unknown_field(text));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_old_cursor(cursor: &Element<'_>) -> Result<(), Refusal> {
+    let members = cursor
+        .as_document()
+        .filter(|_| cursor.kind == Kind::Document)
+        .ok_or_else(|| Refusal::type_mismatch("cursor field must be missing or an object"))?;
+    no_repeats(members, "cursor")?;
+    if members.elements().any(|member| member.key != b"batchSize") {
+        let text = "cursor object can't contain fields other than batchSize";
+        return Err(Refusal::bad_value(text));
+    }
+    match members.first() {
+        None => Ok(()),
+        Some(size) if size.kind == Kind::Decimal128 => Ok(()),
+        Some(size) => match size.as_truncated() {
+            Some(0..) => Ok(()),
+            Some(_) => Err(Refusal::bad_value("cursor.batchSize must not be negative")),
+            None => Err(Refusal::type_mismatch("cursor.batchSize must be a number")),
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::commands::look_up;
-    use bson::{Document as Doc, doc};
+    use bson::{Bson, Document as Doc, doc};
     use mdb_wire::Document;
 
     fn code(body: &Doc) -> Option<i32> {
@@ -104,6 +174,33 @@ mod tests {
         ];
         for (body, expected) in cases {
             assert_eq!(code(&body), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn cursors_of_lists() {
+        for (cursor, code, before_five) in [
+            (Bson::Int32(1), Some(14), Some(14)),
+            (Bson::Null, None, Some(14)),
+            (doc! {}.into(), None, None),
+            (doc! {"batchSize": 0}.into(), None, None),
+            (doc! {"batchSize": 1.5}.into(), None, None),
+            (doc! {"batchSize": Bson::Null}.into(), None, Some(14)),
+            (doc! {"batchSize": "x"}.into(), Some(14), Some(14)),
+            (doc! {"batchSize": -1}.into(), Some(51024), Some(2)),
+            (doc! {"batchSize": -1.5}.into(), Some(51024), Some(2)),
+            (doc! {"x": 1, "batchSize": -1}.into(), Some(40415), Some(2)),
+            (doc! {"batchSize": -1, "x": 1}.into(), Some(51024), Some(2)),
+        ] {
+            let bytes = bson::serialize_to_vec(&doc! {"listIndexes": "c", "cursor": &cursor});
+            let bytes = bytes.unwrap();
+            let command = Command::inner(Document::parse(&bytes).unwrap(), "d").unwrap();
+            let code_at = |wire_version| {
+                let spec = look_up(command.name, "d").unwrap();
+                let checked = check_list_cursor(spec, &command, wire_version);
+                checked.err().map(|refusal| refusal.code)
+            };
+            assert_eq!((code_at(17), code_at(9)), (code, before_five), "{cursor}");
         }
     }
 }

@@ -5,6 +5,7 @@ use mdb_wire::{Command, Document, Element, Kind};
 
 use crate::index;
 use crate::refusal::Refusal;
+use crate::versions::{WIRE_VERSION_5_0, WIRE_VERSION_6_0, WIRE_VERSION_7_0};
 
 /// What an option must be, and how servers say that.
 type Shape = (&'static [Kind], &'static str);
@@ -58,11 +59,6 @@ const VALUES: &[(&str, &[&str])] = &[
     ("validationLevel", &["off", "strict", "moderate"]),
     ("validationAction", &["error", "warn"]),
 ];
-
-/// `maxWireVersion` of 5.0, of 6.0 and of 7.0.
-const WIRE_VERSION_5_0: i32 = 13;
-const WIRE_VERSION_6_0: i32 = 17;
-const WIRE_VERSION_7_0: i32 = 21;
 
 /// Checks the options of a `create`.
 ///

@@ -7,6 +7,7 @@ use mdb_wire::{Document, Element, Kind, Writer};
 use crate::index::print_value;
 use crate::refusal::Refusal;
 use crate::scope::{Scope, no_repeats};
+use crate::versions::WIRE_VERSION_5_0;
 
 /// Reads the 16 bytes of a session id: a binary of subtype 4. The server takes no other subtype (6.0.5).
 pub(crate) fn session_id(element: &Element<'_>) -> Option<[u8; 16]> {
@@ -210,9 +211,6 @@ const FIND_OBJECTS: &[&[u8]] = &[
     b"max",
     b"collation",
 ];
-
-/// `maxWireVersion` of 5.0.
-const WIRE_VERSION_5_0: i32 = 13;
 
 /// Checks a field of a `find` that must be an object, in mongod's words (4.4.2, 5.0.4, 6.0.5).
 ///

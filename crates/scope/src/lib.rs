@@ -81,7 +81,7 @@ pub use commands::{
     RefusedGroup, Rule, look_up, servers_of, since,
 };
 pub use common::check_common;
-pub use composed::{check_catalog_command, check_composed};
+pub use composed::{check_catalog_command, check_composed, check_list_cursor};
 pub use creation::{check_creation, check_has_id_index, note_of_creation};
 pub use cursor::{check_get_more, cursor_ids, cursor_not_found};
 pub use entry::{CATALOG, Entering, Statement, entry_ids, named_by_entry};
@@ -114,4 +114,7 @@ pub use scoped::{
 pub use session::SessionCipher;
 pub use stages::{STAGES, StageDuty, StageSpec};
 pub use validator::{SharedValidator, joined_clauses};
-pub use versions::{Edition, FIRST_RELEASE, Release, V4_2, V4_4, V5_0, V6_0, V7_0, V8_0, Versions};
+pub use versions::{
+    Edition, FIRST_RELEASE, Release, V4_2, V4_4, V5_0, V6_0, V7_0, V8_0, Versions,
+    WIRE_VERSION_5_0, WIRE_VERSION_6_0,
+};

@@ -13,6 +13,7 @@ use crate::namespace;
 use crate::refusal::Refusal;
 use crate::scope::{Scope, no_repeats};
 use crate::scoped::Scoped;
+use crate::versions::{WIRE_VERSION_5_0, WIRE_VERSION_6_0};
 
 /// What a shared collection cannot be changed into.
 const SHARED: &str = "the collection is shared with other apps; make it dedicated in the app's manifest before it is created";
@@ -334,10 +335,6 @@ const VALIDATION: [(&str, &str, &[&str]); 2] = [
     ("validationLevel", "level", &["off", "strict", "moderate"]),
     ("validationAction", "action", &["error", "warn"]),
 ];
-
-/// `maxWireVersion` of 5.0 and 6.0.
-const WIRE_VERSION_5_0: i32 = 13;
-const WIRE_VERSION_6_0: i32 = 17;
 
 /// `{enabled: BOOL}`.
 fn check_images(images: &Element<'_>) -> Result<(), Refusal> {

@@ -2,6 +2,7 @@
 
 use crate::facts::Isolation;
 use crate::scope::Scope;
+use crate::versions::WIRE_VERSION_5_0;
 
 /// Whether the documents at some place still hold the scope field.
 #[allow(
@@ -108,6 +109,3 @@ impl<'a> Sight<'a> {
         self.is_raw && self.scope.is_hidden()
     }
 }
-
-/// `maxWireVersion` of 5.0.
-const WIRE_VERSION_5_0: i32 = 13;
