@@ -573,21 +573,6 @@ fn may_create(spec: &CommandSpec, command: &Command<'_>) -> bool {
 }
 
 impl Journey<'_> {
-    /// Whether the upstream is older than 7.0, which forgives a `drop` of nothing.
-    pub(crate) fn is_before_seven(&self) -> bool {
-        self.hello.as_ref().is_none_or(|h| h.wire_version_max < 21)
-    }
-
-    /// Whether the upstream is older than 6.0.
-    pub(crate) fn is_before_six(&self) -> bool {
-        self.hello.as_ref().is_none_or(|h| h.wire_version_max < 17)
-    }
-
-    /// Whether the upstream is older than 5.0, which names the database that was dropped.
-    pub(crate) fn is_before_five(&self) -> bool {
-        self.hello.as_ref().is_none_or(|h| h.wire_version_max < 13)
-    }
-
     /// Refuses what servers do not do in a transaction either.
     pub(crate) fn refuse_in_transaction(&self) -> Result<(), Error> {
         if !self.in_transaction() {

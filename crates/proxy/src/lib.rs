@@ -58,6 +58,7 @@ mod pin;
 mod plan_cache;
 mod proxy_protocol;
 mod random;
+mod release;
 mod relocation;
 mod replacement;
 pub mod reply;

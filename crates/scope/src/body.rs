@@ -268,10 +268,7 @@ impl<'a, 'f> Body<'a, 'f> {
                 let cursor = w.begin_document(element.key);
                 w.end(cursor);
             }
-            Take::Collation if generic::is_null(element) => {}
-            // Not wanted: as if it were not there.
-            Take::Unshared(_)
-                if element.kind == Kind::Boolean && element.as_flag() == Some(false) => {}
+            take if says_nothing(take, element) => {}
             Take::Cursor | Take::Collation | Take::ReadConcern | Take::WriteConcern => {
                 w.element(element);
             }
@@ -280,11 +277,10 @@ impl<'a, 'f> Body<'a, 'f> {
                 let user = generic::document_or_null(element, path)?;
                 self.filter(w, argument.name, Some(user))?;
             }
-            Take::Projection if element.kind == Kind::Null => {}
             Take::Projection => {
                 let path = format_args!("{}.{}", self.spec.name, argument.name);
-                let document = generic::document(element, path)?;
-                projection::write(sight, w, element.key, document)?;
+                let fields = generic::document(element, path)?;
+                projection::write(sight, w, element.key, fields)?;
             }
             Take::Bypass if self.keeps_own_rules() => w.element(element),
             Take::Let => expression::bindings(sight, w, element)?,
@@ -494,4 +490,14 @@ pub(crate) fn routes_reads(spec: &CommandSpec) -> bool {
         spec.name,
         "find" | "aggregate" | "count" | "distinct" | "explain"
     )
+}
+
+/// Whether a field is as if it were not there.
+fn says_nothing(take: Take, element: &Element<'_>) -> bool {
+    match take {
+        Take::Collation => generic::is_null(element),
+        Take::Projection => element.kind == Kind::Null,
+        Take::Unshared(_) => element.kind == Kind::Boolean && element.as_flag() == Some(false),
+        _ => false,
+    }
 }

@@ -116,5 +116,5 @@ pub use stages::{STAGES, StageDuty, StageSpec};
 pub use validator::{SharedValidator, joined_clauses};
 pub use versions::{
     Edition, FIRST_RELEASE, Release, V4_2, V4_4, V5_0, V6_0, V7_0, V8_0, Versions,
-    WIRE_VERSION_5_0, WIRE_VERSION_6_0,
+    WIRE_VERSION_5_0, WIRE_VERSION_6_0, WIRE_VERSION_7_0,
 };

@@ -30,7 +30,7 @@ pub const WIRE_VERSION_5_0: i32 = 13;
 /// `maxWireVersion` of 6.0.
 pub const WIRE_VERSION_6_0: i32 = 17;
 /// `maxWireVersion` of 7.0.
-pub(crate) const WIRE_VERSION_7_0: i32 = 21;
+pub const WIRE_VERSION_7_0: i32 = 21;
 
 /// The release of this program in which every row stands that says nothing else.
 pub const FIRST_RELEASE: &str = "0.1";
