@@ -33,9 +33,7 @@ pub(crate) async fn answer(
 ) -> Result<(), Error> {
     check_catalog_command(journey.spec, journey.command, journey.control_database())?;
     if matches!(row, Catalog::ListCollections | Catalog::ListIndexes) {
-        let hello = journey.hello.as_ref();
-        let wire_version = hello.map_or(i32::MAX, |hello| hello.wire_version_max);
-        check_list_cursor(journey.spec, journey.command, wire_version)?;
+        check_list_cursor(journey.spec, journey.command, journey.is_before_five())?;
     }
     match row {
         Catalog::ListCollections => journey.list_collections(out).await,

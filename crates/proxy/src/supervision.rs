@@ -187,12 +187,7 @@ impl Journey<'_> {
             reply::ok(out, |_| ());
             return Ok(());
         }
-        let none = CollectionFacts::default();
-        let ground = Ground::of(&none);
-        let mut scoped = self.with_facts(ground, |facts| {
-            self.scope.kill_sessions(facts, &sessions, Routing::Primary)
-        })?;
-        self.exchange(&mut scoped, ground, out).await?;
+        self.end_sessions(&sessions, Routing::Primary, out).await?;
         for session in sessions {
             self.shared.cursors.close_session(app, &session);
         }
@@ -205,13 +200,22 @@ impl Journey<'_> {
         server: &ServerAddress,
         sessions: &[[u8; 16]],
     ) -> Result<(), Error> {
+        let there = Routing::Member(server.clone());
+        self.end_sessions(sessions, there, &mut Vec::new()).await
+    }
+
+    async fn end_sessions(
+        &self,
+        sessions: &[[u8; 16]],
+        there: Routing,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
         let none = CollectionFacts::default();
         let ground = Ground::of(&none);
         let mut scoped = self.with_facts(ground, |facts| {
-            let there = Routing::Member(server.clone());
             self.scope.kill_sessions(facts, sessions, there)
         })?;
-        self.exchange(&mut scoped, ground, &mut Vec::new()).await?;
+        self.exchange(&mut scoped, ground, out).await?;
         Ok(())
     }
 

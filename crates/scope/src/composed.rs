@@ -6,7 +6,6 @@ use crate::apply::check_sequences;
 use crate::commands::CommandSpec;
 use crate::refusal::Refusal;
 use crate::scope::no_repeats;
-use crate::versions::WIRE_VERSION_5_0;
 use crate::{body, namespace};
 
 /// Commands of the catalog that a transaction may hold.
@@ -62,12 +61,12 @@ pub fn check_catalog_command(
 pub fn check_list_cursor(
     spec: &CommandSpec,
     command: &Command<'_>,
-    wire_version: i32,
+    is_before_five: bool,
 ) -> Result<(), Refusal> {
     let Some(cursor) = command.body.find("cursor") else {
         return Ok(());
     };
-    if wire_version < WIRE_VERSION_5_0 {
+    if is_before_five {
         return check_old_cursor(&cursor);
     }
     let path = format!("{}.cursor", spec.name);
@@ -195,12 +194,16 @@ mod tests {
             let bytes = bson::serialize_to_vec(&doc! {"listIndexes": "c", "cursor": &cursor});
             let bytes = bytes.unwrap();
             let command = Command::inner(Document::parse(&bytes).unwrap(), "d").unwrap();
-            let code_at = |wire_version| {
+            let code_of = |is_before_five| {
                 let spec = look_up(command.name, "d").unwrap();
-                let checked = check_list_cursor(spec, &command, wire_version);
+                let checked = check_list_cursor(spec, &command, is_before_five);
                 checked.err().map(|refusal| refusal.code)
             };
-            assert_eq!((code_at(17), code_at(9)), (code, before_five), "{cursor}");
+            assert_eq!(
+                (code_of(false), code_of(true)),
+                (code, before_five),
+                "{cursor}"
+            );
         }
     }
 }

@@ -4,6 +4,7 @@
 use mdb_wire::{Command, Document, Element, Kind};
 
 use crate::index;
+use crate::modify::VALIDATION;
 use crate::refusal::Refusal;
 use crate::versions::{WIRE_VERSION_5_0, WIRE_VERSION_6_0, WIRE_VERSION_7_0};
 
@@ -52,12 +53,6 @@ const LATER: &[(&str, i32)] = &[
     ("clusteredIndex", WIRE_VERSION_5_0),
     ("changeStreamPreAndPostImages", WIRE_VERSION_6_0),
     ("encryptedFields", WIRE_VERSION_6_0),
-];
-
-/// Options of few values; a server before 5.0 looks at them when it makes the collection.
-const VALUES: &[(&str, &[&str])] = &[
-    ("validationLevel", &["off", "strict", "moderate"]),
-    ("validationAction", &["error", "warn"]),
 ];
 
 /// Checks the options of a `create`.
@@ -171,11 +166,15 @@ fn check_value(element: &Element<'_>) -> Result<(), Refusal> {
             "BSON field 'create.collation.locale' is missing but a required field",
         ));
     }
-    let named = VALUES.iter().find(|(n, _)| n.as_bytes() == element.key);
+    // A server before 5.0 looks at them when it makes the collection.
+    let mut named = VALIDATION.iter();
+    let named = named.find(|(n, ..)| n.as_bytes() == element.key);
     match (named, element.as_str()) {
-        (Some((name, known)), Some(value)) if !known.contains(&value) => Err(Refusal::bad_value(
-            format!("Enumeration value '{value}' for field 'create.{name}' is not a valid value."),
-        )),
+        (Some((name, _, known)), Some(value)) if !known.contains(&value) => {
+            Err(Refusal::bad_value(format!(
+                "Enumeration value '{value}' for field 'create.{name}' is not a valid value."
+            )))
+        }
         _ => Ok(()),
     }
 }

@@ -331,7 +331,7 @@ fn check_validation(command: &Command<'_>, wire_version: i32) -> Result<(), Refu
 }
 
 /// Fields beside a validator, what a server before 5.0 calls them, and their values.
-const VALIDATION: [(&str, &str, &[&str]); 2] = [
+pub(crate) const VALIDATION: [(&str, &str, &[&str]); 2] = [
     ("validationLevel", "level", &["off", "strict", "moderate"]),
     ("validationAction", "action", &["error", "warn"]),
 ];
