@@ -68,10 +68,11 @@ impl Generator {
         for _ in 0..self.dice.between(1, 5) {
             steps.extend(self.event(collection));
         }
-        // There only for the stream: it must be new each time.
+        // There only for the stream: it must be new each time. What is looked up for an event is what a majority has,
+        // so all of the sequence must have come there before it is read.
         for command in [
             doc! {"delete": collection, "deletes": [{"q": {"_id": MARKER}, "limit": 1}]},
-            doc! {"insert": collection, "documents": [{"_id": MARKER}]},
+            doc! {"insert": collection, "documents": [{"_id": MARKER}], "writeConcern": {"w": "majority"}},
         ] {
             steps.push(Step::new(command, Compare::Exact));
         }
