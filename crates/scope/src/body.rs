@@ -16,6 +16,7 @@ use crate::refused::Refused;
 use crate::scope::Scope;
 use crate::scoped::ReadPreference;
 use crate::sight::Sight;
+use crate::versions::WIRE_VERSION_5_0;
 use crate::{
     expression, filter, generic, hint, identifier, preference, projection, statements, update,
 };
@@ -76,8 +77,9 @@ impl<'a, 'f> Body<'a, 'f> {
         };
         for element in command.body.elements().skip(1) {
             let take = row(spec, &element)?.take;
-            if spec.name == "find" {
-                generic::find_object(&element, facts.wire_version)?;
+            match spec.name {
+                "find" => generic::find_object(&element, facts.wire_version)?,
+                name => generic::kind(name, take, &element, facts.wire_version < WIRE_VERSION_5_0)?,
             }
             prelude.learn(take, &element)?;
         }

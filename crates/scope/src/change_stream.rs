@@ -5,11 +5,13 @@ use mdb_wire::{Command, Document, Element, Kind, Writer};
 
 use crate::body::Body;
 use crate::facts::Isolation;
+use crate::index::print_value;
 use crate::refusal::Refusal;
 use crate::scope::{Scope, no_repeats};
 use crate::scoped::ReplyRule;
 use crate::sight::Sight;
 use crate::stages;
+use crate::versions::WIRE_VERSION_6_0;
 use events::{Events, Ground};
 use tree::{Tree, text};
 
@@ -238,9 +240,15 @@ struct Options<'a> {
 impl<'a> Options<'a> {
     fn read(reach: Reach, body: &Body<'_, '_>, stage: &Element<'a>) -> Result<Self, Refusal> {
         let Some(given) = stage.as_document() else {
-            return Err(Refusal::change_stream_shape(
-                "$changeStream must take a nested object",
-            ));
+            return Err(if body.facts.wire_version < WIRE_VERSION_6_0 {
+                let text = "$changeStream stage expects a document as argument.";
+                Refusal::change_stream_kind(text)
+            } else {
+                Refusal::change_stream_shape(format!(
+                    "$changeStream must take a nested object but found: $changeStream: {}",
+                    print_value(stage)
+                ))
+            });
         };
         no_repeats(given, "$changeStream")?;
         let mut options = Self {

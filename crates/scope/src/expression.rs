@@ -155,7 +155,8 @@ pub(crate) fn meta(element: &Element<'_>) -> Result<(), Refusal> {
         Some(name) if operators::why(META, name).is_none() => Err(Refusal::unknown_meta(format!(
             "Unsupported argument to $meta: {}",
             String::from_utf8_lossy(name)
-        ))),
+        ))
+        .of_statement()),
         name => Err(Refusal::bad_value(format!(
             "$meta argument not available: {}{}",
             element.as_str().unwrap_or("not a string"),

@@ -4,6 +4,7 @@ use std::fmt;
 
 use mdb_wire::{Document, Element, Kind, Writer};
 
+use crate::arguments::Take;
 use crate::index::print_value;
 use crate::refusal::Refusal;
 use crate::scope::{Scope, no_repeats};
@@ -200,6 +201,49 @@ pub(crate) fn document<'a>(
     element
         .as_document()
         .ok_or_else(|| Refusal::wrong_kind(&path.to_string(), element.kind.name(), "object"))
+}
+
+/// Checks the kind of a field that other commands than `find` have in common, in mongod's words (4.4.2, 5.0.4, 6.0.5).
+///
+/// # Errors
+/// 14; on a server before 5.0 31174 for the sort of `findAndModify`.
+pub(crate) fn kind(
+    command: &str,
+    take: Take,
+    element: &Element<'_>,
+    is_before_five: bool,
+) -> Result<(), Refusal> {
+    let name = element.name();
+    let path = format_args!("{command}.{name}");
+    let found = element.kind.name();
+    let is_object = element.kind == Kind::Document || is_null(element);
+    let is_flag = element.as_flag().is_some() || is_null(element);
+    let old = Some(command).filter(|_| is_before_five);
+    Err(match (take, name, old) {
+        (Take::Collation | Take::Sort, ..) if is_object => return Ok(()),
+        (Take::Collation, _, Some("findAndModify")) => Refusal::type_mismatch(format!(
+            "\"collation\" had the wrong type. Expected object, found {found}"
+        )),
+        (Take::Collation, _, Some("aggregate")) => {
+            Refusal::type_mismatch(format!("collation must be an object, not a {found}"))
+        }
+        (Take::Sort, _, Some("findAndModify")) => {
+            Refusal::sort_kind(format!("'sort' parameter must be an object, found {found}"))
+        }
+        (Take::Collation | Take::Sort, ..) => {
+            Refusal::wrong_kind(&path.to_string(), found, "object")
+        }
+        (Take::Own, "explain", _) if element.kind == Kind::Boolean => return Ok(()),
+        (Take::Own, "explain", Some(_)) => {
+            Refusal::type_mismatch(format!("explain must be a boolean, not a {found}"))
+        }
+        (Take::Own, "explain", None) => Refusal::type_mismatch("explain must be a boolean"),
+        (Take::Bypass, ..) if is_flag => return Ok(()),
+        // These do not look at its kind.
+        (Take::Bypass, _, Some("aggregate" | "findAndModify")) => return Ok(()),
+        (Take::Bypass, ..) => Refusal::wrong_flag(&path.to_string(), found),
+        _ => return Ok(()),
+    })
 }
 
 /// Fields of a `find` that a server reads by hand: null is none of them.

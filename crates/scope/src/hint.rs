@@ -95,12 +95,7 @@ impl<'a> Plan<'a> {
         if !body.is_shared() {
             return self.write_as_said(body, w, natural);
         }
-        if let Some(sort) = sort.filter(|sort| is_compound_natural(*sort, natural)) {
-            return Err(Refusal::bad_value(format!(
-                "Cannot include '$natural' in compound sort: {}",
-                print_key(sort)
-            )));
-        }
+        self.check_natural(sort, natural)?;
         if let (Some(sort), Natural::No) = (sort, natural) {
             projection::sort(body.sight(), w, b"sort", sort)?;
         }
@@ -128,6 +123,59 @@ impl<'a> Plan<'a> {
                 Ok(())
             }
         }
+    }
+
+    /// Checks what is said of the order of records, in mongod's words (4.4.2, 5.0.4, 6.0.5): another index stands for it
+    /// upstream, so the server does not see what was said.
+    fn check_natural(&self, sort: Option<Document<'_>>, natural: Natural) -> Result<(), Refusal> {
+        let hint = self.hint.as_ref().and_then(Element::as_document);
+        let hinted = hint.map_or(Natural::No, projection::natural);
+        for (place, said, direction) in [("sort", sort, natural), ("hint", hint, hinted)] {
+            if let Some(said) = said.filter(|said| is_compound_natural(*said, direction)) {
+                return Err(Refusal::bad_value(format!(
+                    "Cannot include '$natural' in compound {place}: {}",
+                    print_key(said)
+                ))
+                .of_statement());
+            }
+        }
+        let is_sorted = natural != Natural::No;
+        let text = match (hinted, self.own_kind_of_index()) {
+            (Natural::No, _) if !is_sorted => return Ok(()),
+            (Natural::No, Some(kind)) => {
+                format!("{kind} expression not allowed with $natural sort order")
+            }
+            (Natural::No, None) if self.hint.is_some() => {
+                "index hint not allowed with $natural sort order".to_owned()
+            }
+            (Natural::No, None) => return Ok(()),
+            (hinted, _) if is_sorted && hinted != natural => {
+                "$natural hint must be in the same direction as $natural sort order".to_owned()
+            }
+            // Of `$text` the server says by itself that it takes no hint.
+            (_, Some("geoNear")) if !is_sorted => {
+                "geoNear expression not allowed with $natural hint".to_owned()
+            }
+            _ => return Ok(()),
+        };
+        Err(Refusal::bad_value(text).of_statement())
+    }
+
+    /// What a predicate that is served by an index of its own kind alone is called, if there is one.
+    fn own_kind_of_index(&self) -> Option<&'static str> {
+        let mut kind = None;
+        if let Some(filter) = self.filter {
+            filter::predicates(filter, &mut |predicate| {
+                if filter::asks_for_its_own_index(predicate) {
+                    kind = Some(if predicate.key == b"$text" {
+                        "text"
+                    } else {
+                        "geoNear"
+                    });
+                }
+            });
+        }
+        kind
     }
 
     /// The app's own collection has the app's own indexes and order.

@@ -67,6 +67,19 @@ pub(crate) fn check_elsewhere(
     collection: &str,
     control_database: &str,
 ) -> Result<(), Refusal> {
+    check_other_database(command, database, control_database)?;
+    check_collection(collection)
+}
+
+/// Checks the name of a database that may be another one than the command's.
+///
+/// # Errors
+/// 13 for one that is no app's, 73 for a name that none can have.
+pub(crate) fn check_other_database(
+    command: &str,
+    database: &str,
+    control_database: &str,
+) -> Result<(), Refusal> {
     if !mdb_wire::is_legal_database(database) {
         return Err(Refusal::invalid_namespace(format!(
             "Invalid database name: '{database}'"
@@ -75,7 +88,7 @@ pub(crate) fn check_elsewhere(
     if is_reserved(database, control_database) {
         return Err(not_of_an_app(command, database));
     }
-    check_collection(collection)
+    Ok(())
 }
 
 /// Checks the name of a collection.

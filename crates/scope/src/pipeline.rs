@@ -5,6 +5,7 @@ use mdb_wire::{Document, Element, Kind, Writer};
 
 use crate::covering::{look_at_document, needs_of_stages};
 use crate::facts::{AutomaticIndexes, ForeignCollection, NO_AUTOMATIC_INDEXES, NearKey};
+use crate::index::print_value;
 use crate::refusal::Refusal;
 use crate::scope::no_repeats;
 use crate::sight::Sight;
@@ -409,9 +410,22 @@ pub(crate) fn needs_collection(pipeline: &Element<'_>) -> Refusal {
     match stages::look_up(&first) {
         Ok((spec, _)) => Refusal::invalid_namespace(format!(
             "{{aggregate: 1}} is not valid for '{}'; a collection is required.",
-            spec.name
+            executed(spec.name)
         )),
         Err(refusal) => refusal,
+    }
+}
+
+/// What servers make of a stage that is another name for some (4.4.2, 5.0.4, 6.0.5).
+fn executed(stage: &str) -> &str {
+    match stage {
+        "$unset" => "$project",
+        "$replaceWith" => "$replaceRoot",
+        "$count" | "$sortByCount" | "$bucket" => "$group",
+        "$fill" => "$addFields",
+        "$setWindowFields" => "$_internalSetWindowFields",
+        "$densify" => "$sort",
+        stage => stage,
     }
 }
 
@@ -430,19 +444,9 @@ fn facet_branch(branch: &Element<'_>) -> Result<(), Refusal> {
             "elements of arrays in $facet spec must be non-empty objects, {name} argument contained an element of type {}: {}: {}",
             stage.kind.name(),
             stage.name(),
-            shown(&stage)
+            print_value(&stage)
         )))
     })
-}
-
-/// A value as servers print it, where that is short.
-fn shown(element: &Element<'_>) -> String {
-    match (element.as_integer(), element.as_str(), element.kind) {
-        (Some(number), ..) => number.to_string(),
-        (_, Some(text), _) => format!("\"{text}\""),
-        (.., Kind::Document) => "{}".to_owned(),
-        (.., kind) => kind.name().to_owned(),
-    }
 }
 
 fn facet<'a>(
@@ -453,7 +457,7 @@ fn facet<'a>(
     let Some(branches) = body.as_document().filter(|d| !d.is_empty()) else {
         return Err(Refusal::facet_shape(format!(
             "the $facet specification must be a non-empty object, but found: $facet: {}",
-            shown(body)
+            print_value(body)
         )));
     };
     no_repeats(branches, "$facet")?;

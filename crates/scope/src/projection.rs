@@ -4,6 +4,7 @@ use mdb_wire::{Document, Element, Kind, Writer};
 
 use crate::expression;
 use crate::filter;
+use crate::index::print_value;
 use crate::operators::{self, EXPRESSIONS};
 use crate::refusal::Refusal;
 use crate::scope::no_repeats;
@@ -32,12 +33,7 @@ fn fields(
     no_repeats(projection, "a projection")?;
     let mut hidden_included = false;
     for element in projection.elements() {
-        if element.key.first() == Some(&b'$') {
-            return Err(Refusal::unknown_projection(format!(
-                "FieldPath field names may not start with '$': '{}'",
-                element.name()
-            )));
-        }
+        name(sight, &element)?;
         if is_root && sight.sees_hidden_field() && sight.is_reserved(element.key) {
             // An inclusion stays one, of nothing; an exclusion of what nobody sees is none.
             hidden_included |= element.as_flag() != Some(false);
@@ -49,6 +45,26 @@ fn fields(
         w.string(sight.scope().field().as_str().as_bytes(), "$$REMOVE");
     }
     Ok(())
+}
+
+/// Checks the names of fields that a stage makes.
+pub(crate) fn names(sight: Sight<'_>, fields: Document<'_>) -> Result<(), Refusal> {
+    let mut fields = fields.elements();
+    fields.try_for_each(|field| name(sight, &field))
+}
+
+/// What servers say to an operator where the name of a field should stand (4.4.2, 5.0.4, 6.0.5).
+fn name(sight: Sight<'_>, field: &Element<'_>) -> Result<(), Refusal> {
+    if field.key.first() != Some(&b'$') {
+        return Ok(());
+    }
+    let text = "FieldPath field names may not start with '$'.";
+    Err(Refusal::dollar_name(if sight.is_before_five() {
+        text.to_owned()
+    } else {
+        format!("{text} Consider using $getField or $setField.")
+    })
+    .of_statement())
 }
 
 fn field(sight: Sight<'_>, w: &mut Writer, element: &Element<'_>) -> Result<(), Refusal> {
@@ -178,19 +194,15 @@ const UNKNOWN_META: i32 = 17308;
 
 /// What a server says to something else (4.4.2, 5.0.4, 6.0.5).
 fn no_sort_order(element: &Element<'_>) -> Refusal {
-    let value = match (element.kind, element.as_str()) {
-        (Kind::Document, _) => {
-            return Refusal::sort_expression(
-                "$meta is the only expression supported by $sort right now",
-            );
-        }
-        (_, Some(text)) => format!("\"{text}\""),
-        (Kind::Boolean, _) => (element.as_flag() == Some(true)).to_string(),
-        (kind, _) => kind.name().to_owned(),
-    };
+    if element.kind == Kind::Document {
+        return Refusal::sort_expression(
+            "$meta is the only expression supported by $sort right now",
+        );
+    }
     Refusal::sort_key(format!(
-        "Illegal key in $sort specification: {}: {value}",
-        element.name()
+        "Illegal key in $sort specification: {}: {}",
+        element.name(),
+        print_value(element)
     ))
 }
 
@@ -211,14 +223,10 @@ pub(crate) fn sort(
         if sight.is_reserved(element.key) {
             continue;
         }
-        if element.key.first() == Some(&b'$') {
-            return Err(Refusal::dollar_name(
-                "FieldPath field names may not start with '$'. Consider using $getField or $setField.",
-            ));
-        }
         if !is_sort_order(&element)? {
             return Err(no_sort_order(&element));
         }
+        name(sight, &element)?;
         w.element(&element);
     }
     w.end(document);

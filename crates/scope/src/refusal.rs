@@ -53,10 +53,28 @@ refusals! {
     cursor_not_found = 43 "CursorNotFound";
     /// An id that is no UUID.
     invalid_uuid = 207 "InvalidUUID";
-    /// A `$clusterTime` that is no object.
+    /// A `$clusterTime`, or a `$geoNear`, that is no object.
     cluster_time_shape = 10065 "Location10065";
     /// A number of a transaction on a command that has none.
     unwanted_number = 50889 "Location50889";
+    /// A sort that is no object (before 5.0).
+    sort_kind = 31174 "Location31174";
+    /// A `$changeStream` that is no object (before 6.0).
+    change_stream_kind = 50808 "Location50808";
+    /// A part of a name that is no string.
+    wrong_name_kind = 13111 "Location13111";
+    /// `$out` into a collection of servers.
+    out_special = 17385 "Location17385";
+    /// `$merge` into a collection of servers.
+    merge_special = 31319 "Location31319";
+    /// `$merge` without the name of a collection.
+    merge_unnamed = 5_786_801 "Location5786801";
+    /// A `$geoNear` without a place.
+    near_place = 5_860_400 "Location5860400";
+    /// A `$geoNear` without a place (before 6.0).
+    near_place_option = 16605 "Location16605";
+    /// A `$geoNear` that does not say where the distance goes.
+    near_distance = 16606 "Location16606";
     /// A `$meta` in a sort that no server knows.
     sort_meta = 31138 "Location31138";
     /// The token of an `invalidate`, where only others can be resumed after.
@@ -226,6 +244,13 @@ impl Refusal {
     /// Whether a server says it of one statement of a write.
     pub(crate) fn is_of_statement(&self) -> bool {
         self.is_of_statement
+    }
+
+    /// A flag of the wrong kind, in mongod's words, which set the quotation mark so.
+    pub(crate) fn wrong_flag(path: &str, found: &str) -> Self {
+        Self::type_mismatch(format!(
+            "BSON field '{path}' is the wrong type '{found}', expected types '[bool, long, int, decimal, double']"
+        ))
     }
 
     /// A field of the wrong kind, in mongod's words.

@@ -1,6 +1,6 @@
 //! STAGES: one row per aggregation stage. Absence means no.
 
-use mdb_wire::{Element, Writer};
+use mdb_wire::{Element, Kind, Writer};
 
 use crate::refusal::Refusal;
 use crate::sight::Sight;
@@ -330,17 +330,41 @@ pub(crate) fn write_plain(
             }
         },
         StageDuty::Expressions => {
-            if let ("$project", Some(fields)) = (spec.name, body.as_document()) {
-                projection::known_expressions(fields)?;
-            }
-            accumulators::check(sight, spec.name, body)?;
-            expression::write(sight, w, body.key, body)?;
+            expressions(sight, w, spec, body).map_err(|refusal| match spec.name {
+                "$project" | "$set" | "$addFields" => {
+                    refusal.behind(&format!("Invalid {} :: caused by :: ", spec.name))
+                }
+                _ => refusal,
+            })?;
+        }
+        // It is no expression there: the server says so.
+        StageDuty::Pass if COUNTS.contains(&spec.name) && body.kind == Kind::String => {
+            w.element(body);
         }
         // It holds no expression; what would not be let through in one is not let through here either.
         _ => expression::write(sight, w, body.key, body)?,
     }
     w.end(stage);
     Ok(())
+}
+
+/// Stages that take a number.
+const COUNTS: [&str; 2] = ["$limit", "$skip"];
+
+fn expressions(
+    sight: Sight<'_>,
+    w: &mut Writer,
+    spec: &StageSpec,
+    body: &Element<'_>,
+) -> Result<(), Refusal> {
+    if let ("$project" | "$set" | "$addFields", Some(fields)) = (spec.name, body.as_document()) {
+        projection::names(sight, fields)?;
+    }
+    if let ("$project", Some(fields)) = (spec.name, body.as_document()) {
+        projection::known_expressions(fields)?;
+    }
+    accumulators::check(sight, spec.name, body)?;
+    expression::write(sight, w, body.key, body)
 }
 
 /// What is said of a name that is not known.

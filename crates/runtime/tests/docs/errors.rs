@@ -83,6 +83,27 @@ const MEANINGS: &[(i32, &str)] = &[
     ),
     (4, "A field that must be there is not."),
     (
+        31174,
+        "A `sort` of `findAndModify` that is no object, before 5.0.",
+    ),
+    (50808, "A `$changeStream` that is no object, before 6.0."),
+    (13111, "A name in `$out` that is no text."),
+    (
+        17385,
+        "`$out` into a collection whose name belongs to servers.",
+    ),
+    (
+        31319,
+        "`$merge` into a collection whose name belongs to servers.",
+    ),
+    (
+        5_786_801,
+        "`$merge` into an object without the name of a collection.",
+    ),
+    (5_860_400, "A `$geoNear` without `near`."),
+    (16605, "A `$geoNear` without `near`, before 6.0."),
+    (16606, "A `$geoNear` without `distanceField`."),
+    (
         9,
         "Something that cannot be parsed, or an update operator that is not known.",
     ),
@@ -168,7 +189,10 @@ const MEANINGS: &[(i32, &str)] = &[
     ),
     (17276, "A variable that no server knows."),
     (207, "An id of a session that is no UUID."),
-    (10065, "A `$clusterTime` that is no object."),
+    (
+        10065,
+        "A `$clusterTime`, or a `$geoNear`, that is no object.",
+    ),
     (
         50889,
         "A number of a transaction on a command that has none.",

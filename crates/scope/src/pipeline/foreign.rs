@@ -9,10 +9,12 @@ use super::{
     specification, write, writing,
 };
 use crate::facts::{Isolation, NO_AUTOMATIC_INDEXES, NO_NEAR_KEY, known_of};
+use crate::index::print_key;
 use crate::refusal::Refusal;
 use crate::scope::no_repeats;
 use crate::sight::Sight;
 use crate::update::unset;
+use crate::versions::WIRE_VERSION_6_0;
 use crate::{expression, filter};
 
 /// A collection that a stage names: its name upstream, and how its documents are seen.
@@ -72,6 +74,26 @@ fn given_documents(stage: &str, pipeline: Option<&Element<'_>>) -> Result<(), Re
     )))
 }
 
+/// A `$lookup` without a collection, in the words of servers (4.4.2, 5.0.4, 6.0.5).
+fn joined_to_nothing(sight: Sight<'_>, lookup: Document<'_>) -> Result<(), Refusal> {
+    let pipeline = lookup.find("pipeline");
+    if sight.wire_version() < WIRE_VERSION_6_0 {
+        return Err(without_collection("$lookup", lookup));
+    }
+    if pipeline.is_none() {
+        let text = "must specify 'pipeline' when 'from' is empty";
+        return Err(Refusal::failed_to_parse(text));
+    }
+    given_documents("$lookup", pipeline.as_ref())
+}
+
+fn without_collection(stage: &str, specification: Document<'_>) -> Refusal {
+    Refusal::failed_to_parse(format!(
+        "missing 'from' option to {stage} stage specification: {}",
+        print_key(specification)
+    ))
+}
+
 /// A path that a stage writes: it must not be the scope field.
 pub(super) fn output_path(sight: Sight<'_>, element: &Element<'_>) -> Result<(), Refusal> {
     let reserved = element
@@ -105,7 +127,7 @@ pub(super) fn lookup<'a>(
         None => (around.deeper(Within::Lookup)?, Source::Given),
     };
     if from.is_none() {
-        given_documents("$lookup", specification.find("pipeline").as_ref())?;
+        joined_to_nothing(sight, specification)?;
     }
     let mut has_pipeline = false;
     for element in specification.elements() {
@@ -151,21 +173,18 @@ pub(super) fn graph_lookup<'a>(
 ) -> Result<(), Refusal> {
     let sight = around.sight;
     let specification = specification(body, "$graphLookup")?;
-    // Without `from` the server says what is missing; until then nothing is read.
-    let from = specification.find("from");
-    let from = from.map(|from| foreign_collection(around, &from, "$graphLookup"));
-    let from = from.transpose()?;
-    let searched = from.as_ref().map_or(sight, |from| from.around.sight);
+    let Some(from) = specification.find("from") else {
+        return Err(without_collection("$graphLookup", specification));
+    };
+    let from = foreign_collection(around, &from, "$graphLookup")?;
+    let searched = from.around.sight;
     let key = out.next();
     let stage = out.w.begin_document(key.as_bytes());
     let lookup = out.w.begin_document(b"$graphLookup");
     let mut restriction = None;
     for element in specification.elements() {
         match element.key {
-            b"from" => {
-                let physical = from.as_ref().map_or("", |from| &*from.physical);
-                out.w.string(b"from", physical);
-            }
+            b"from" => out.w.string(b"from", &from.physical),
             b"startWith" => expression::write(sight.clean(), out.w, element.key, &element)?,
             b"as" => {
                 output_path(sight, &element)?;

@@ -1,12 +1,14 @@
 //! `$geoNear`: the stage that must be first, with a filter and an index of its own.
 
-use mdb_wire::Element;
+use mdb_wire::{Document, Element, Kind};
 
 use super::foreign::output_path;
 use super::{Stages, Surroundings, Within, specification};
 use crate::facts::NearKey;
 use crate::refusal::Refusal;
+use crate::sight::Sight;
 use crate::stages::{self, StageDuty};
+use crate::versions::WIRE_VERSION_6_0;
 use crate::{expression, filter, generic};
 
 /// Writes the first stage if it is a `$geoNear`, and says whether it was.
@@ -34,7 +36,7 @@ pub(super) fn stage<'a>(
     body: &Element<'a>,
 ) -> Result<(), Refusal> {
     let sight = around.sight;
-    let fields = specification(body, "$geoNear")?;
+    let fields = required(sight, body)?;
     let key = out.next();
     let stage = out.w.begin_document(key.as_bytes());
     let near = out.w.begin_document(b"$geoNear");
@@ -76,6 +78,27 @@ pub(super) fn stage<'a>(
     Ok(())
 }
 
+/// What a server asks for before it looks for an index (4.4.2, 5.0.4, 6.0.5).
+fn required<'a>(sight: Sight<'_>, body: &Element<'a>) -> Result<Document<'a>, Refusal> {
+    if body.kind != Kind::Document {
+        let text = "invalid parameter: expected an object ($geoNear)";
+        return Err(Refusal::cluster_time_shape(text));
+    }
+    let fields = specification(body, "$geoNear")?;
+    if fields.find("near").is_none() {
+        return Err(if sight.wire_version() < WIRE_VERSION_6_0 {
+            Refusal::near_place_option("$geoNear requires a 'near' option as an Array")
+        } else {
+            Refusal::near_place("$geoNear requires a 'near' argument")
+        });
+    }
+    if fields.find("distanceField").is_none() {
+        let text = "$geoNear requires a 'distanceField' option as a String";
+        return Err(Refusal::near_distance(text));
+    }
+    Ok(fields)
+}
+
 /// The field that the server would take if there were no other apps; its texts (6.0.5) if there is none.
 fn own_key(around: Surroundings<'_>) -> Result<&str, Refusal> {
     match around.near {
@@ -95,7 +118,7 @@ pub(super) fn misplaced(around: Surroundings<'_>) -> Refusal {
     if around.within == Within::Facet {
         return Refusal::stage_in_facet("$geoNear is not allowed to be used within a $facet stage");
     }
-    if around.sight.wire_version() < 17 {
+    if around.sight.wire_version() < WIRE_VERSION_6_0 {
         return Refusal::misplaced_stage(
             "$geoNear is only valid as the first stage in a pipeline.",
         );

@@ -89,11 +89,16 @@ fn sessions(stage: &Element<'_>) -> Result<OperationsStage, Refusal> {
     };
     if let Some(unknown) = options.elements().find(|o| o.key != b"allUsers") {
         return Err(Refusal::unknown_field(format!(
-            "BSON field '$listLocalSessions.{}' is an unknown field or not available to apps",
+            "BSON field '$listLocalSessions.{}' is an unknown field.",
             unknown.name()
         )));
     }
-    let all_users = options.find("allUsers").and_then(|e| e.as_flag());
+    let all_users = options.find("allUsers");
+    if let Some(wrong) = all_users.filter(|e| e.kind != Kind::Boolean) {
+        let path = "$listLocalSessions.allUsers";
+        return Err(Refusal::wrong_kind(path, wrong.kind.name(), "bool"));
+    }
+    let all_users = all_users.and_then(|e| e.as_flag());
     Ok(OperationsStage {
         lists_sessions: true,
         all_users: all_users == Some(true),

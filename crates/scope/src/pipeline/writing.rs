@@ -9,11 +9,11 @@ use mdb_wire::{Command, Document, Element, Kind, Writer};
 use super::{Stages, Surroundings, Within, specification};
 use crate::commands::Action;
 use crate::facts::{Isolation, isolation_of, known_of};
-use crate::namespace::{check_elsewhere, check_length};
+use crate::namespace::{check_collection, check_length, check_other_database};
 use crate::refusal::Refusal;
 use crate::scope::IdPolicy;
 use crate::sight::Sight;
-use crate::{expression, update};
+use crate::{expression, generic, update};
 
 /// A collection that the last stage of a command writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub fn written_collection<'a>(command: &Command<'a>) -> Option<WrittenCollection
         }
         None => (command.database, into.as_str()?),
     };
-    if !mdb_wire::is_legal_database(database) {
+    if !mdb_wire::is_legal_database(database) || is_unwritable(collection) {
         return None;
     }
     Some(WrittenCollection {
@@ -108,11 +108,14 @@ struct Target<'a> {
 impl<'a> Target<'a> {
     fn new(
         around: Surroundings<'a>,
+        stage: &str,
         database: Option<&'a str>,
         name: &'a str,
     ) -> Result<Self, Refusal> {
         let there = database.unwrap_or(around.database);
-        check_elsewhere("aggregate", there, name, around.control_database)?;
+        check_other_database("aggregate", there, around.control_database)?;
+        check_target(stage, there, name, around.sight.is_before_five())?;
+        check_collection(name)?;
         let isolation = isolation_of(around.foreign, there, name);
         let physical = around.sight.scope().physical_collection(name, isolation);
         check_length(there, &physical)?;
@@ -136,25 +139,55 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Reads `{db, coll}`, where `db` may be missing.
-fn named<'a>(
-    around: Surroundings<'a>,
+/// Whether no stage writes a collection of that name.
+fn is_unwritable(name: &str) -> bool {
+    name.is_empty() || name.starts_with("system.") || name.contains('$')
+}
+
+/// Checks the name of a collection that is written, in the words of servers (4.4.2, 5.0.4, 6.0.5).
+fn check_target(
     stage: &str,
-    fields: Document<'a>,
-) -> Result<Target<'a>, Refusal> {
-    let text = |element: Element<'a>| {
-        let path = format!("{stage}.{}", element.name());
-        let wrong = Refusal::wrong_kind(&path, element.kind.name(), "string");
-        element.as_str().ok_or(wrong)
-    };
-    let database = fields.find("db").map(text).transpose()?;
-    let collection = fields.find("coll").map(text).transpose()?;
-    let Some(collection) = collection else {
-        return Err(Refusal::missing_field(format!(
-            "BSON field '{stage}.coll' is missing but a required field"
-        )));
-    };
-    Target::new(around, database, collection)
+    database: &str,
+    name: &str,
+    is_before_five: bool,
+) -> Result<(), Refusal> {
+    if !is_unwritable(name) {
+        return Ok(());
+    }
+    let is_special = name.starts_with("system.");
+    Err(match stage {
+        "$out" if name.is_empty() => {
+            Refusal::invalid_namespace(format!("Invalid $out target namespace, {database}."))
+        }
+        _ if name.is_empty() => {
+            Refusal::invalid_namespace(format!("Invalid $merge target namespace: '{database}.'"))
+        }
+        "$out" if is_special => {
+            Refusal::out_special(format!("Can't $out to special collection: {name}"))
+        }
+        _ if is_special => {
+            Refusal::merge_special(format!("Cannot $merge to special collection: {name}"))
+        }
+        "$out" if is_before_five => {
+            Refusal::illegal_operation("error with target namespace: invalid collection name")
+        }
+        "$out" => Refusal::illegal_operation(format!(
+            "PlanExecutor error during aggregation :: caused by :: error with target namespace: Invalid collection name: {name}"
+        )),
+        _ if is_before_five => Refusal::invalid_namespace("invalid collection name"),
+        _ => Refusal::invalid_namespace(format!(
+            "PlanExecutor error during aggregation :: caused by :: Invalid collection name: {name}"
+        )),
+    })
+}
+
+/// Reads a part of `{db, coll}` of a `$out`, in mongod's words.
+fn named<'a>(fields: Document<'a>, part: &str) -> Result<&'a str, Refusal> {
+    let element = fields.find(part);
+    let kind = element.map_or("missing", |element| element.kind.name());
+    let text = format!("wrong type for field ({part}) {kind} != string");
+    let wrong = Refusal::wrong_name_kind(text);
+    element.and_then(|element| element.as_str()).ok_or(wrong)
 }
 
 /// Writes a `$out`.
@@ -165,7 +198,7 @@ pub(super) fn out<'a>(
 ) -> Result<(), Refusal> {
     let mut series = None;
     let target = match (body.as_str(), body.as_document()) {
-        (Some(name), _) => Target::new(around, None, name)?,
+        (Some(name), _) => Target::new(around, "$out", None, name)?,
         (None, Some(_)) => {
             let fields = specification(body, "$out")?;
             let is_known = |e: Element<'_>| matches!(e.key, b"db" | b"coll" | b"timeseries");
@@ -176,7 +209,8 @@ pub(super) fn out<'a>(
                 ));
             }
             series = fields.find("timeseries");
-            named(around, "$out", fields)?
+            let database = named(fields, "db")?;
+            Target::new(around, "$out", Some(database), named(fields, "coll")?)?
         }
         (None, None) => {
             return Err(Refusal::out_kind(format!(
@@ -249,9 +283,10 @@ struct Merge<'a> {
 impl<'a> Merge<'a> {
     fn read(around: Surroundings<'a>, body: &Element<'a>) -> Result<Self, Refusal> {
         let mut merge = match (body.as_str(), body.kind) {
-            (Some(name), _) => return Ok(Self::into(Target::new(around, None, name)?)),
+            (Some(name), _) => return Ok(Self::into(Target::new(around, "$merge", None, name)?)),
             (None, Kind::Document) => {
                 let fields = specification(body, "$merge")?;
+                known_fields(fields)?;
                 let into = fields.find("into").ok_or_else(|| {
                     Refusal::missing_field(
                         "BSON field '$merge.into' is missing but a required field",
@@ -272,13 +307,7 @@ impl<'a> Merge<'a> {
                 b"on" => merge.on = Some(element),
                 b"let" => merge.variables = Some(element).filter(|e| e.kind != Kind::Null),
                 b"whenMatched" => merge.when_matched = Some(element),
-                b"whenNotMatched" => merge.when_not_matched = Some(element),
-                _ => {
-                    return Err(Refusal::unknown_field(format!(
-                        "BSON field '$merge.{}' is an unknown field.",
-                        element.name()
-                    )));
-                }
+                _ => merge.when_not_matched = Some(element),
             }
         }
         Ok(merge)
@@ -295,9 +324,26 @@ impl<'a> Merge<'a> {
     }
 }
 
+/// Checks that a `$merge` says nothing else than it can.
+fn known_fields(merge: Document<'_>) -> Result<(), Refusal> {
+    let is_known = |e: &Element<'_>| {
+        matches!(
+            e.key,
+            b"into" | b"on" | b"let" | b"whenMatched" | b"whenNotMatched"
+        )
+    };
+    let unknown = merge.elements().find(|e| !is_known(e));
+    unknown.map_or(Ok(()), |unknown| {
+        Err(Refusal::unknown_field(format!(
+            "BSON field '$merge.{}' is an unknown field.",
+            unknown.name()
+        )))
+    })
+}
+
 fn into_of<'a>(around: Surroundings<'a>, into: &Element<'a>) -> Result<Target<'a>, Refusal> {
     if let Some(name) = into.as_str() {
-        return Target::new(around, None, name);
+        return Target::new(around, "$merge", None, name);
     }
     if into.kind != Kind::Document {
         return Err(Refusal::merge_into_kind(format!(
@@ -315,7 +361,22 @@ fn into_of<'a>(around: Surroundings<'a>, into: &Element<'a>) -> Result<Target<'a
             unknown.name()
         )));
     }
-    named(around, "into", fields)
+    let is_unnamed = fields
+        .find("coll")
+        .is_none_or(|coll| generic::is_null(&coll) || coll.as_str().is_some_and(str::is_empty));
+    if is_unnamed {
+        return Err(Refusal::merge_unnamed(
+            "$merge 'into' field must specify a 'coll' that is not empty, null or undefined",
+        ));
+    }
+    let text = |element: Element<'a>| {
+        let path = format!("into.{}", element.name());
+        let wrong = Refusal::wrong_kind(&path, element.kind.name(), "string");
+        element.as_str().ok_or(wrong)
+    };
+    let database = fields.find("db").map(text).transpose()?;
+    let collection = fields.find("coll").map(text).transpose()?;
+    Target::new(around, "$merge", database, collection.unwrap_or_default())
 }
 
 /// Writes a `$merge`. Into a shared collection documents are stamped first, and matched by `_id` and the scope field, so that
