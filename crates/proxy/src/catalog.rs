@@ -450,10 +450,13 @@ impl<'a> Journey<'a> {
         }
         let dropped = dropped_indexes(self.command, &known.facts)?;
         let was = index_count(&known);
+        let drops_all = self.command.body.find("index").and_then(|e| e.as_str()) == Some("*");
         if dropped.is_empty() {
             reply::ok(out, |w| {
                 w.int32(b"nIndexesWas", was);
-                w.string(b"msg", "non-_id indexes dropped for collection");
+                if drops_all {
+                    w.string(b"msg", "non-_id indexes dropped for collection");
+                }
             });
             return Ok(());
         }
@@ -468,7 +471,6 @@ impl<'a> Journey<'a> {
         self.exchange(&mut scoped, ground, out).await?;
         self.tell_changed(place).await?;
         self.namespace(namespaces.refresh(place)).await?;
-        let drops_all = self.command.body.find("index").and_then(|e| e.as_str()) == Some("*");
         patch_reply(out, start, &mut |w, element| match element.key {
             b"nIndexesWas" => {
                 w.int32(element.key, was);

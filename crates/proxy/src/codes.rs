@@ -52,6 +52,7 @@ const NAMES: &[(i32, &str)] = &[
     (167, "OptionNotSupportedOnView"),
     (168, "InvalidPipelineOperator"),
     (171, "CannotIndexParallelArrays"),
+    (181, "AmbiguousIndexKeyPattern"),
     (183, "ClientMetadataMissingField"),
     (184, "ClientMetadataAppNameTooLarge"),
     (186, "ClientMetadataCannotBeMutated"),

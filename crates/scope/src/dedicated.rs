@@ -201,11 +201,7 @@ fn definition(body: &Body<'_, '_>, w: &mut Writer, element: &Element<'_>) -> Res
                 }
             })
         }
-        b"indexes" => {
-            index::check_dedicated(element)?;
-            w.element(element);
-            Ok(())
-        }
+        b"indexes" => index::write_dedicated(w, body.command, element),
         b"index" if body.spec.name == "collMod" => {
             let wire_version = body.facts.wire_version;
             modify::members(element, wire_version)?;

@@ -4,6 +4,7 @@ use mdb_wire::{Document, Element};
 
 use crate::hint::same_key;
 use crate::index::automatic_index_shown;
+use crate::index::print_key;
 use crate::scoped::{ReplyRule, ServerAddress};
 use crate::validator::SharedValidator;
 
@@ -39,6 +40,11 @@ impl OwnIndex {
     pub fn leading_field(&self) -> Option<Vec<u8>> {
         let key = Document::parse(&self.key).ok()?;
         key.first().map(|e| e.key.to_vec())
+    }
+
+    /// The definition as servers print it.
+    pub(crate) fn printed(&self) -> String {
+        print_key(Document::parse(&self.definition).unwrap_or(Document::EMPTY))
     }
 
     /// The first field that the index takes in this way, as `2dsphere`.
@@ -276,6 +282,13 @@ impl CollectionFacts {
     /// Whether nothing in the collection is another app's.
     pub fn is_dedicated(&self) -> bool {
         self.isolation == Isolation::Dedicated
+    }
+
+    /// The app's indexes of a key pattern: several may differ in their collation or their filter.
+    pub(crate) fn indexes_of(&self, key: Document<'_>) -> Vec<&OwnIndex> {
+        let is_meant =
+            |index: &&OwnIndex| Document::parse(&index.key).is_ok_and(|own| same_key(own, key));
+        self.indexes.iter().filter(is_meant).collect()
     }
 
     /// Whether a private server might use an index for a predicate or sort on `path`.

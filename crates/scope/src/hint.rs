@@ -461,9 +461,13 @@ fn find_index<'f>(body: &Body<'_, 'f>, hint: &Element<'_>) -> Result<&'f OwnInde
     let indexes = &body.facts.collection.indexes;
     let found = match (hint.as_str(), hint.as_document()) {
         (Some(name), _) => indexes.iter().find(|i| i.name == name),
-        (None, Some(key)) => indexes
-            .iter()
-            .find(|i| Document::parse(&i.key).is_ok_and(|own| same_key(own, key))),
+        (None, Some(key)) => {
+            let found = body.facts.collection.indexes_of(key);
+            if found.len() > 1 {
+                return Err(ambiguous_hint(key, &found));
+            }
+            found.first().copied()
+        }
         (None, None) => {
             return Err(Refusal::failed_to_parse(
                 "Hint must be a string or an object",
@@ -487,6 +491,24 @@ fn is_hidden(body: &Body<'_, '_>, hint: &Element<'_>) -> bool {
 /// Whether a sort names the order of records and something else beside.
 fn is_compound_natural(sort: Document<'_>, natural: Natural) -> bool {
     natural != Natural::No && sort.elements().count() > 1
+}
+
+/// A key pattern of several indexes, which differ in their collation or their filter.
+fn ambiguous_hint(key: Document<'_>, found: &[&OwnIndex]) -> Refusal {
+    let key = print_key(key);
+    let shown = found.iter().map(|index| {
+        format!(
+            "kp: {key} name: '({}, )' io: {}",
+            index.name,
+            index.printed()
+        )
+    });
+    let shown: Vec<String> = shown.collect();
+    Refusal::index_not_found(format!(
+        "error processing query: planner returned error :: caused by :: Hint matched multiple indexes, must hint by index name. Matched: {}",
+        shown.join(" and ")
+    ))
+    .of_statement()
 }
 
 fn unknown_hint() -> Refusal {

@@ -26,7 +26,7 @@ mod printed;
 
 pub use automatic::{automatic_index_app, automatic_index_name, automatic_index_shown};
 pub(crate) use automatic::{show_filters, write_named};
-pub(crate) use checks::id_index as check_id_index;
+pub(crate) use checks::{id_index as check_id_index, write_dedicated};
 pub use dropping::dropped_indexes;
 pub(crate) use printed::{print_key, print_value};
 
@@ -119,18 +119,21 @@ impl Scope {
     ) -> Result<Option<Scoped>, Refusal> {
         let body = Body::read(self, spec, command, facts)?;
         let indexes = command.body.find("indexes");
-        let Some(indexes) = indexes.and_then(|e| e.as_array()) else {
-            return Err(Refusal::missing_field(
-                "BSON field 'createIndexes.indexes' is missing but a required field",
-            ));
-        };
+        let indexes = checks::list(indexes, facts.wire_version)?;
+        let ignores = checks::ignores_unknown(command);
         let mut wishes = Vec::new();
         for element in indexes.elements() {
-            let definition = generic::document(&element, "createIndexes.indexes")?;
-            if let Some(wish) = self.wish(definition, facts.wire_version)? {
-                check_sparse(&wish, facts.wire_version)?;
-                check_prepared(&wish, facts.wire_version)?;
-                wishes.push(wish);
+            let definition = checks::item(&element, facts.wire_version)?;
+            no_repeats(definition, "an index definition")?;
+            checks::options(definition, ignores, facts.wire_version)?;
+            let wish = self.wish(definition, facts.wire_version);
+            match wish.map_err(checks::specified(definition))? {
+                Some(wish) => {
+                    checks::complete(definition, wish.key, wish.name)?;
+                    check_sparse(&wish, facts.wire_version)?;
+                    wishes.push(wish);
+                }
+                None => checks::of_id(definition)?,
             }
             if wishes.len() > INDEXES_MAX {
                 return Err(Refusal::cannot_create_index(
@@ -189,26 +192,15 @@ impl Scope {
         definition: Document<'a>,
         wire_version: i32,
     ) -> Result<Option<Wish<'a>>, Refusal> {
-        no_repeats(definition, "an index definition")?;
-        for option in definition.elements() {
-            check_option(&option)?;
-        }
-        let key = definition
-            .find("key")
-            .ok_or_else(|| checks::missing("key"))?;
-        let key = generic::document(&key, "key")?;
+        let key = checks::object(definition, "key")?.ok_or_else(|| checks::missing("key"))?;
         self.check_key(key)?;
         let name = checks::name(definition)?;
         if is_id_key(key) {
-            checks::of_id(definition)?;
             return Ok(None);
         }
-        checks::reserved(key, name)?;
         checks::flags(definition, wire_version)?;
-        let partial = definition
-            .find("partialFilterExpression")
-            .map(|e| generic::document(&e, "partialFilterExpression"))
-            .transpose()?;
+        checks::object(definition, "collation")?;
+        let partial = checks::object(definition, "partialFilterExpression")?;
         if let Some(filter) = partial {
             self.check_partial(filter)?;
         }
@@ -228,11 +220,6 @@ impl Scope {
                 "a unique index with a collation is not available on a shared collection: apps whose names look alike to the collation would collide",
             ));
         }
-        if flag("sparse") && partial.is_some() {
-            return Err(Refusal::cannot_create_index(
-                "cannot mix \"partialFilterExpression\" and \"sparse\" options",
-            ));
-        }
         Ok(Some(Wish {
             layout: layout_of(key, definition),
             is_sparse: flag("sparse"),
@@ -246,9 +233,7 @@ impl Scope {
     fn check_key(&self, key: Document<'_>) -> Result<(), Refusal> {
         no_repeats(key, "an index key")?;
         if key.is_empty() {
-            return Err(Refusal::cannot_create_index(
-                "Index keys cannot be an empty object.",
-            ));
+            return Err(Refusal::cannot_create_index("Index keys cannot be empty."));
         }
         if key.elements().count() > KEY_FIELDS_MAX {
             return Err(Refusal::cannot_create_index(format!(
@@ -264,6 +249,11 @@ impl Scope {
             }
             let is_wild_text = field.key == b"$**" && field.as_str() == Some("text");
             let kind = field.as_str();
+            let is_known = |kind: &&str| KINDS.contains(kind) || OTHER_KINDS.contains(kind);
+            if let Some(unknown) = kind.filter(|kind| !is_known(kind)) {
+                let text = format!("Unknown index plugin '{unknown}'");
+                return Err(Refusal::cannot_create_index(text));
+            }
             if is_wild_text || kind.is_some_and(|k| !KINDS.contains(&k)) {
                 return Err(Refusal::cannot_create_index(format!(
                     "an index of kind '{}' on '{}' is not available on a shared collection",
@@ -480,6 +470,14 @@ impl Scope {
 /// Index kinds that can be told apart by app.
 const KINDS: &[&str] = &["text", "2d", "2dsphere", "hashed"];
 
+/// Those that servers know besides.
+const OTHER_KINDS: &[&str] = &[
+    "geoHaystack",
+    "columnstore",
+    "wildcard",
+    "queryable_encrypted_range",
+];
+
 pub(crate) fn definition_outcome() -> Outcome {
     Outcome::new(Routing::Primary, Retry::Write, ReplyRule::Plain)
 }
@@ -489,41 +487,6 @@ fn treat_of(name: &[u8]) -> Option<Treat> {
         .iter()
         .find(|(n, _)| n.as_bytes() == name)
         .map(|(_, treat)| *treat)
-}
-
-fn check_option(option: &Element<'_>) -> Result<(), Refusal> {
-    match treat_of(option.key) {
-        Some(Treat::Refuse) => Err(Refusal::invalid_options(format!(
-            "index option '{}' is not available on a shared collection",
-            option.name()
-        ))),
-        Some(_) => Ok(()),
-        None => Err(Refusal::invalid_index_option(format!(
-            "The field '{}' is not valid for an index specification",
-            option.name()
-        ))),
-    }
-}
-
-/// Checks definitions for a collection that is the app's own: the server knows best, but code is never run for an app.
-///
-/// # Errors
-/// 72, 197 for options that are not available, 2 for a partial filter with an operator without a row.
-pub(crate) fn check_dedicated(indexes: &Element<'_>) -> Result<(), Refusal> {
-    let definitions = indexes.as_array().into_iter().flat_map(Document::elements);
-    for definition in definitions.filter_map(|d| d.as_document()) {
-        no_repeats(definition, "an index definition")?;
-        for option in definition.elements() {
-            let is_own_affair = matches!(option.key, b"clustered" | b"prepareUnique");
-            if !is_own_affair {
-                check_option(&option)?;
-            }
-            if let (b"partialFilterExpression", Some(filter)) = (option.key, option.as_document()) {
-                filter::relative(filter)?;
-            }
-        }
-    }
-    Ok(())
 }
 
 fn layout_of(key: Document<'_>, definition: Document<'_>) -> Layout {
@@ -546,16 +509,6 @@ fn check_sparse(wish: &Wish<'_>, wire_version: i32) -> Result<(), Refusal> {
         ));
     }
     Ok(())
-}
-
-/// Servers before 6.0 do not know `prepareUnique`.
-fn check_prepared(wish: &Wish<'_>, wire_version: i32) -> Result<(), Refusal> {
-    if wish.definition.find("prepareUnique").is_none() || wire_version >= 17 {
-        return Ok(());
-    }
-    Err(Refusal::invalid_index_option(
-        "The field 'prepareUnique' is not valid for an index specification",
-    ))
 }
 
 /// A sparse index holds the documents that have at least one of its fields.

@@ -7,7 +7,7 @@ use crate::arguments::{Take, unavailable};
 use crate::body::Body;
 use crate::commands::CommandSpec;
 use crate::facts::{CollectionFacts, Facts, Isolation, OwnIndex};
-use crate::hint::{is_id_key, same_key};
+use crate::hint::is_id_key;
 use crate::index::{definition_outcome, print_key};
 use crate::namespace;
 use crate::refusal::Refusal;
@@ -191,9 +191,17 @@ fn changed_index<'f>(
             if is_id_key(key) {
                 return Ok(None);
             }
-            let is_meant =
-                |i: &&OwnIndex| Document::parse(&i.key).is_ok_and(|own| same_key(own, key));
-            collection.indexes.iter().find(is_meant)
+            let found = collection.indexes_of(key);
+            if found.len() > 1 {
+                let shown: Vec<String> = found.iter().map(|index| index.printed()).collect();
+                return Err(Refusal::ambiguous_key(format!(
+                    "index keyPattern {} matches {} indexes, must use index name. Conflicting indexes:{}",
+                    print_key(key),
+                    found.len(),
+                    shown.join(", ")
+                )));
+            }
+            found.first().copied()
         }
     };
     found.map(Some).ok_or_else(|| {

@@ -111,6 +111,8 @@ refusals! {
     stage_in_view = 167 "OptionNotSupportedOnView";
     /// Unknown expression.
     invalid_pipeline_operator = 168 "InvalidPipelineOperator";
+    /// A key pattern of several indexes.
+    ambiguous_key = 181 "AmbiguousIndexKeyPattern";
     /// An index option that no server knows.
     invalid_index_option = 197 "InvalidIndexSpecificationOption";
     /// A condition on whole documents where there is none.

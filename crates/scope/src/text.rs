@@ -81,8 +81,10 @@ fn of_shared(view: &ReplyView<'_>, message: &str) -> String {
         out = shown_document(scope, &out);
     }
     // The name that was asked for, which no known index has (4.4).
-    let asked = format!("Index with name: {}.", scope.app().as_str());
-    out = out.replace(&asked, "Index with name: ");
+    for before in ["Index with name: ", "with a different name: "] {
+        let asked = format!("{before}{}.", scope.app().as_str());
+        out = out.replace(&asked, before);
+    }
     if out.contains("duplicate key error") {
         out = duplicate(scope, &out);
     }
@@ -464,6 +466,10 @@ mod tests {
             (
                 "Index with name: shop.x already exists with a different name",
                 "Index with name: x already exists with a different name",
+            ),
+            (
+                "Index already exists with a different name: shop.x",
+                "Index already exists with a different name: x",
             ),
             (
                 "Can't extract geo keys: { _id: 1, app_id: \"shop\" }",

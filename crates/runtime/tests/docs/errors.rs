@@ -82,6 +82,7 @@ const MEANINGS: &[(i32, &str)] = &[
         "A value or an operator that is not taken, or a read that names the scope field.",
     ),
     (4, "A field that must be there is not."),
+    (181, "A key pattern that several indexes of the app have."),
     (
         31174,
         "A `sort` of `findAndModify` that is no object, before 5.0.",

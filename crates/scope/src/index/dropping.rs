@@ -3,7 +3,7 @@
 use mdb_wire::{Command, Document, Element, Kind};
 
 use crate::facts::{CollectionFacts, OwnIndex};
-use crate::hint::{is_id_key, same_key};
+use crate::hint::is_id_key;
 use crate::index::print_key;
 use crate::refusal::Refusal;
 
@@ -20,12 +20,16 @@ pub fn dropped_indexes<'f>(
     })?;
     match index.kind {
         Kind::String if index.as_str() == Some("*") => Ok(collection.indexes.iter().collect()),
-        Kind::Array => index
-            .as_array()
-            .into_iter()
-            .flat_map(Document::elements)
-            .map(|name| one_dropped(&name, collection))
-            .collect(),
+        Kind::Array => {
+            let names = index.as_array().unwrap_or(Document::EMPTY);
+            if names.elements().any(|name| name.kind != Kind::String) {
+                return Err(Refusal::type_mismatch(
+                    "BSON field 'dropIndexes.index' is the wrong type 'array', expected types '[string']",
+                ));
+            }
+            let names = names.elements();
+            names.map(|name| one_dropped(&name, collection)).collect()
+        }
         _ => one_dropped(&index, collection).map(|only| vec![only]),
     }
 }
@@ -39,13 +43,7 @@ fn one_dropped<'f>(
         if is_id_key(key) {
             return Err(Refusal::invalid_options("cannot drop _id index"));
         }
-        return own
-            .iter()
-            .find(|i| Document::parse(&i.key).is_ok_and(|k| same_key(k, key)))
-            .ok_or_else(|| {
-                let key = print_key(key);
-                Refusal::index_not_found(format!("can't find index with key: {key}"))
-            });
+        return by_key(key, collection);
     }
     match index.as_str() {
         Some("_id_") => Err(Refusal::invalid_options("cannot drop _id index")),
@@ -53,10 +51,29 @@ fn one_dropped<'f>(
             .iter()
             .find(|i| i.name == name)
             .ok_or_else(|| Refusal::index_not_found(format!("index not found with name [{name}]"))),
-        None => Err(Refusal::wrong_kind(
-            "dropIndexes.index",
-            index.kind.name(),
-            "string",
-        )),
+        None => Err(Refusal::type_mismatch(format!(
+            "BSON field 'dropIndexes.index' is the wrong type '{}', expected types '[string, object']",
+            index.kind.name()
+        ))),
+    }
+}
+
+/// The only one of a key pattern; several may differ in their collation or their filter.
+fn by_key<'f>(key: Document<'_>, own: &'f CollectionFacts) -> Result<&'f OwnIndex, Refusal> {
+    match own.indexes_of(key).as_slice() {
+        [] => Err(Refusal::index_not_found(format!(
+            "can't find index with key: {}",
+            print_key(key)
+        ))),
+        [only] => Ok(only),
+        several => {
+            let shown: Vec<String> = several.iter().map(|index| index.printed()).collect();
+            Err(Refusal::ambiguous_key(format!(
+                "{} indexes found for key: {}, identify by name instead. Conflicting indexes: {}",
+                several.len(),
+                print_key(key),
+                shown.join(", ")
+            )))
+        }
     }
 }
