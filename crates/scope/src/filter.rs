@@ -8,6 +8,7 @@ use crate::operators::{self, FILTER_FIELD, FILTER_TOP, GEOMETRY, Operator, TEXT,
 use crate::refusal::Refusal;
 use crate::scope::{Scope, no_repeats};
 use crate::sight::Sight;
+use crate::versions::WIRE_VERSION_6_0;
 
 mod implied;
 
@@ -29,15 +30,27 @@ pub(crate) fn bound(
         let write_user = user.map(|d| move |w: &mut Writer| conjunct(sight, w, d, is_collated));
         return sight.scope().filter(w, key, is_collated, write_user);
     }
-    if sight.is_view() && user.is_some_and(may_fail) {
-        return Err(Refusal::invalid_options(
-            "$expr with operators that can fail is not available in a filter on a view; use aggregate with $match",
-        ));
-    }
+    let user = user.unwrap_or(Document::EMPTY);
+    let around = if sight.is_view() && may_fail(user) {
+        check_view(sight)?;
+        Around::View
+    } else {
+        Around::Branch
+    };
     let filter = w.begin_document(key);
-    write(sight, w, user.unwrap_or(Document::EMPTY))?;
+    elements(sight, w, user, around)?;
     w.end(filter);
     Ok(())
+}
+
+/// Whether an `$expr` that can fail is kept behind the app's condition in a view, see [`view_expression`].
+fn check_view(sight: Sight<'_>) -> Result<(), Refusal> {
+    if sight.wire_version() <= WIRE_VERSION_6_0 && sight.scope().is_hidden() {
+        return Ok(());
+    }
+    Err(Refusal::invalid_options(
+        "$expr with operators that can fail is not available in a filter on a view here; use aggregate with $match",
+    ))
 }
 
 /// The same with a condition that no index answers, and that always holds.
@@ -89,6 +102,8 @@ enum Around {
     Condition { is_collated: bool },
     /// Anything.
     Branch,
+    /// A view, of documents that apps may share.
+    View,
 }
 
 fn elements(
@@ -142,6 +157,9 @@ fn top_level(
         b"$expr" if sight.is_raw() && expression::may_fail(element) => {
             guarded_expression(sight, w, element)?;
         }
+        b"$expr" if matches!(around, Around::View) && expression::may_fail(element) => {
+            view_expression(sight, w, element)?;
+        }
         b"$expr" => expression::write(sight, w, element.key, element)?,
         b"$jsonSchema" => {
             check_schema(sight, element.as_document().unwrap_or(Document::EMPTY))?;
@@ -182,12 +200,42 @@ fn guarded_expression(
     Ok(())
 }
 
+/// `$expr: {$cond: [{$ne: [{$type: "$FIELD"}, ""]}, E, false]}`: what is tested always holds. But as it reads the scope field, the
+/// server cannot move it in front of the stage of the view that takes the field out, to where it would be evaluated for the
+/// documents of other apps (seen on 4.4.2, 5.0.4 and 6.0.5; newer ones could not be tried).
+fn view_expression(sight: Sight<'_>, w: &mut Writer, element: &Element<'_>) -> Result<(), Refusal> {
+    let expression = w.begin_document(element.key);
+    let cond = w.begin_array(b"$cond");
+    let test = w.begin_document(b"0");
+    let ne = w.begin_array(b"$ne");
+    let kind = w.begin_document(b"0");
+    w.string(b"$type", &format!("${}", sight.scope().field().as_str()));
+    w.end(kind);
+    w.string(b"1", "");
+    w.end(ne);
+    w.end(test);
+    expression::write(sight, w, b"1", element)?;
+    w.boolean(b"2", false);
+    w.end(cond);
+    w.end(expression);
+    Ok(())
+}
+
+/// The path of the field that the test of a guard reads.
+fn tested(test: Document<'_>) -> Option<&str> {
+    if let Some(of_view) = test.find("$ne") {
+        let kind = of_view.as_array()?.first()?.as_document()?.find("$type")?;
+        let inner = kind.as_array().and_then(Document::first);
+        return inner.unwrap_or(kind).as_str();
+    }
+    test.find("$eq")?.as_array()?.first()?.as_str()
+}
+
 /// The expression of an `$expr` that is evaluated for the app's own documents only, as it was before.
 pub(crate) fn guarded<'e>(scope: &Scope, element: &Element<'e>) -> Option<Element<'e>> {
     let cond = element.as_document()?.find("$cond")?.as_array()?;
     let mut parts = cond.elements();
-    let test = parts.next()?.as_document()?.find("$eq")?.as_array()?;
-    let path = test.first()?.as_str()?;
+    let path = tested(parts.next()?.as_document()?)?;
     let is_ours = path.strip_prefix('$') == Some(scope.field().as_str());
     parts.next().filter(|_| is_ours)
 }
@@ -249,8 +297,8 @@ fn branch(
             bound(sight, w, key, is_collated, Some(filter))
         }
         _ => {
-            let inner = match operator {
-                b"$and" => around,
+            let inner = match (around, operator) {
+                (Around::View, _) | (_, b"$and") => around,
                 _ => Around::Branch,
             };
             let document = w.begin_document(key);

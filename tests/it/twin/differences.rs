@@ -160,18 +160,6 @@ pub(super) static DIFFERENCES: &[Difference] = &[
         },
     },
     Difference {
-        cites: "In a filter on a view it is refused (72)",
-        even: |command, [through, direct]| {
-            let target = command.values().next().and_then(Bson::as_str);
-            let is_of_view = target.is_some_and(|name| ["seen", "shaped"].contains(&name));
-            let reads = ["find", "count", "distinct"];
-            let is_read = reads.iter().any(|name| command.contains_key(name));
-            if is_of_view && is_read && through.get_i32("code").is_ok_and(|code| code == 72) {
-                *direct = through.clone();
-            }
-        },
-    },
-    Difference {
         cites: "with `whenMatched: fail` the text of 11000 says less",
         even: |command, replies| {
             let is_clash =
