@@ -1,7 +1,7 @@
 //! Plans speak of the app's own terms.
 
 use bson::{Document, doc};
-use mdb_tests::{RawClient, TestProxy, shared};
+use mdb_tests::{ProxyBuilder, RawClient, TestProxy, shared};
 
 struct Plans {
     proxy: TestProxy,
@@ -126,6 +126,48 @@ async fn execution_statistics_count_the_apps_own() {
             let plan = plans.explain(find, verbosity).await;
             let stats = plan.get_document("executionStats").unwrap();
             assert_eq!(stats.get_i32("nReturned").unwrap(), expected, "{plan}");
+        }
+    }
+}
+
+/// Of a stage that names another collection the plan shows what it says beside its pipeline, as the app says it.
+#[tokio::test]
+async fn joins_are_shown_in_the_apps_terms() {
+    for isolation in ["shared", "dedicated"] {
+        let proxy = ProxyBuilder::new(shared().await)
+            .app("alice")
+            .isolated(isolation)
+            .start()
+            .await;
+        let (db, mut alice) = (proxy.database_name(), proxy.raw("alice").await);
+        alice
+            .ok(&doc! {"insert": "c", "documents": [{"_id": 1, "n": 1}], "$db": db})
+            .await;
+        for (stage, expected) in [
+            (
+                doc! {"$lookup": {"from": "c", "let": {"v": "$n"}, "pipeline": [{"$match": {"$expr": {"$eq": ["$n", "$$v"]}}}], "as": "x"}},
+                doc! {"from": "c", "as": "x"},
+            ),
+            (
+                doc! {"$graphLookup": {"from": "c", "startWith": "$n", "connectFromField": "n", "connectToField": "m", "as": "x", "maxDepth": 2_i64}},
+                doc! {"from": "c", "as": "x", "connectToField": "m", "connectFromField": "n", "maxDepth": 2_i64},
+            ),
+            (doc! {"$unionWith": "c"}, doc! {"coll": "c"}),
+        ] {
+            let pipeline = [doc! {"$set": {"z": 1}}, stage.clone()];
+            let command = doc! {"aggregate": "c", "pipeline": pipeline.to_vec(), "cursor": {}};
+            let plan = alice.ok(&doc! {"explain": command, "$db": db}).await;
+            let slug = proxy.slug("alice");
+            assert!(!plan.to_string().contains(slug), "{isolation}: {plan}");
+            let stages = plan.get_array("stages").unwrap();
+            let name = stage.keys().next().unwrap();
+            let shown = stages
+                .iter()
+                .find_map(|s| s.as_document()?.get_document(name).ok());
+            let shown = shown.unwrap_or_else(|| panic!("{isolation}: {plan}"));
+            for (field, value) in &expected {
+                assert_eq!(shown.get(field), Some(value), "{isolation}: {plan}");
+            }
         }
     }
 }

@@ -408,8 +408,25 @@ impl Plan<'_> {
         if shows {
             w.element(element);
         } else {
-            w.document(element.key, Document::EMPTY);
+            self.join(w, element);
         }
+    }
+
+    /// A stage with the proxy's additions: of one that names another collection what it says beside its pipeline, which is
+    /// bound to the app; of others nothing.
+    fn join(&self, w: &mut Writer, element: &Element<'_>) {
+        let stage = w.begin_document(element.key);
+        let is_join = matches!(element.key, b"$lookup" | b"$graphLookup" | b"$unionWith");
+        let fields = element.as_document().filter(|_| is_join);
+        for field in fields.into_iter().flat_map(Document::elements) {
+            match field.key {
+                b"from" | b"coll" => self.view.namespace(w, &field),
+                b"as" | b"localField" | b"foreignField" | b"connectFromField"
+                | b"connectToField" | b"depthField" | b"maxDepth" => w.element(&field),
+                _ => {}
+            }
+        }
+        w.end(stage);
     }
 
     /// The app's own expression in `$expr: {$cond: [<the app's condition>, E, false]}`.
