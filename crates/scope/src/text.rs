@@ -52,6 +52,7 @@ pub(crate) fn rewrite(view: &ReplyView<'_>, message: &str) -> String {
         None => Cow::Borrowed(message),
     };
     let message = message.replace(&format!("{}'. UUID ", view.scope.suffix()), "'. UUID ");
+    let message = renamed(view.scope, message);
     let logical = |text: String, name: &(&str, &str)| logical_name(view, *name, &text);
     let message = view.dedicated.iter().fold(message, logical);
     if !view.shares {
@@ -182,6 +183,21 @@ fn logical_name(view: &ReplyView<'_>, (database, name): (&str, &str), message: &
     out.push_str(rest);
     out
 }
+
+/// `E11000 … collection: DB.NAME@SLUG index: …` with `NAME` alone, whichever it is: before 5.0 a server names a renamed collection
+/// as it was called before (4.4.2).
+fn renamed(scope: &Scope, message: String) -> String {
+    let behind = format!("{} index: ", scope.suffix());
+    match message.split_once(&behind) {
+        Some((before, rest)) if before.starts_with(DUPLICATE) && !before.contains(" index: ") => {
+            format!("{before} index: {rest}")
+        }
+        _ => message,
+    }
+}
+
+/// How the text of a duplicate key begins.
+const DUPLICATE: &str = "E11000 duplicate key error collection: ";
 
 /// Whether a duplicate key is of the app's own index, and shown without the app's condition: then the field stands in a value.
 fn is_own_duplicate(scope: &Scope, message: &str, rewritten: &str) -> bool {
@@ -512,6 +528,14 @@ mod tests {
             (
                 "dup key: { e: \"abc@shop\" }",
                 "dup key: { e: \"abc@shop\" }",
+            ),
+            (
+                "E11000 duplicate key error collection: d.before@shop index: e_1 dup key: { e: 1 }",
+                "E11000 duplicate key error collection: d.before index: e_1 dup key: { e: 1 }",
+            ),
+            (
+                "E11000 duplicate key error collection: d.c index: e_1 dup key: { e: \"x@shop index: \" }",
+                "E11000 duplicate key error collection: d.c index: e_1 dup key: { e: \"x@shop index: \" }",
             ),
             ("d.c@shop2", "d.c@shop2"),
             (

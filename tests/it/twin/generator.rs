@@ -76,13 +76,26 @@ impl Lacks {
             || text.contains("$changeStream")
             || has_stages_behind && { figures }.any(|stage| text.contains(stage));
         let is_whole = ["$$ROOT", "$$CURRENT"].iter();
-        let of_five = !step.command.contains_key("pipeline") && { is_whole }
-            .any(|whole| text.contains(whole))
+        let is_filter = !step.command.contains_key("pipeline") || text.contains("$geoNear");
+        let of_five = is_filter && { is_whole }.any(|whole| text.contains(whole))
             || ["$$new", "returnKey"]
                 .iter()
                 .any(|word| text.contains(word))
-            || text.contains("$lookup") && !text.contains("\"let\"");
+            || step.command.values().any(looks_up_by_fields_alone);
         self.six && of_six || self.five && of_five
+    }
+}
+
+/// Whether there is a `$lookup` without a pipeline, at any depth.
+fn looks_up_by_fields_alone(value: &Bson) -> bool {
+    match value {
+        Bson::Array(items) => items.iter().any(looks_up_by_fields_alone),
+        Bson::Document(inner) => inner.iter().any(|(key, value)| {
+            let lookup = (key == "$lookup").then(|| value.as_document()).flatten();
+            lookup.is_some_and(|stage| !stage.contains_key("pipeline"))
+                || looks_up_by_fields_alone(value)
+        }),
+        _ => false,
     }
 }
 

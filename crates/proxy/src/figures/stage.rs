@@ -7,7 +7,7 @@ use mdb_scope::{CollectionFacts, FiguresStage, Refusal, check_catalog_command, u
 use mdb_wire::writer::IndexKey;
 use mdb_wire::{Command, Document, Element, Kind, Writer};
 
-use super::{number, scale_of};
+use super::{no_scale, number, scale_of};
 use crate::error::Error;
 use crate::forward::Journey;
 use crate::listing;
@@ -174,7 +174,14 @@ impl Journey<'_> {
             .as_ref()
             .and_then(Element::as_document)
             .and_then(|s| s.find("scale"));
-        let scale = scale_of(scale, "$collStats.storageStats.scale")?;
+        let scale = scale_of(scale, "$collStats.storageStats.scale").map_err(|r| {
+            if !self.is_before_five() {
+                return r;
+            }
+            let text = no_scale(&r, ">= 1");
+            let text = format!("Unable to retrieve storageStats in $collStats stage: {text}");
+            Refusal::other(40_280, "Location40280", text)
+        })?;
         let counts = asked.find("count").is_some();
         let figures = if storage.is_some() || counts {
             self.measure_shared(place, known).await?
