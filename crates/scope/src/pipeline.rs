@@ -14,6 +14,7 @@ use crate::{expression, filter};
 
 pub(crate) mod figures;
 mod foreign;
+mod joined;
 mod near;
 pub(crate) mod operations;
 mod writing;

@@ -33,10 +33,7 @@ fn fields(
     let mut hidden_included = false;
     for element in projection.elements() {
         if element.key.first() == Some(&b'$') {
-            return Err(Refusal::unknown_projection(format!(
-                "FieldPath field names may not start with '$': '{}'",
-                element.name()
-            )));
+            return Err(name_of_operator(sight));
         }
         if is_root && sight.sees_hidden_field() && sight.is_reserved(element.key) {
             // An inclusion stays one, of nothing; an exclusion of what nobody sees is none.
@@ -49,6 +46,18 @@ fn fields(
         w.string(sight.scope().field().as_str().as_bytes(), "$$REMOVE");
     }
     Ok(())
+}
+
+/// What a server says of a field whose name begins as that of an operator (4.4.2, 5.0.4, 6.0.5).
+fn name_of_operator(sight: Sight<'_>) -> Refusal {
+    let advice = if sight.is_before_five() {
+        ""
+    } else {
+        " Consider using $getField or $setField."
+    };
+    Refusal::dollar_name(format!(
+        "FieldPath field names may not start with '$'.{advice}"
+    ))
 }
 
 fn field(sight: Sight<'_>, w: &mut Writer, element: &Element<'_>) -> Result<(), Refusal> {

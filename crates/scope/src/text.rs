@@ -146,6 +146,16 @@ fn cause(message: &str) -> String {
     {
         out = String::from(cause);
     }
+    // Before 5.0 it tells the UUID and the definition as well (4.4.2).
+    if let Some((_, cause)) = out
+        .starts_with("Caught exception during index builder initialization ")
+        .then(|| out.split_once("): "))
+        .flatten()
+        && let Some((cause, _)) = cause.rsplit_once(" provided. First index spec: ")
+        && let Some((cause, _)) = cause.rsplit_once(". ")
+    {
+        out = String::from(cause);
+    }
     // It may be another app's, and the collection is not the one that the app knows the UUID of.
     if let Some((building, _)) = out.split_once(BUILDING) {
         out = format!("{building}{}", BUILDING.trim_end_matches(" with UUID: "));
@@ -476,6 +486,10 @@ mod tests {
             (
                 "error while multiplanner was selecting best plan :: caused by :: $add only supports",
                 "$add only supports",
+            ),
+            (
+                "Caught exception during index builder initialization d.c (9f2e): bits must be > 0. 1 provided. First index spec: { v: 2, key: { g: \"2d\", app_id: 1 }, name: \"shop.x\" }",
+                "bits must be > 0",
             ),
             (
                 "Index with name: shop.x already exists with a different name",

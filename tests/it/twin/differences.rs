@@ -156,6 +156,18 @@ pub(super) static DIFFERENCES: &[Difference] = &[
         },
     },
     Difference {
+        cites: "it finds the right ones",
+        even: |command, [through, direct]| {
+            let stages = command.get_array("pipeline").ok();
+            let first = stages.and_then(|stages| stages.first()?.as_document());
+            let first = first.and_then(|stage| stage.get_document("$match").ok());
+            let is_of_whole = first.is_some_and(|filter| filter.to_string().contains("$$ROOT"));
+            if is_of_view(command) && is_of_whole && direct.contains_key("cursor") {
+                *direct = through.clone();
+            }
+        },
+    },
+    Difference {
         cites: "and before 5.0 that of `collStats`",
         even: |command, replies| {
             if command.contains_key("collStats") && !replies[1].contains_key("code") {
@@ -171,6 +183,22 @@ pub(super) static DIFFERENCES: &[Difference] = &[
                     if let Ok(text) = d.get_str("errmsg") {
                         let reason = reason(text).to_owned();
                         d.insert("errmsg", reason);
+                    }
+                });
+            }
+        },
+    },
+    Difference {
+        cites: "a name with a random number",
+        even: |_, replies| {
+            for reply in replies {
+                each_document(reply, &mut |d| {
+                    if let Ok(text) = d.get_str("errmsg")
+                        && let Some((before, after)) = text.split_once(FILLED_BY_OUT)
+                        && let Some((_, after)) = after.split_once(' ')
+                    {
+                        let evened = format!("{before}{FILLED_BY_OUT}{after}");
+                        d.insert("errmsg", evened);
                     }
                 });
             }
@@ -292,6 +320,9 @@ pub(super) static DIFFERENCES: &[Difference] = &[
     },
 ];
 
+/// How the name begins of the collection that a `$out` fills.
+const FILLED_BY_OUT: &str = ".tmp.agg_out.";
+
 /// Whether it is about one of the names that the generator gives to views.
 fn is_of_view(command: &Document) -> bool {
     let target = command.values().next().and_then(Bson::as_str);
@@ -313,8 +344,9 @@ fn reason(text: &str) -> &str {
     }
 }
 
-const BEFORE_REASON: [&str; 8] = [
+const BEFORE_REASON: [&str; 9] = [
     "exception thrown while multiplanner was selecting best plan",
+    "error while multiplanner was selecting best plan",
     "Invalid $",
     "Invalid pipeline for view ",
     "Plan executor error during ",

@@ -80,22 +80,8 @@ impl Lacks {
         let of_five = is_filter && { is_whole }.any(|whole| text.contains(whole))
             || ["$$new", "returnKey"]
                 .iter()
-                .any(|word| text.contains(word))
-            || step.command.values().any(looks_up_by_fields_alone);
+                .any(|word| text.contains(word));
         self.six && of_six || self.five && of_five
-    }
-}
-
-/// Whether there is a `$lookup` without a pipeline, at any depth.
-fn looks_up_by_fields_alone(value: &Bson) -> bool {
-    match value {
-        Bson::Array(items) => items.iter().any(looks_up_by_fields_alone),
-        Bson::Document(inner) => inner.iter().any(|(key, value)| {
-            let lookup = (key == "$lookup").then(|| value.as_document()).flatten();
-            lookup.is_some_and(|stage| !stage.contains_key("pipeline"))
-                || looks_up_by_fields_alone(value)
-        }),
-        _ => false,
     }
 }
 

@@ -52,7 +52,8 @@ impl Journey<'_> {
         known: &Known,
         out: &mut Vec<u8>,
     ) -> Result<(), Error> {
-        check_catalog_command(self.spec, self.command, self.control_database())?;
+        let is_old = self.is_before_five();
+        check_catalog_command(self.spec, self.command, self.control_database(), is_old)?;
         if self.in_transaction() {
             return Err(Refusal::not_in_transaction(format!(
                 "Stage not supported inside of a multi-document transaction: {}",

@@ -139,6 +139,22 @@ const MEANINGS: &[(i32, &str)] = &[
         31325,
         "An expression in a projection that is not known or not available.",
     ),
+    (15998, "A path with an empty name."),
+    (5_255_100, "A `dropDatabase` of something else than 1."),
+    (
+        31160,
+        "A `query` of `findAndModify` that is no object (4.4).",
+    ),
+    (
+        31174,
+        "A `sort` of `findAndModify` that is no object (4.4).",
+    ),
+    (
+        31175,
+        "`fields` of `findAndModify` that are no object (4.4).",
+    ),
+    (40353, "A path that ends with a dot."),
+    (51177, "A field that `findAndModify` does not have (4.4)."),
     (40323, "A stage that is not an object with one field."),
     (40324, "A stage that is not known."),
     (40413, "A field stands twice where that matters."),
