@@ -32,11 +32,12 @@ pub(crate) async fn answer(
     out: &mut Vec<u8>,
 ) -> Result<(), Error> {
     let is_old = journey.is_before_five();
+    let wire_version = journey.wire_version();
     check_catalog_command(
         journey.spec,
         journey.command,
         journey.control_database(),
-        is_old,
+        wire_version,
     )?;
     if matches!(row, Catalog::ListCollections | Catalog::ListIndexes) {
         check_list_cursor(journey.spec, journey.command, is_old)?;
@@ -456,10 +457,13 @@ impl<'a> Journey<'a> {
         }
         let dropped = dropped_indexes(self.command, &known.facts)?;
         let was = index_count(&known);
+        let drops_all = self.command.body.find("index").and_then(|e| e.as_str()) == Some("*");
         if dropped.is_empty() {
             reply::ok(out, |w| {
                 w.int32(b"nIndexesWas", was);
-                w.string(b"msg", "non-_id indexes dropped for collection");
+                if drops_all {
+                    w.string(b"msg", "non-_id indexes dropped for collection");
+                }
             });
             return Ok(());
         }
@@ -474,7 +478,6 @@ impl<'a> Journey<'a> {
         self.exchange(&mut scoped, ground, out).await?;
         self.tell_changed(place).await?;
         self.namespace(namespaces.refresh(place)).await?;
-        let drops_all = self.command.body.find("index").and_then(|e| e.as_str()) == Some("*");
         patch_reply(out, start, &mut |w, element| match element.key {
             b"nIndexesWas" => {
                 w.int32(element.key, was);

@@ -6,7 +6,8 @@ use crate::apply::check_sequences;
 use crate::commands::CommandSpec;
 use crate::refusal::Refusal;
 use crate::scope::no_repeats;
-use crate::{before_five, body, namespace};
+use crate::versions::WIRE_VERSION_5_0;
+use crate::{before_five, body, generic, namespace};
 
 /// Commands of the catalog that a transaction may hold.
 const IN_TRANSACTIONS: &[&str] = &["create", "createIndexes", "killCursors"];
@@ -39,18 +40,34 @@ pub fn check_composed(spec: &CommandSpec, command: &Command<'_>) -> Result<(), R
     }
 }
 
+/// Commands that write, in part or as a whole by the proxy's own hand: their write concern is checked also where none is sent.
+const WRITING: &[&str] = &[
+    "create",
+    "drop",
+    "dropDatabase",
+    "createIndexes",
+    "dropIndexes",
+    "collMod",
+    "renameCollection",
+];
+
 /// Checks the fields of a command that the proxy composes itself.
 pub fn check_catalog_command(
     spec: &'static CommandSpec,
     command: &Command<'_>,
     control_database: &str,
-    is_before_five: bool,
+    wire_version: i32,
 ) -> Result<(), Refusal> {
+    let is_before_five = wire_version < WIRE_VERSION_5_0;
     if is_before_five {
         let mut fields = command.body.elements().skip(1);
         fields.try_for_each(|element| before_five::check(spec, command, &element))?;
     }
     body::check_fields(spec, command)?;
+    let concern = command.body.find("writeConcern");
+    if let Some(concern) = concern.filter(|_| WRITING.contains(&spec.name)) {
+        generic::write_concern(&concern, spec.name, wire_version)?;
+    }
     check_sequences(spec, command)?;
     check_composed(spec, command)?;
     if spec.name == "dropDatabase" {

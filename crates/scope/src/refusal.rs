@@ -155,6 +155,8 @@ refusals! {
     modified_fields_kind = 31175 "Location31175";
     /// A field that `findAndModify` does not have (4.4).
     unknown_modify_field = 51177 "Location51177";
+    /// Several indexes of the key by which one is dropped.
+    ambiguous_key = 181 "AmbiguousIndexKeyPattern";
     /// A `dropDatabase` of something else than 1.
     drop_parameter = 5_255_100 "Location5255100";
     /// A path with an empty name.

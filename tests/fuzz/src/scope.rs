@@ -10,8 +10,8 @@ use mdb_notation::{Fields, Text, Value, encode, read_document};
 use mdb_scope::{
     AppId, AutomaticIndexes, CollectionFacts, CommandSpec, CursorFacts, Duty, Facts, FieldName,
     ForeignCollection, IdPolicy, Isolation, NearKey, REFUSAL_CODES, Refusal, ReplyRule, Rule,
-    Scope, Scoped, WIRE_VERSION_5_0, check_catalog_command, cursor_ids, dropped_indexes,
-    foreign_collections, look_up, required_action, verify,
+    Scope, Scoped, check_catalog_command, cursor_ids, dropped_indexes, foreign_collections,
+    look_up, required_action, verify,
 };
 use mdb_wire::{Command, CommandError, Document, Limits, Message, next_frame};
 
@@ -181,12 +181,7 @@ fn run(scope: &Scope, facts: &Facts<'_>, message: &Message) -> Result<Forwarded,
         }
         Duty::Forward(_) => forwarded(scope.apply(spec, &command, facts)?),
         Duty::Catalog(_) => {
-            check_catalog_command(
-                spec,
-                &command,
-                facts.control_database,
-                facts.wire_version < WIRE_VERSION_5_0,
-            )?;
+            check_catalog_command(spec, &command, facts.control_database, facts.wire_version)?;
             catalog(scope, facts, spec, &command)
         }
         Duty::Local(_) | Duty::Refuse(_) => Ok(None),

@@ -52,8 +52,13 @@ impl Journey<'_> {
         known: &Known,
         out: &mut Vec<u8>,
     ) -> Result<(), Error> {
-        let is_old = self.is_before_five();
-        check_catalog_command(self.spec, self.command, self.control_database(), is_old)?;
+        let wire_version = self.wire_version();
+        check_catalog_command(
+            self.spec,
+            self.command,
+            self.control_database(),
+            wire_version,
+        )?;
         if self.in_transaction() {
             return Err(Refusal::not_in_transaction(format!(
                 "Stage not supported inside of a multi-document transaction: {}",

@@ -140,6 +140,10 @@ const MEANINGS: &[(i32, &str)] = &[
         "An expression in a projection that is not known or not available.",
     ),
     (15998, "A path with an empty name."),
+    (
+        181,
+        "Several indexes have the key by which one is dropped: name it.",
+    ),
     (5_255_100, "A `dropDatabase` of something else than 1."),
     (
         31160,

@@ -10,7 +10,7 @@ use crate::refusal::Refusal;
 /// The physical names that a `dropIndexes` means.
 ///
 /// # Errors
-/// 27 for an index that the app does not have, 72 for `_id_`.
+/// 14, 27 for an index that the app does not have, 72 for `_id_`, 181 for a key that several have.
 pub fn dropped_indexes<'f>(
     command: &Command<'_>,
     collection: &'f CollectionFacts,
@@ -20,13 +20,28 @@ pub fn dropped_indexes<'f>(
     })?;
     match index.kind {
         Kind::String if index.as_str() == Some("*") => Ok(collection.indexes.iter().collect()),
-        Kind::Array => index
-            .as_array()
-            .into_iter()
-            .flat_map(Document::elements)
-            .map(|name| one_dropped(&name, collection))
-            .collect(),
+        Kind::Array => {
+            let names = index.as_array().unwrap_or(Document::EMPTY);
+            check_names(names)?;
+            let names = names.elements();
+            names.map(|name| one_dropped(&name, collection)).collect()
+        }
         _ => one_dropped(&index, collection).map(|only| vec![only]),
+    }
+}
+
+/// Of several indexes each is named (5.0.4, 6.0.5).
+fn check_names(names: Document<'_>) -> Result<(), Refusal> {
+    let mut names = names.elements().enumerate();
+    match names.find(|(_, name)| name.kind != Kind::String) {
+        Some((0, _)) => Err(Refusal::type_mismatch(
+            "BSON field 'dropIndexes.index' is the wrong type 'array', expected types '[string']",
+        )),
+        Some((place, other)) => {
+            let path = format!("dropIndexes.index.{place}");
+            Err(Refusal::wrong_kind(&path, other.kind.name(), "string"))
+        }
+        None => Ok(()),
     }
 }
 
@@ -39,13 +54,16 @@ fn one_dropped<'f>(
         if is_id_key(key) {
             return Err(Refusal::invalid_options("cannot drop _id index"));
         }
-        return own
-            .iter()
-            .find(|i| Document::parse(&i.key).is_ok_and(|k| same_key(k, key)))
-            .ok_or_else(|| {
-                let key = print_key(key);
-                Refusal::index_not_found(format!("can't find index with key: {key}"))
-            });
+        let is_meant = |i: &&OwnIndex| Document::parse(&i.key).is_ok_and(|k| same_key(k, key));
+        let meant: Vec<&OwnIndex> = own.iter().filter(is_meant).collect();
+        let key = print_key(key);
+        return match meant.as_slice() {
+            [only] => Ok(only),
+            [] => Err(Refusal::index_not_found(format!(
+                "can't find index with key: {key}"
+            ))),
+            several => Err(ambiguous(several, &key)),
+        };
     }
     match index.as_str() {
         Some("_id_") => Err(Refusal::invalid_options("cannot drop _id index")),
@@ -59,4 +77,17 @@ fn one_dropped<'f>(
             "string",
         )),
     }
+}
+
+/// As a server says it, with the whole definitions (4.4.2, 5.0.4, 6.0.5).
+fn ambiguous(several: &[&OwnIndex], key: &str) -> Refusal {
+    let definitions = several.iter().map(|index| {
+        let definition = Document::parse(&index.definition);
+        print_key(definition.unwrap_or(Document::EMPTY))
+    });
+    let definitions = definitions.collect::<Vec<_>>().join(", ");
+    Refusal::ambiguous_key(format!(
+        "{} indexes found for key: {key}, identify by name instead. Conflicting indexes: {definitions}",
+        several.len()
+    ))
 }
