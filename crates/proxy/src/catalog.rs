@@ -31,9 +31,16 @@ pub(crate) async fn answer(
     row: Catalog,
     out: &mut Vec<u8>,
 ) -> Result<(), Error> {
-    check_catalog_command(journey.spec, journey.command, journey.control_database())?;
+    let is_old = journey.is_before_five();
+    let wire_version = journey.wire_version();
+    check_catalog_command(
+        journey.spec,
+        journey.command,
+        journey.control_database(),
+        wire_version,
+    )?;
     if matches!(row, Catalog::ListCollections | Catalog::ListIndexes) {
-        check_list_cursor(journey.spec, journey.command, journey.is_before_five())?;
+        check_list_cursor(journey.spec, journey.command, is_old)?;
     }
     match row {
         Catalog::ListCollections => journey.list_collections(out).await,

@@ -22,14 +22,17 @@ pub(crate) fn check(command: &Command<'_>, is_sent: bool) -> Result<(), Refusal>
         limit.kind,
         Kind::Int32 | Kind::Int64 | Kind::Double | Kind::Decimal128
     );
-    match limit.as_integer().map(i32::try_from) {
-        Some(Ok(0..)) => Ok(()),
+    let out_of_range =
+        |millis| Refusal::bad_value(format!("{millis} value for maxTimeMS is out of range"));
+    match limit
+        .as_integer()
+        .map(|millis| (millis, i32::try_from(millis)))
+    {
+        Some((_, Ok(0..))) => Ok(()),
         // More than a server takes becomes less on its way there.
-        Some(Err(_)) => Err(Refusal::bad_value(
-            "maxTimeMS must be at least 0 and at most 2147483647 milliseconds",
-        )),
+        Some((millis, Err(_))) => Err(out_of_range(millis)),
         _ if is_sent => Ok(()),
-        Some(Ok(_)) => Err(Refusal::bad_value("maxTimeMS must not be negative")),
+        Some((millis, Ok(_))) => Err(out_of_range(millis)),
         None if is_number => Err(Refusal::bad_value("maxTimeMS has non-integral value")),
         None => Err(Refusal::bad_value("maxTimeMS must be a number")),
     }

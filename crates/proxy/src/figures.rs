@@ -123,6 +123,15 @@ fn scale_of(element: Option<Element<'_>>, path: &str) -> Result<i64, Refusal> {
     }
 }
 
+const TYPE_MISMATCH: i32 = 14;
+
+/// What servers say of a scale that is none in `dbStats`, and before 5.0 everywhere (4.4.2, 5.0.4, 6.0.5).
+fn no_scale(refusal: &Refusal, wanted: &str) -> String {
+    let is_number = refusal.code != TYPE_MISMATCH;
+    let kind = if is_number { "" } else { "a number " };
+    format!("scale has to be {kind}{wanted}")
+}
+
 impl<'a> Journey<'a> {
     /// `collStats`.
     pub(crate) async fn coll_stats(&self, out: &mut Vec<u8>) -> Result<(), Error> {
@@ -132,7 +141,13 @@ impl<'a> Journey<'a> {
         let Some(known) = self.shared_one(place).await? else {
             return self.own_figures(out).await;
         };
-        let scale = scale_of(self.command.body.find("scale"), "collStats.scale")?;
+        let scale = scale_of(self.command.body.find("scale"), "collStats.scale").map_err(|r| {
+            if self.is_before_five() {
+                Refusal::other(r.code, r.name, no_scale(&r, ">= 1"))
+            } else {
+                r
+            }
+        })?;
         let figures = self.measure_shared(place, &known).await?;
         reply::ok(out, |w| {
             w.string(b"ns", &format!("{}.{collection}", place.database));

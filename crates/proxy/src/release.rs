@@ -20,8 +20,13 @@ impl Journey<'_> {
         self.is_before(WIRE_VERSION_5_0)
     }
 
-    fn is_before(&self, wire_version: i32) -> bool {
+    /// Its `maxWireVersion`.
+    pub(crate) fn wire_version(&self) -> i32 {
         let hello = self.hello.as_ref();
-        hello.is_none_or(|hello| hello.wire_version_max < wire_version)
+        hello.map_or(0, |hello| hello.wire_version_max)
+    }
+
+    fn is_before(&self, wire_version: i32) -> bool {
+        self.wire_version() < wire_version
     }
 }

@@ -75,8 +75,7 @@ impl<'a> Journey<'a> {
         out: &mut Vec<u8>,
     ) -> Result<(), Error> {
         if from.collection == to.collection {
-            let text = "Can't rename a collection to itself";
-            return Err(Refusal::illegal_operation(text).into());
+            return Err(self.same_name(drops_target).into());
         }
         let target = self.forward.namespaces.refresh(to);
         let target = self.namespace(target).await?;
@@ -125,6 +124,17 @@ impl<'a> Journey<'a> {
         }
         reply::ok(out, |_| {});
         Ok(())
+    }
+
+    /// What a server says of a new name that is the old one (4.4.2, 5.0.4, 6.0.5).
+    fn same_name(&self, drops_target: bool) -> Refusal {
+        if !self.is_before_five() {
+            Refusal::illegal_operation("Can't rename a collection to itself")
+        } else if drops_target {
+            Refusal::namespace_not_found("collection not found to rename")
+        } else {
+            Refusal::namespace_exists("target namespace exists")
+        }
     }
 
     /// Refuses what a transaction cannot move.

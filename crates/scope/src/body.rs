@@ -6,6 +6,7 @@ use mdb_wire::writer::IndexKey;
 use mdb_wire::{Command, Document, Element, Kind, Writer};
 
 use crate::arguments::{self, Argument, Take};
+use crate::before_five;
 use crate::change_stream;
 use crate::commands::CommandSpec;
 use crate::facts::{self, CollectionFacts, Facts, Isolation, NO_AUTOMATIC_INDEXES, isolation_of};
@@ -76,12 +77,7 @@ impl<'a, 'f> Body<'a, 'f> {
             _ => hint::Order::Any,
         };
         for element in command.body.elements().skip(1) {
-            let take = row(spec, &element)?.take;
-            match spec.name {
-                "find" => generic::find_object(&element, facts.wire_version)?,
-                name => generic::kind(name, take, &element, facts.wire_version < WIRE_VERSION_5_0)?,
-            }
-            prelude.learn(take, &element)?;
+            prelude.read(spec, command, &element, facts.wire_version)?;
         }
         // As mongos; every statement of a transaction goes where the transaction is.
         if prelude.in_transaction && prelude.read_preference.is_some() && routes_reads(spec) {
@@ -118,7 +114,8 @@ impl<'a, 'f> Body<'a, 'f> {
             self.facts.collection.isolation,
             self.facts.wire_version,
         )
-        .of_view(self.facts.collection.is_view)
+        // What writes to a view a server refuses before it looks at its filter.
+        .of_view(self.facts.collection.is_view && !writes_statements(self.spec))
     }
 
     fn is_of_stream(&self) -> bool {
@@ -408,18 +405,46 @@ impl<'a, 'f> Body<'a, 'f> {
 }
 
 impl<'a> Prelude<'a> {
+    /// Checks a field in the words of such a server, and remembers it.
+    fn read(
+        &mut self,
+        spec: &'static CommandSpec,
+        command: &Command<'_>,
+        element: &Element<'a>,
+        wire_version: i32,
+    ) -> Result<(), Refusal> {
+        if wire_version < WIRE_VERSION_5_0 {
+            before_five::check(spec, command, element)?;
+        }
+        let take = row(spec, element)?.take;
+        match (spec.name, take) {
+            ("find", Take::Collation) if element.kind != Kind::Document => {
+                return generic::find_object(element);
+            }
+            (_, Take::Collation) => {
+                self.is_collated = generic::collation_on(element, spec.name, wire_version)?;
+                self.plan.is_collated = self.is_collated;
+                return Ok(());
+            }
+            (_, Take::WriteConcern) => {
+                return generic::write_concern(element, spec.name, wire_version);
+            }
+            ("find", _) => generic::find_object(element)?,
+            ("findAndModify", Take::Sort) => {
+                generic::document_or_null(element, "findAndModify.sort")?;
+            }
+            _ => generic::flag(spec.name, take, element, wire_version)?,
+        }
+        self.learn(take, element)
+    }
+
     fn learn(&mut self, take: Take, element: &Element<'a>) -> Result<(), Refusal> {
         match take {
-            Take::Collation => {
-                self.is_collated = generic::collation(element)?;
-                self.plan.is_collated = self.is_collated;
-            }
             // The server takes null for no session (4.4.2, 5.0.4, 6.0.5).
             Take::Session if element.kind == Kind::Null => {}
             Take::Session => self.session = Some(generic::client_session(element)?),
             Take::Cursor => generic::cursor(element)?,
             Take::ReadConcern => generic::read_concern(element)?,
-            Take::WriteConcern => generic::write_concern(element)?,
             Take::ReadPreference => self.read_preference(element)?,
             Take::QueryOptions => {
                 let options = generic::document(element, "$queryOptions")?;
@@ -464,7 +489,12 @@ pub(crate) fn row(
     let argument = arguments::look_up(spec.arguments, element.key)
         .or_else(|| arguments::look_up(arguments::GENERIC, element.key))
         .or_else(|| arguments::condition(spec.arguments, element.key));
-    arguments::served(spec.name, argument, element)
+    // As servers call it from 5.0 on (5.0.4, 6.0.5).
+    let name = match spec.name {
+        "find" => "FindCommandRequest",
+        name => name,
+    };
+    arguments::served(name, argument, element)
 }
 
 /// Checks that every field of a command has a row, for commands that are not walked here.
@@ -477,6 +507,10 @@ pub fn check_fields(spec: &'static CommandSpec, command: &Command<'_>) -> Result
         .elements()
         .skip(1)
         .try_for_each(|element| row(spec, &element).map(|_| ()))
+}
+
+fn writes_statements(spec: &CommandSpec) -> bool {
+    matches!(spec.name, "update" | "delete" | "findAndModify")
 }
 
 fn filter_argument(spec: &CommandSpec) -> Option<&'static str> {

@@ -11,12 +11,11 @@ use crate::scope::{Scope, no_repeats};
 use crate::scoped::ReplyRule;
 use crate::sight::Sight;
 use crate::stages;
+use crate::tree::{Tree, text};
 use crate::versions::WIRE_VERSION_6_0;
 use events::{Events, Ground};
-use tree::{Tree, text};
 
 mod events;
-mod tree;
 
 /// The field by which the marker of a drop is known.
 const DROPPED: &str = "~dropped";

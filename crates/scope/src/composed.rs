@@ -6,7 +6,8 @@ use crate::apply::check_sequences;
 use crate::commands::CommandSpec;
 use crate::refusal::Refusal;
 use crate::scope::no_repeats;
-use crate::{body, namespace};
+use crate::versions::WIRE_VERSION_5_0;
+use crate::{before_five, body, generic, namespace};
 
 /// Commands of the catalog that a transaction may hold.
 const IN_TRANSACTIONS: &[&str] = &["create", "createIndexes", "killCursors"];
@@ -39,19 +40,63 @@ pub fn check_composed(spec: &CommandSpec, command: &Command<'_>) -> Result<(), R
     }
 }
 
+/// Commands that write, in part or as a whole by the proxy's own hand: their write concern is checked also where none is sent.
+const WRITING: &[&str] = &[
+    "create",
+    "drop",
+    "dropDatabase",
+    "createIndexes",
+    "dropIndexes",
+    "collMod",
+    "renameCollection",
+];
+
 /// Checks the fields of a command that the proxy composes itself.
 pub fn check_catalog_command(
     spec: &'static CommandSpec,
     command: &Command<'_>,
     control_database: &str,
+    wire_version: i32,
 ) -> Result<(), Refusal> {
+    let is_before_five = wire_version < WIRE_VERSION_5_0;
+    if is_before_five {
+        let mut fields = command.body.elements().skip(1);
+        fields.try_for_each(|element| before_five::check(spec, command, &element))?;
+    }
     body::check_fields(spec, command)?;
+    let concern = command.body.find("writeConcern");
+    if let Some(concern) = concern.filter(|_| WRITING.contains(&spec.name)) {
+        generic::write_concern(&concern, spec.name, wire_version)?;
+    }
     check_sequences(spec, command)?;
     check_composed(spec, command)?;
+    if spec.name == "dropDatabase" {
+        check_drop_database(&command.target, is_before_five)?;
+    }
     if !spec.on_collection && !matches!(spec.name, "dropDatabase" | "dbStats" | "dataSize") {
         return Ok(());
     }
     namespace::check_database(command, control_database)
+}
+
+/// Checks the value of `dropDatabase`, which must be 1, in mongod's words (4.4.2, 5.0.4, 6.0.5).
+fn check_drop_database(one: &Element<'_>, is_before_five: bool) -> Result<(), Refusal> {
+    let is_number = one.kind != Kind::Boolean && one.as_flag().is_some();
+    match one.as_truncated() {
+        Some(1) => Ok(()),
+        _ if is_before_five => Err(Refusal::illegal_operation("have to pass 1 as db parameter")),
+        _ if is_number => Err(Refusal::drop_parameter(
+            "Have to pass 1 as 'drop' parameter",
+        )),
+        _ if one.kind == Kind::Null => Err(Refusal::missing_field(
+            "BSON field 'dropDatabase.dropDatabase' is missing but a required field",
+        )),
+        // With its quotes.
+        _ => Err(Refusal::type_mismatch(format!(
+            "BSON field 'dropDatabase.dropDatabase' is the wrong type '{}', expected types '[long, int, decimal, double']",
+            one.kind.name()
+        ))),
+    }
 }
 
 /// Checks the `cursor` of a list. The batch is as large as the list, whatever size it asks for.
@@ -136,6 +181,24 @@ mod tests {
         check_composed(spec, &command)
             .err()
             .map(|refusal| refusal.code)
+    }
+
+    #[test]
+    fn one_drops_a_database() {
+        for (value, code, before_five) in [
+            (Bson::Int32(1), None, None),
+            (Bson::Double(1.5), None, None),
+            (Bson::Int64(2), Some(5_255_100), Some(20)),
+            (Bson::Boolean(true), Some(14), Some(20)),
+            (Bson::String("x".into()), Some(14), Some(20)),
+            (Bson::Null, Some(40_414), Some(20)),
+        ] {
+            let bytes = bson::serialize_to_vec(&doc! {"dropDatabase": &value}).unwrap();
+            let document = Document::parse(&bytes).unwrap();
+            let one = document.first().unwrap();
+            let told = |is_old| check_drop_database(&one, is_old).err().map(|r| r.code);
+            assert_eq!((told(false), told(true)), (code, before_five), "{value}");
+        }
     }
 
     #[test]

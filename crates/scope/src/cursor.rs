@@ -3,6 +3,7 @@
 use mdb_wire::{Command, Element, Kind, Writer};
 
 use crate::apply::{MESSAGE_HEAD_BYTES, Outcome, begin, check_sequences, seal};
+use crate::before_five;
 use crate::body::{self, Body};
 use crate::commands::CommandSpec;
 use crate::facts::{CursorFacts, Facts};
@@ -14,8 +15,15 @@ use crate::text;
 /// Checks what is wrong with a `getMore` whatever its cursor is: a server looks at that before it looks for the cursor.
 ///
 /// # Errors
-/// 14, 40414, 40415: as 5.0.4 and 6.0.5.
-pub fn check_get_more(spec: &'static CommandSpec, command: &Command<'_>) -> Result<(), Refusal> {
+/// 14, 40414, 40415: as 5.0.4 and 6.0.5; on servers before 5.0 2, 9, 14, 73.
+pub fn check_get_more(
+    spec: &'static CommandSpec,
+    command: &Command<'_>,
+    is_before_five: bool,
+) -> Result<(), Refusal> {
+    if is_before_five {
+        before_five::check_get_more(spec, command)?;
+    }
     let wrong = |path: &str, found: &Element<'_>, expected: &str| {
         Refusal::wrong_kind(path, found.kind.name(), expected)
     };

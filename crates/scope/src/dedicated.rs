@@ -1,6 +1,6 @@
 //! Commands on the definition of a collection that is the app's own: as the app says them, with the physical name.
 
-use mdb_wire::{Command, Document, Element, Writer};
+use mdb_wire::{Command, Document, Element, Kind, Writer};
 
 use crate::apply::{Outcome, begin, check_sequences, seal, target};
 use crate::arguments::{self, Take};
@@ -44,8 +44,7 @@ impl Scope {
             view.write(&body, &mut w)?;
         }
         for element in command.body.elements().skip(1) {
-            let is_of_view = view.is_some() && matches!(element.key, b"viewOn" | b"pipeline");
-            if is_of_view {
+            if matches!(element.key, b"viewOn" | b"pipeline") {
                 continue;
             }
             let argument = arguments::look_up(spec.arguments, element.key);
@@ -78,13 +77,7 @@ impl<'a> View<'a> {
     fn read(body: &Body<'a, '_>) -> Result<Option<Self>, Refusal> {
         let is_old = body.sight().is_before_five();
         let Some(on) = body.command.body.find("viewOn") else {
-            // Never as it is: only with its collection known can it be bound.
-            return match body.command.body.find("pipeline") {
-                Some(_) => Err(Refusal::invalid_options(
-                    "'pipeline' requires 'viewOn' to also be specified",
-                )),
-                None => Ok(None),
-            };
+            return Self::check_alone(body).map(|()| None);
         };
         let Some(name) = on.as_str() else {
             if is_old && body.spec.name == "collMod" {
@@ -101,22 +94,44 @@ impl<'a> View<'a> {
         check_collection(name)?;
         let pipeline = body.command.body.find("pipeline");
         if let Some(other) = pipeline.filter(|stages| stages.as_array().is_none()) {
-            return Err(match (is_old, body.spec.name) {
-                (true, "create") => {
-                    let text = "invalid parameter: expected an object (pipeline)";
-                    Refusal::other(10065, "Location10065", text)
-                }
-                (true, _) => Refusal::invalid_options("not a valid aggregation pipeline"),
-                (false, name) => {
-                    let path = format!("{name}.pipeline");
-                    Refusal::wrong_kind(&path, other.kind.name(), "array")
-                }
-            });
+            return Err(Self::no_pipeline(body, &other));
         }
         if let Some(stages) = pipeline.and_then(|p| p.as_array()) {
             Self::no_writing(body, stages)?;
         }
         Ok(Some(Self { on: name, pipeline }))
+    }
+
+    /// Checks a pipeline without a collection to read. It is never sent: only with its collection known can it be bound.
+    fn check_alone(body: &Body<'a, '_>) -> Result<(), Refusal> {
+        let Some(pipeline) = body.command.body.find("pipeline") else {
+            return Ok(());
+        };
+        let creates_on_old = body.spec.name == "create" && body.sight().is_before_five();
+        match pipeline.as_array() {
+            None if body.spec.name == "create" => Err(Self::no_pipeline(body, &pipeline)),
+            Some(stages) if creates_on_old && stages.is_empty() => Ok(()),
+            _ if creates_on_old => Err(Refusal::bad_value(
+                "'pipeline' cannot be specified without 'viewOn'",
+            )),
+            _ => Err(Refusal::invalid_options(
+                "'pipeline' requires 'viewOn' to also be specified",
+            )),
+        }
+    }
+
+    /// What a server says of a pipeline that is no array.
+    fn no_pipeline(body: &Body<'a, '_>, other: &Element<'_>) -> Refusal {
+        let is_old = body.sight().is_before_five();
+        let name = body.spec.name;
+        if is_old && name != "create" {
+            return Refusal::invalid_options("not a valid aggregation pipeline");
+        }
+        if is_old || other.kind == Kind::Null {
+            let text = "invalid parameter: expected an object (pipeline)";
+            return Refusal::other(10065, "Location10065", text);
+        }
+        Refusal::wrong_kind(&format!("{name}.pipeline"), other.kind.name(), "array")
     }
 
     /// Refuses the stages that no view has, in mongod's words (4.4.2, 6.0.5).

@@ -5,10 +5,10 @@ use std::fmt;
 use mdb_wire::{Document, Element, Kind, Writer};
 
 use crate::arguments::Take;
-use crate::index::print_value;
+use crate::before_five;
 use crate::refusal::Refusal;
 use crate::scope::{Scope, no_repeats};
-use crate::versions::WIRE_VERSION_5_0;
+use crate::versions::{WIRE_VERSION_5_0, WIRE_VERSION_6_0};
 
 /// Reads the 16 bytes of a session id: a binary of subtype 4. The server takes no other subtype (6.0.5).
 pub(crate) fn session_id(element: &Element<'_>) -> Option<[u8; 16]> {
@@ -115,9 +115,46 @@ pub(crate) fn read_concern(element: &Element<'_>) -> Result<(), Refusal> {
     }
 }
 
-/// Checks that a write concern has no member but those that a client may state.
-pub(crate) fn write_concern(element: &Element<'_>) -> Result<(), Refusal> {
-    members(element, WRITE_CONCERN)
+/// Checks that a write concern has no member but those that a client may state, in mongod's words (4.4.2, 5.0.4, 6.0.5).
+pub(crate) fn write_concern(
+    element: &Element<'_>,
+    command: &str,
+    wire_version: i32,
+) -> Result<(), Refusal> {
+    let is_old = wire_version < WIRE_VERSION_5_0;
+    let Some(document) = element.as_document() else {
+        let found = element.kind.name();
+        return Err(match command {
+            "aggregate" if is_old => {
+                Refusal::type_mismatch(format!("writeConcern must be an object, not a {found}"))
+            }
+            "aggregate" | "findAndModify" if !is_old => {
+                Refusal::wrong_kind(&format!("{command}.writeConcern"), found, "object")
+            }
+            _ => Refusal::type_mismatch(format!(
+                "\"writeConcern\" had the wrong type. Expected object, found {found}"
+            )),
+        });
+    };
+    no_repeats(document, element.name())?;
+    let Some(member) = unknown_member(document, WRITE_CONCERN) else {
+        return Ok(());
+    };
+    let name = member.name();
+    let unknown =
+        |of: &str| Refusal::unknown_field(format!("BSON field '{of}.{name}' is an unknown field."));
+    Err(if wire_version >= WIRE_VERSION_6_0 {
+        unknown("WriteConcernOptions")
+    } else if is_old || command == "aggregate" {
+        Refusal::failed_to_parse(format!("unrecognized write concern field: {name}"))
+    } else {
+        unknown(element.name())
+    })
+}
+
+fn unknown_member<'a>(document: Document<'a>, known: &[&str]) -> Option<Element<'a>> {
+    let mut members = document.elements();
+    members.find(|e| !known.iter().any(|k| k.as_bytes() == e.key))
 }
 
 /// Checks that the options of a cursor are known; the server says it where they are no object.
@@ -137,10 +174,7 @@ pub(crate) fn members(element: &Element<'_>, known: &[&str]) -> Result<(), Refus
         ));
     };
     no_repeats(document, element.name())?;
-    let unknown = document
-        .elements()
-        .find(|e| !known.iter().any(|k| k.as_bytes() == e.key));
-    match unknown {
+    match unknown_member(document, known) {
         None => Ok(()),
         Some(member) => Err(Refusal::unknown_field(format!(
             "BSON field '{}.{}' is an unknown field.",
@@ -177,6 +211,26 @@ pub(crate) fn collation(element: &Element<'_>) -> Result<bool, Refusal> {
     Ok(!is_simple)
 }
 
+/// The same of a command on such a server, which has words of its own before 5.0 (4.4.2, 5.0.4, 6.0.5).
+pub(crate) fn collation_on(
+    element: &Element<'_>,
+    command: &str,
+    wire_version: i32,
+) -> Result<bool, Refusal> {
+    if wire_version < WIRE_VERSION_5_0 {
+        before_five::check_collation(element, command)?;
+    } else if element.kind != Kind::Document && !is_null(element) {
+        let path = format!("{command}.collation");
+        return Err(Refusal::wrong_kind(&path, element.kind.name(), "object"));
+    }
+    collation(element)
+}
+
+/// Members of a collation.
+pub(crate) fn unknown_of_collation(document: Document<'_>) -> Option<Element<'_>> {
+    unknown_member(document, COLLATION)
+}
+
 /// What servers take for a field that is not there.
 pub(crate) fn is_null(element: &Element<'_>) -> bool {
     matches!(element.kind, Kind::Null | Kind::Undefined)
@@ -203,47 +257,34 @@ pub(crate) fn document<'a>(
         .ok_or_else(|| Refusal::wrong_kind(&path.to_string(), element.kind.name(), "object"))
 }
 
-/// Checks the kind of a field that other commands than `find` have in common, in mongod's words (4.4.2, 5.0.4, 6.0.5).
+/// Checks whether a field is the flag that it should be, in mongod's words (4.4.2, 5.0.4, 6.0.5).
 ///
 /// # Errors
-/// 14; on a server before 5.0 31174 for the sort of `findAndModify`.
-pub(crate) fn kind(
+/// 14.
+pub(crate) fn flag(
     command: &str,
     take: Take,
     element: &Element<'_>,
-    is_before_five: bool,
+    wire_version: i32,
 ) -> Result<(), Refusal> {
-    let name = element.name();
-    let path = format_args!("{command}.{name}");
     let found = element.kind.name();
-    let is_object = element.kind == Kind::Document || is_null(element);
-    let is_flag = element.as_flag().is_some() || is_null(element);
-    let old = Some(command).filter(|_| is_before_five);
-    Err(match (take, name, old) {
-        (Take::Collation | Take::Sort, ..) if is_object => return Ok(()),
-        (Take::Collation, _, Some("findAndModify")) => Refusal::type_mismatch(format!(
-            "\"collation\" had the wrong type. Expected object, found {found}"
-        )),
-        (Take::Collation, _, Some("aggregate")) => {
-            Refusal::type_mismatch(format!("collation must be an object, not a {found}"))
+    let is_old = wire_version < WIRE_VERSION_5_0;
+    match (take, element.key) {
+        (Take::Own, b"explain") if element.kind != Kind::Boolean => {
+            Err(Refusal::type_mismatch(if is_old {
+                format!("explain must be a boolean, not a {found}")
+            } else {
+                "explain must be a boolean".to_owned()
+            }))
         }
-        (Take::Sort, _, Some("findAndModify")) => {
-            Refusal::sort_kind(format!("'sort' parameter must be an object, found {found}"))
+        // These do not look at it.
+        (Take::Bypass, _) if is_old && matches!(command, "aggregate" | "findAndModify") => Ok(()),
+        (Take::Bypass, _) if element.as_flag().is_none() && !is_null(element) => {
+            let path = format!("{command}.{}", element.name());
+            Err(Refusal::wrong_flag(&path, found))
         }
-        (Take::Collation | Take::Sort, ..) => {
-            Refusal::wrong_kind(&path.to_string(), found, "object")
-        }
-        (Take::Own, "explain", _) if element.kind == Kind::Boolean => return Ok(()),
-        (Take::Own, "explain", Some(_)) => {
-            Refusal::type_mismatch(format!("explain must be a boolean, not a {found}"))
-        }
-        (Take::Own, "explain", None) => Refusal::type_mismatch("explain must be a boolean"),
-        (Take::Bypass, ..) if is_flag => return Ok(()),
-        // These do not look at its kind.
-        (Take::Bypass, _, Some("aggregate" | "findAndModify")) => return Ok(()),
-        (Take::Bypass, ..) => Refusal::wrong_flag(&path.to_string(), found),
-        _ => return Ok(()),
-    })
+        _ => Ok(()),
+    }
 }
 
 /// Fields of a `find` that a server reads by hand: null is none of them.
@@ -256,21 +297,16 @@ const FIND_OBJECTS: &[&[u8]] = &[
     b"collation",
 ];
 
-/// Checks a field of a `find` that must be an object, in mongod's words (4.4.2, 5.0.4, 6.0.5).
+/// Checks a field of a `find` that must be an object, in mongod's words (5.0.4, 6.0.5).
 ///
 /// # Errors
-/// 14, on a server before 5.0 9.
-pub(crate) fn find_object(element: &Element<'_>, wire_version: i32) -> Result<(), Refusal> {
+/// 14.
+pub(crate) fn find_object(element: &Element<'_>) -> Result<(), Refusal> {
     if element.kind == Kind::Document || !FIND_OBJECTS.contains(&element.key) {
         return Ok(());
     }
-    let name = element.name();
-    Err(if wire_version < WIRE_VERSION_5_0 {
-        let value = print_value(element);
-        Refusal::failed_to_parse(format!(
-            "Failed to parse: {name}: {value}. '{name}' field must be of BSON type object."
-        ))
-    } else {
-        Refusal::type_mismatch(format!("Expected field {name}to be of type object"))
-    })
+    Err(Refusal::type_mismatch(format!(
+        "Expected field {}to be of type object",
+        element.name()
+    )))
 }

@@ -23,6 +23,7 @@
 mod app;
 mod apply;
 mod arguments;
+mod before_five;
 mod body;
 mod bulk;
 mod change_stream;
@@ -62,6 +63,7 @@ mod stages;
 mod stamp;
 mod statements;
 mod text;
+mod tree;
 mod update;
 mod validator;
 pub mod verify;

@@ -15,6 +15,7 @@ use crate::{expression, filter};
 
 pub(crate) mod figures;
 mod foreign;
+mod joined;
 mod near;
 pub(crate) mod operations;
 mod writing;

@@ -57,8 +57,6 @@ refusals! {
     cluster_time_shape = 10065 "Location10065";
     /// A number of a transaction on a command that has none.
     unwanted_number = 50889 "Location50889";
-    /// A sort that is no object (before 5.0).
-    sort_kind = 31174 "Location31174";
     /// A `$changeStream` that is no object (before 6.0).
     change_stream_kind = 50808 "Location50808";
     /// A part of a name that is no string.
@@ -167,6 +165,20 @@ refusals! {
     search_not_enabled = 31082 "SearchNotEnabled";
     /// Unknown projection expression.
     unknown_projection = 31325 "Location31325";
+    /// A `query` of `findAndModify` that is no object (4.4).
+    modified_query_kind = 31160 "Location31160";
+    /// A `sort` of `findAndModify` that is no object (4.4).
+    modified_sort_kind = 31174 "Location31174";
+    /// `fields` of `findAndModify` that are no object (4.4).
+    modified_fields_kind = 31175 "Location31175";
+    /// A field that `findAndModify` does not have (4.4).
+    unknown_modify_field = 51177 "Location51177";
+    /// A `dropDatabase` of something else than 1.
+    drop_parameter = 5_255_100 "Location5255100";
+    /// A path with an empty name.
+    empty_name = 15998 "Location15998";
+    /// A path that ends with a dot.
+    dot_at_end = 40353 "Location40353";
     /// A field twice among those that `$merge` matches by.
     merge_on_repeated = 31465 "Location31465";
     /// A stage that writes in the pipeline of a `$unionWith`.

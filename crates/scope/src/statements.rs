@@ -126,7 +126,8 @@ pub(crate) fn statement(
             Take::Filter | Take::Collation if element.kind == Kind::Null => {}
             Take::Collation => {
                 nested(body, &element)?;
-                is_collated = generic::collation(&element)?;
+                let wire_version = body.facts.wire_version;
+                is_collated = generic::collation_on(&element, path_of(body), wire_version)?;
                 plan.is_collated = is_collated;
             }
             Take::Filter => {

@@ -52,6 +52,7 @@ pub(crate) fn rewrite(view: &ReplyView<'_>, message: &str) -> String {
         None => Cow::Borrowed(message),
     };
     let message = message.replace(&format!("{}'. UUID ", view.scope.suffix()), "'. UUID ");
+    let message = renamed(view.scope, message);
     let logical = |text: String, name: &(&str, &str)| logical_name(view, *name, &text);
     let message = view.dedicated.iter().fold(message, logical);
     if !view.shares {
@@ -147,6 +148,16 @@ fn cause(message: &str) -> String {
     {
         out = String::from(cause);
     }
+    // Before 5.0 it tells the UUID and the definition as well (4.4.2).
+    if let Some((_, cause)) = out
+        .starts_with("Caught exception during index builder initialization ")
+        .then(|| out.split_once("): "))
+        .flatten()
+        && let Some((cause, _)) = cause.rsplit_once(" provided. First index spec: ")
+        && let Some((cause, _)) = cause.rsplit_once(". ")
+    {
+        out = String::from(cause);
+    }
     // It may be another app's, and the collection is not the one that the app knows the UUID of.
     if let Some((building, _)) = out.split_once(BUILDING) {
         out = format!("{building}{}", BUILDING.trim_end_matches(" with UUID: "));
@@ -184,6 +195,21 @@ fn logical_name(view: &ReplyView<'_>, (database, name): (&str, &str), message: &
     out.push_str(rest);
     out
 }
+
+/// `E11000 … collection: DB.NAME@SLUG index: …` with `NAME` alone, whichever it is: before 5.0 a server names a renamed collection
+/// as it was called before (4.4.2).
+fn renamed(scope: &Scope, message: String) -> String {
+    let behind = format!("{} index: ", scope.suffix());
+    match message.split_once(&behind) {
+        Some((before, rest)) if before.starts_with(DUPLICATE) && !before.contains(" index: ") => {
+            format!("{before} index: {rest}")
+        }
+        _ => message,
+    }
+}
+
+/// How the text of a duplicate key begins.
+const DUPLICATE: &str = "E11000 duplicate key error collection: ";
 
 /// Whether a duplicate key is of the app's own index, and shown without the app's condition: then the field stands in a value.
 fn is_own_duplicate(scope: &Scope, message: &str, rewritten: &str) -> bool {
@@ -464,6 +490,10 @@ mod tests {
                 "$add only supports",
             ),
             (
+                "Caught exception during index builder initialization d.c (9f2e): bits must be > 0. 1 provided. First index spec: { v: 2, key: { g: \"2d\", app_id: 1 }, name: \"shop.x\" }",
+                "bits must be > 0",
+            ),
+            (
                 "Index with name: shop.x already exists with a different name",
                 "Index with name: x already exists with a different name",
             ),
@@ -518,6 +548,14 @@ mod tests {
             (
                 "dup key: { e: \"abc@shop\" }",
                 "dup key: { e: \"abc@shop\" }",
+            ),
+            (
+                "E11000 duplicate key error collection: d.before@shop index: e_1 dup key: { e: 1 }",
+                "E11000 duplicate key error collection: d.before index: e_1 dup key: { e: 1 }",
+            ),
+            (
+                "E11000 duplicate key error collection: d.c index: e_1 dup key: { e: \"x@shop index: \" }",
+                "E11000 duplicate key error collection: d.c index: e_1 dup key: { e: \"x@shop index: \" }",
             ),
             ("d.c@shop2", "d.c@shop2"),
             (

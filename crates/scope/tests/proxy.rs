@@ -100,7 +100,12 @@ pub(crate) fn run(
         }
         (Duty::Forward(_), _) => forwarded(scope.apply(spec, &command, facts)?),
         (Duty::Catalog(_), _) => {
-            mdb_scope::check_catalog_command(spec, &command, facts.control_database)?;
+            mdb_scope::check_catalog_command(
+                spec,
+                &command,
+                facts.control_database,
+                facts.wire_version,
+            )?;
             match spec.name {
                 "create"
                 | "drop"

@@ -181,7 +181,7 @@ fn run(scope: &Scope, facts: &Facts<'_>, message: &Message) -> Result<Forwarded,
         }
         Duty::Forward(_) => forwarded(scope.apply(spec, &command, facts)?),
         Duty::Catalog(_) => {
-            check_catalog_command(spec, &command, facts.control_database)?;
+            check_catalog_command(spec, &command, facts.control_database, facts.wire_version)?;
             catalog(scope, facts, spec, &command)
         }
         Duty::Local(_) | Duty::Refuse(_) => Ok(None),

@@ -76,12 +76,11 @@ impl Lacks {
             || text.contains("$changeStream")
             || has_stages_behind && { figures }.any(|stage| text.contains(stage));
         let is_whole = ["$$ROOT", "$$CURRENT"].iter();
-        let of_five = !step.command.contains_key("pipeline") && { is_whole }
-            .any(|whole| text.contains(whole))
+        let is_filter = !step.command.contains_key("pipeline") || text.contains("$geoNear");
+        let of_five = is_filter && { is_whole }.any(|whole| text.contains(whole))
             || ["$$new", "returnKey"]
                 .iter()
-                .any(|word| text.contains(word))
-            || text.contains("$lookup") && !text.contains("\"let\"");
+                .any(|word| text.contains(word));
         self.six && of_six || self.five && of_five
     }
 }

@@ -17,7 +17,7 @@ impl Journey<'_> {
     /// Servers look at the size of a batch before they look for its cursor.
     ///
     /// # Errors
-    /// 14 for what is no number, 51024 below 0, before 5.0 2 below 1, in mongod's words (4.4.2, 5.0.4, 6.0.5).
+    /// 14 for what is no number, 51024 below 0, in mongod's words (5.0.4, 6.0.5).
     fn check_batch_size(&self) -> Result<(), Refusal> {
         let size = self.command.body.find("batchSize");
         let is_null = |e: &Element<'_>| matches!(e.kind, Kind::Null | Kind::Undefined);
@@ -33,11 +33,6 @@ impl Journey<'_> {
         let Some(size) = size.as_truncated() else {
             return Ok(());
         };
-        if self.is_before_five() && size < 1 {
-            return Err(Refusal::bad_value(format!(
-                "Batch size for getMore must be positive, but received: {size}"
-            )));
-        }
         if size < 0 {
             return Err(Refusal::below_minimum(format!(
                 "BSON field 'batchSize' value must be >= 0, actual value '{size}'"
@@ -48,7 +43,7 @@ impl Journey<'_> {
 
     /// `getMore`: goes to the member that holds the cursor, and tells the proxy when that is exhausted or gone.
     pub(crate) async fn get_more(&self, out: &mut Vec<u8>) -> Result<(), Error> {
-        check_get_more(self.spec, self.command)?;
+        check_get_more(self.spec, self.command, self.is_before_five())?;
         let id = self.command.target.as_integer().unwrap_or_default();
         let app = &self.identity.app.id;
         let cursor = self.shared.cursors.look_up(app, id, Instant::now());

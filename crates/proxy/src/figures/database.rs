@@ -3,14 +3,12 @@
 use mdb_scope::{Isolation, Refusal};
 use mdb_wire::Writer;
 
-use super::{Figures, number, scale_of};
+use super::{Figures, no_scale, number, scale_of};
 use crate::error::Error;
 use crate::forward::Journey;
 use crate::listing::Listed;
 use crate::namespaces::Place;
 use crate::reply;
-
-const TYPE_MISMATCH: i32 = 14;
 
 /// What the app has in a database.
 #[derive(Debug, Default)]
@@ -72,14 +70,8 @@ impl Journey<'_> {
         self.refuse_in_transaction()?;
         let body = self.command.body;
         let scale = scale_of(body.find("scale"), "dbStats.scale").map_err(|refusal| {
-            // In mongod's words (4.4.2, 6.0.5), which has no code for it.
-            let is_number = refusal.code != TYPE_MISMATCH;
-            let kind = if is_number { "" } else { "a number " };
-            Refusal::other(
-                refusal.code,
-                refusal.name,
-                format!("scale has to be {kind}> 0"),
-            )
+            // A mongod has no code for it.
+            Refusal::other(refusal.code, refusal.name, no_scale(&refusal, "> 0"))
         })?;
         let shows_free = body.find("freeStorage").and_then(|e| e.as_flag()) == Some(true);
         let database = self.command.database;

@@ -7,7 +7,7 @@ use mdb_scope::{CollectionFacts, FiguresStage, Refusal, check_catalog_command, u
 use mdb_wire::writer::IndexKey;
 use mdb_wire::{Command, Document, Element, Kind, Writer};
 
-use super::{number, scale_of};
+use super::{no_scale, number, scale_of};
 use crate::error::Error;
 use crate::forward::Journey;
 use crate::listing;
@@ -52,7 +52,13 @@ impl Journey<'_> {
         known: &Known,
         out: &mut Vec<u8>,
     ) -> Result<(), Error> {
-        check_catalog_command(self.spec, self.command, self.control_database())?;
+        let wire_version = self.wire_version();
+        check_catalog_command(
+            self.spec,
+            self.command,
+            self.control_database(),
+            wire_version,
+        )?;
         if self.in_transaction() {
             return Err(Refusal::not_in_transaction(format!(
                 "Stage not supported inside of a multi-document transaction: {}",
@@ -174,7 +180,14 @@ impl Journey<'_> {
             .as_ref()
             .and_then(Element::as_document)
             .and_then(|s| s.find("scale"));
-        let scale = scale_of(scale, "$collStats.storageStats.scale")?;
+        let scale = scale_of(scale, "$collStats.storageStats.scale").map_err(|r| {
+            if !self.is_before_five() {
+                return r;
+            }
+            let text = no_scale(&r, ">= 1");
+            let text = format!("Unable to retrieve storageStats in $collStats stage: {text}");
+            Refusal::other(40_280, "Location40280", text)
+        })?;
         let counts = asked.find("count").is_some();
         let figures = if storage.is_some() || counts {
             self.measure_shared(place, known).await?

@@ -7,9 +7,9 @@
 //! The server does not know of the app's drops. A dropped collection leaves a marker, a document that comes (`drop`) and
 //! goes (`invalidate`); a dropped database the same by a collection, `@SLUG`.
 
-use super::tree::{Tree, object, one, text, texts};
 use super::{DROPPED, Reach};
 use crate::scope::Scope;
+use crate::tree::{Tree, object, one, text, texts};
 
 /// Names of shared collections: those of servers and of apps' own collections are none.
 const SHARED_NAMES: &str = "\\A(?!system\\.)[^@]*\\z";

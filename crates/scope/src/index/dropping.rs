@@ -10,7 +10,7 @@ use crate::refusal::Refusal;
 /// The physical names that a `dropIndexes` means.
 ///
 /// # Errors
-/// 27 for an index that the app does not have, 72 for `_id_`.
+/// 14, 27 for an index that the app does not have, 72 for `_id_`, 181 for a key that several have.
 pub fn dropped_indexes<'f>(
     command: &Command<'_>,
     collection: &'f CollectionFacts,
@@ -22,15 +22,26 @@ pub fn dropped_indexes<'f>(
         Kind::String if index.as_str() == Some("*") => Ok(collection.indexes.iter().collect()),
         Kind::Array => {
             let names = index.as_array().unwrap_or(Document::EMPTY);
-            if names.elements().any(|name| name.kind != Kind::String) {
-                return Err(Refusal::type_mismatch(
-                    "BSON field 'dropIndexes.index' is the wrong type 'array', expected types '[string']",
-                ));
-            }
+            check_names(names)?;
             let names = names.elements();
             names.map(|name| one_dropped(&name, collection)).collect()
         }
         _ => one_dropped(&index, collection).map(|only| vec![only]),
+    }
+}
+
+/// Of several indexes each is named (5.0.4, 6.0.5).
+fn check_names(names: Document<'_>) -> Result<(), Refusal> {
+    let mut names = names.elements().enumerate();
+    match names.find(|(_, name)| name.kind != Kind::String) {
+        Some((0, _)) => Err(Refusal::type_mismatch(
+            "BSON field 'dropIndexes.index' is the wrong type 'array', expected types '[string']",
+        )),
+        Some((place, other)) => {
+            let path = format!("dropIndexes.index.{place}");
+            Err(Refusal::wrong_kind(&path, other.kind.name(), "string"))
+        }
+        None => Ok(()),
     }
 }
 

@@ -6,10 +6,10 @@ use mdb_wire::{Command, Document, Element, Kind};
 
 use super::{
     EMPTY_ARRAY, PIPELINES_NESTED_MAX, Source, Stages, Surroundings, Within, begins_with_documents,
-    specification, write, writing,
+    joined, specification, write, writing,
 };
 use crate::facts::{Isolation, NO_AUTOMATIC_INDEXES, NO_NEAR_KEY, known_of};
-use crate::index::print_key;
+use crate::index::{print_key, print_value};
 use crate::refusal::Refusal;
 use crate::scope::no_repeats;
 use crate::sight::Sight;
@@ -130,11 +130,18 @@ pub(super) fn lookup<'a>(
         joined_to_nothing(sight, specification)?;
     }
     let mut has_pipeline = false;
+    let is_joined = sight.is_before_five()
+        && source == Source::Foreign
+        && specification.find("pipeline").is_none();
     for element in specification.elements() {
         match element.key {
             b"from" => {
                 let physical = from.as_ref().map_or("", |from| &*from.physical);
                 out.w.string(b"from", physical);
+            }
+            b"localField" | b"foreignField" | b"let" if is_joined => {
+                let is_local = element.key == b"localField";
+                output_path(if is_local { sight } else { inner.sight }, &element)?;
             }
             b"pipeline" => {
                 has_pipeline = true;
@@ -153,17 +160,48 @@ pub(super) fn lookup<'a>(
         }
     }
     if !has_pipeline && source == Source::Foreign {
-        // Together with localField and foreignField since 5.0.
-        if sight.wire_version() < 13 {
-            return Err(Refusal::invalid_options(
-                "$lookup with localField and foreignField alone is not available on a server before 5.0; give it a pipeline with let and $expr",
-            ));
+        let (local, foreign) = joined_fields(specification)?;
+        if is_joined {
+            joined::bindings(out.w, &joined::names(local)?);
+            let made = joined::pipeline(&joined::names(foreign)?);
+            // What this program writes can be read.
+            let made = Document::parse_shallow(&made).unwrap_or(Document::EMPTY);
+            let stages = made.find("pipeline").unwrap_or(EMPTY_ARRAY);
+            write(inner, out.w, b"pipeline", &stages, source)?;
+        } else {
+            // Together with localField and foreignField since 5.0.
+            write(inner, out.w, b"pipeline", &EMPTY_ARRAY, source)?;
         }
-        write(inner, out.w, b"pipeline", &EMPTY_ARRAY, source)?;
     }
     out.w.end(lookup);
     out.w.end(stage);
     Ok(())
+}
+
+/// The two fields of a `$lookup` without a pipeline, which must have both: with the pipeline that it is going to have it would
+/// need neither. In mongod's words (4.4.2, 5.0.4, 6.0.5).
+fn joined_fields(specification: Document<'_>) -> Result<(&str, &str), Refusal> {
+    if specification.find("let").is_some() {
+        return Err(Refusal::failed_to_parse(
+            "$lookup with a 'let' argument must also specify 'pipeline'",
+        ));
+    }
+    let path = |name: &str| match specification.find(name) {
+        Some(path) if path.kind != Kind::String => {
+            let (value, kind) = (print_value(&path), path.kind.name());
+            Err(Refusal::failed_to_parse(format!(
+                "$lookup argument '{name}' must be a string, found {name}: {value}: {kind}"
+            )))
+        }
+        path => Ok(path.and_then(|path| path.as_str()).unwrap_or_default()),
+    };
+    let (local, foreign) = (path("localField")?, path("foreignField")?);
+    if local.is_empty() || foreign.is_empty() {
+        return Err(Refusal::failed_to_parse(
+            "$lookup requires either 'pipeline' or both 'localField' and 'foreignField' to be specified",
+        ));
+    }
+    Ok((local, foreign))
 }
 
 pub(super) fn graph_lookup<'a>(

@@ -5,7 +5,7 @@ use mdb_wire::writer::IndexKey;
 
 /// A value.
 #[derive(Debug, Clone)]
-pub(super) enum Tree {
+pub(crate) enum Tree {
     Text(String),
     Int(i32),
     Flag(bool),
@@ -17,28 +17,28 @@ pub(super) enum Tree {
 }
 
 /// A string.
-pub(super) fn text(value: impl Into<String>) -> Tree {
+pub(crate) fn text(value: impl Into<String>) -> Tree {
     Tree::Text(value.into())
 }
 
 /// An array of strings.
-pub(super) fn texts(values: &[&str]) -> Tree {
+pub(crate) fn texts(values: &[&str]) -> Tree {
     Tree::Array(values.iter().map(|&v| text(v)).collect())
 }
 
 /// A document with one field.
-pub(super) fn one(key: impl Into<String>, value: Tree) -> Tree {
+pub(crate) fn one(key: impl Into<String>, value: Tree) -> Tree {
     Tree::Object(vec![(key.into(), value)])
 }
 
 /// A document.
-pub(super) fn object<const N: usize>(fields: [(&str, Tree); N]) -> Tree {
+pub(crate) fn object<const N: usize>(fields: [(&str, Tree); N]) -> Tree {
     Tree::Object(fields.map(|(k, v)| (k.to_owned(), v)).into())
 }
 
 impl Tree {
     /// Writes the value under `key`.
-    pub(super) fn write(&self, w: &mut Writer, key: &[u8]) {
+    pub(crate) fn write(&self, w: &mut Writer, key: &[u8]) {
         match self {
             Self::Text(value) => w.string(key, value),
             Self::Int(value) => w.int32(key, *value),
