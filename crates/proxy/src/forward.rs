@@ -123,6 +123,9 @@ impl Forward {
             Duty::Forward(Rule::Sessions) if journey.names_no_session() => {
                 journey.kill_all_sessions(out).await
             }
+            Duty::Forward(Rule::Sessions) if call.spec.name == "killSessions" => {
+                Box::pin(journey.kill_sessions(out)).await
+            }
             _ => journey.travel(out).await,
         };
         if let Err(error) = &result {
