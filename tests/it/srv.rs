@@ -7,9 +7,10 @@ use bson::doc;
 use mdb_runtime::{Ending, check};
 use mdb_testbed::{Deployment, PROXY_PASSWORD, PROXY_USER};
 use mdb_tests::{
-    DOMAIN, Mongos, Names, ProxyBuilder, RawClient, batch, eventually, logs, with_names,
+    DOMAIN, Mongos, Names, ProxyBuilder, RawClient, TestProxy, batch, eventually, logs, with_names,
 };
 use rcgen::{CertifiedKey, generate_simple_self_signed};
+use tokio::time::{sleep, timeout};
 
 const SERVICE: &str = "_mongodb._tcp.cluster.example.test";
 
@@ -266,12 +267,29 @@ fn mongoses_come_and_go_with_the_records() {
                 a_minute_later(&names).await;
                 follows(&mut alice, which).await;
             }
-            // Records of which nothing can be made change nothing.
-            for hosts in [&[][..], &[("db.elsewhere.test", 1)]] {
+            // Records of which nothing can be made change nothing, and are told of once.
+            assert_eq!(failures(&proxy), 0);
+            let foreign = [("db.elsewhere.test", 1)];
+            for (hosts, complaint) in [
+                (
+                    &[][..],
+                    "no SRV records of _mongodb._tcp.cluster.example.test",
+                ),
+                (&foreign, "must be of its own domain"),
+            ] {
                 names.set_service(SERVICE, hosts);
-                a_minute_later(&names).await;
+                are_complained_of(&proxy, complaint).await;
                 follows(&mut alice, &[0, 2]).await;
             }
+            names.refuse(SERVICE);
+            are_complained_of(&proxy, "look at the name servers in /etc/resolv.conf").await;
+            follows(&mut alice, &[0, 2]).await;
+            names.answer_again(SERVICE);
+            tell(&names, &[0, 2]);
+            let failed = failures(&proxy);
+            a_minute_later(&names).await;
+            follows(&mut alice, &[0, 2]).await;
+            assert_eq!(failures(&proxy), failed);
         },
     );
 }
@@ -279,7 +297,7 @@ fn mongoses_come_and_go_with_the_records() {
 /// `srvMaxHosts`, of two hosts that are named.
 async fn one_is_used(routers: &[Mongos]) {
     let uri = uri("tls=false&authSource=admin&srvMaxHosts=1");
-    let proxy = ProxyBuilder::at(&uri).app("bob").start().await;
+    let mut proxy = ProxyBuilder::at(&uri).app("bob").start().await;
     let mut bob = proxy.raw("bob").await;
     let counts = || routers.iter().map(|router| router.count("find"));
     let before: Vec<usize> = counts().collect();
@@ -289,18 +307,58 @@ async fn one_is_used(routers: &[Mongos]) {
     }
     let used = counts().zip(before).filter(|(now, before)| now > before);
     assert_eq!(used.count(), 1);
+    drop(bob);
+    // The driver sleeps until it looks at the records again, for a minute.
+    let ending = timeout(Duration::from_secs(40), proxy.shut_down());
+    assert!(ending.await.is_ok(), "the proxy does not end");
 }
 
 const HOSTS: [&str; 3] = ["a.example.test", "b.example.test", "c.example.test"];
 
-/// What is to happen within the next minute happens now; the records have been asked for once more.
+/// Each minute is counted, the first one logged.
+async fn are_complained_of(proxy: &TestProxy, complaint: &str) {
+    for _ in 0..3 {
+        let failed = failures(proxy);
+        leap_until("a failure is counted", || failures(proxy) > failed).await;
+    }
+    let lines = logs::unexpected();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("WARN mdb_upstream::records"), "{lines:?}");
+    assert!(lines[0].contains(complaint), "{lines:?}");
+    logs::expect(complaint);
+}
+
+fn failures(proxy: &TestProxy) -> u64 {
+    let metrics = proxy.proxy().metrics().render();
+    let name = "mdb_runtime_upstream_records_failures_total ";
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name));
+    value.unwrap().parse().unwrap()
+}
+
+/// The driver and the proxy ask for the records once more.
 async fn a_minute_later(names: &Names) {
     let asked = names.asked(SERVICE);
-    tokio::time::pause();
-    tokio::time::advance(Duration::from_secs(61)).await;
-    tokio::time::resume();
-    eventually("the records are asked for", async || {
-        (names.asked(SERVICE) > asked).then_some(())
+    leap_until("both ask for the records", || {
+        names.asked(SERVICE) > asked + 1
     })
     .await;
+}
+
+/// What is to happen within the next minute happens now, whatever it takes.
+async fn leap_until(what: &str, has_come: impl Fn() -> bool) {
+    // Who was still asking when time leapt begins to wait only then.
+    for _ in 0..30 {
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(61)).await;
+        tokio::time::resume();
+        let come = async {
+            while !has_come() {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if timeout(Duration::from_secs(2), come).await.is_ok() {
+            return;
+        }
+    }
+    panic!("{what}: never");
 }

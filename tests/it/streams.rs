@@ -4,6 +4,7 @@ use bson::{Binary, Bson, Document, doc, spec::BinarySubtype};
 use mdb_testbed::Deployment;
 use mdb_tests::{ProxyBuilder, RawClient, batch, cursor_id, shared};
 
+mod images;
 mod resuming;
 
 /// In every value of the other app; in no event.

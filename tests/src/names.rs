@@ -114,6 +114,11 @@ impl Names {
         self.zone().refused.insert(name.to_owned());
     }
 
+    /// From now on it has the records again that were set.
+    pub fn answer_again(&self, name: &str) {
+        self.zone().refused.remove(name);
+    }
+
     /// How often the hosts of a service were asked for.
     pub fn asked(&self, service: &str) -> usize {
         let key = (service.to_owned(), RecordType::SRV);

@@ -95,6 +95,7 @@ impl Journey<'_> {
                 return Err(self.exists(collection));
             }
         }
+        self.modify_images(place).await?;
         self.tell_made(place);
         self.views_follow(place.database, collection).await?;
         reply::ok(out, |w| {

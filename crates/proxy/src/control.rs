@@ -45,6 +45,8 @@ pub(crate) struct Entry {
     /// What the documents of a shared collection must be like, as the app says it: `validator`, `validationLevel`,
     /// `validationAction`.
     pub(crate) validation: Option<Document>,
+    /// Whether the app has asked to have documents before and after changes of a shared collection.
+    pub(crate) has_images: bool,
 }
 
 impl Entry {
@@ -57,6 +59,7 @@ impl Entry {
             isolation,
             view: None,
             validation: None,
+            has_images: false,
         }
     }
 
@@ -73,6 +76,7 @@ impl Entry {
             },
             view: unstored(found, "view"),
             validation: unstored(found, "validation"),
+            has_images: found.get_bool("images").unwrap_or(false),
         })
     }
 }
@@ -196,6 +200,25 @@ impl<'a> Control<'a> {
         updated.map(|_| ())
     }
 
+    /// Says whether the app wants to have documents before and after changes of an entered collection.
+    pub(crate) async fn define_images(
+        &self,
+        app: &AppId,
+        (database, collection): (&str, &str),
+        are_wanted: bool,
+    ) -> Result<(), DriverError> {
+        // In all of its entries: what one that a transaction made says holds beside the others.
+        let of_collection = of_collection(app, database, collection);
+        let define = if are_wanted {
+            doc! {"$set": {"images": true}}
+        } else {
+            doc! {"$unset": {"images": ""}}
+        };
+        let collections = self.collection(CATALOG);
+        let updated = collections.update_many(of_collection, define).await;
+        updated.map(|_| ())
+    }
+
     /// The entry of a collection; one that counts, if there are several.
     pub(crate) async fn entry(
         &self,
@@ -206,12 +229,17 @@ impl<'a> Control<'a> {
         let of_collection = of_collection(app, database, collection);
         let mut cursor = self.collection(CATALOG).find(of_collection).await?;
         let mut entry: Option<Entry> = None;
+        let mut has_images = false;
         while let Some(found) = cursor.try_next().await? {
+            has_images |= Entry::read(&found).is_some_and(|entry| entry.has_images);
             if entry.as_ref().is_none_or(|entry| entry.is_provisional) {
                 entry = Entry::read(&found).or(entry);
             }
         }
-        Ok(entry)
+        Ok(entry.map(|entry| Entry {
+            has_images,
+            ..entry
+        }))
     }
 
     /// Tells the other proxies that the definition of a collection, of an index of it for example, has changed.

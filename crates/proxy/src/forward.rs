@@ -123,6 +123,9 @@ impl Forward {
             Duty::Forward(Rule::Sessions) if journey.names_no_session() => {
                 journey.kill_all_sessions(out).await
             }
+            Duty::Forward(Rule::Sessions) if call.spec.name == "killSessions" => {
+                Box::pin(journey.kill_sessions(out)).await
+            }
             _ => journey.travel(out).await,
         };
         if let Err(error) = &result {
@@ -309,13 +312,15 @@ impl<'a> Journey<'a> {
             self.control_database(),
         )?;
         let place = self.place(collection);
-        let mut known = self
-            .namespace(self.forward.namespaces.look_up(place))
-            .await?;
+        let known = self.forward.namespaces.look_up(place);
+        let mut known = self.namespace(known).await?;
         let figures = figures_stage(self.command).filter(|_| !known.facts.is_dedicated());
         if let Some(stage) = figures {
             api::check_stage(self.command.body)?;
             return Box::pin(self.figures_of(stage, place, out)).await;
+        }
+        if stream_reach(self.command).is_some() && !known.facts.is_dedicated() {
+            return Box::pin(self.open_stream(place, &known, &foreign, out)).await;
         }
         if self.tells_of_collection() && known.exists && !self.has(place, &known).await? {
             // What it tells of a collection, whosever it is; one of the app's own is not there either.
@@ -455,7 +460,7 @@ impl<'a> Journey<'a> {
 
     /// Makes the collection before a command that may create it. `None` if that has aborted the command's transaction, and
     /// the reply in `out` says so.
-    async fn prepare(
+    pub(crate) async fn prepare(
         &self,
         place: Place<'_>,
         known: &Known,

@@ -148,7 +148,9 @@ impl Journey<'_> {
         let scoped = self.with_facts(Ground::of(&none), |facts| {
             let statement = self.statement(is_first);
             let now = now_millis();
-            self.scope.enter(statement, facts, named, entering, now)
+            let has_images = self.spec.name == "create" && self.says_images() == Some(true);
+            let how = (entering, has_images);
+            self.scope.enter(statement, facts, named, how, now)
         })?;
         let entered = self.add(scoped).await?;
         let answer = document(&entered);

@@ -41,6 +41,7 @@ mod ground;
 mod guest;
 mod hello;
 mod identity;
+mod images;
 mod inbox;
 mod joining;
 pub mod labels;

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use crate::control::Entry;
+use crate::images;
 use crate::namespaces::has_collation;
 use bson::{Bson, doc};
 use mdb_scope::{AppId, CollectionFacts, Isolation, Refusal, Scope};
@@ -374,15 +375,20 @@ impl Listed {
             return None;
         }
         let uuid = bson::Uuid::from_bytes(collection_uuid(app, database, name));
-        let validation = entries
+        let mut entries = entries
             .iter()
-            .find(|e| e.database == database && e.collection == name)
-            .and_then(|e| e.validation.clone());
+            .filter(|e| e.database == database && e.collection == name);
+        let validation = entries.clone().next().and_then(|e| e.validation.clone());
+        let mut options = bson::Document::new();
+        if entries.any(|e| e.has_images) {
+            options.insert(images::OPTION, doc! {"enabled": true});
+        }
+        options.extend(validation.unwrap_or_default());
         Some(Self {
             name: name.to_owned(),
             kind: "collection".to_owned(),
             isolation: Isolation::Shared,
-            options: validation.unwrap_or_default(),
+            options,
             info: doc! {"readOnly": false, "uuid": uuid},
             id_index: Some(plain_id_index()),
         })

@@ -37,17 +37,23 @@ impl<'a> Journey<'a> {
         if self.says_validation() {
             let start = out.len();
             let is_done = self.modify_validation(place, &known, out).await?;
-            if !is_done || scoped.is_none() {
+            if !is_done {
                 return Ok(());
+            }
+            if scoped.is_none() {
+                return self.modify_images(place).await;
             }
             out.truncate(start);
         }
         let Some(mut scoped) = scoped else {
+            self.modify_images(place).await?;
             reply::ok(out, |_| {});
             return Ok(());
         };
         self.wait_until_free(place).await?;
-        self.exchange(&mut scoped, ground, out).await?;
+        if self.exchange(&mut scoped, ground, out).await?.is_ok {
+            self.modify_images(place).await?;
+        }
         self.tell_changed(place).await?;
         self.namespace(self.forward.namespaces.refresh(place))
             .await?;

@@ -15,6 +15,7 @@ use mongodb::{ClientSession, Collection};
 use crate::catalog;
 use crate::error::Error;
 use crate::forward::Journey;
+use crate::images;
 use crate::namespaces::{Known, Place, server_code};
 use crate::reply;
 
@@ -108,13 +109,9 @@ impl<'a> Journey<'a> {
         if !moved? {
             return Err(clash(to).into());
         }
-        if let Some(validation) = validation {
-            // Only now: documents that were there before it need not keep to it.
-            let mut change = doc! {"collMod": to.collection};
-            change.extend(validation);
-            if !self.alongside(change, to, out).await? {
-                return Ok(());
-            }
+        let follow = self.options_follow((from, to), validation, is_own, out);
+        if !follow.await? {
+            return Ok(());
         }
         self.forget_shared(from, source).await?;
         self.end_finds(from, Some(to));
@@ -135,6 +132,33 @@ impl<'a> Journey<'a> {
         } else {
             Refusal::namespace_exists("target namespace exists")
         }
+    }
+
+    /// Gives the new collection what the app has said of the old one. If that fails the reply says why.
+    async fn options_follow(
+        &self,
+        (from, to): (Place<'_>, Place<'_>),
+        validation: Option<Document>,
+        is_own: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Error> {
+        let wants_images = self.wants_images(from).await?;
+        // Only now: documents that were there before a validator need not keep to it.
+        let mut change = validation.unwrap_or_default();
+        if is_own && wants_images {
+            change.insert(images::OPTION, doc! {"enabled": true});
+        }
+        if !change.is_empty() {
+            let mut command = doc! {"collMod": to.collection};
+            command.extend(change);
+            if !self.alongside(command, to, out).await? {
+                return Ok(false);
+            }
+        }
+        if !is_own && self.wants_images(to).await? != wants_images {
+            self.define_images(to, wants_images).await?;
+        }
+        Ok(true)
     }
 
     /// Refuses what a transaction cannot move.

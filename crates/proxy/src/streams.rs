@@ -5,8 +5,8 @@
 
 use bson::doc;
 use mdb_scope::{
-    CollectionFacts, CursorFacts, Isolation, ReplyRule, StreamReach, check_database, ends_stream,
-    stream_reach,
+    CollectionFacts, CursorFacts, ForeignCollection, Isolation, ReplyRule, StreamReach,
+    check_database, ends_stream, stream_reach,
 };
 use mdb_upstream::Lease;
 use mdb_wire::Document;
@@ -15,7 +15,7 @@ use mongodb::error::Error as DriverError;
 use crate::error::Error;
 use crate::forward::Journey;
 use crate::ground::Ground;
-use crate::namespaces::{Place, server_code};
+use crate::namespaces::{Known, Place, server_code};
 
 /// Up to how many documents a drop hides from streams before it deletes them. Each is written once more for it; beyond,
 /// streams see deletes in front of the drop.
@@ -42,11 +42,40 @@ impl Journey<'_> {
             }
             _ => false,
         };
-        Ok(if is_own {
-            CollectionFacts::dedicated()
-        } else {
-            CollectionFacts::default()
+        if is_own {
+            return Ok(CollectionFacts::dedicated());
+        }
+        let with_images = match stream_reach(self.command) {
+            Some(reach) => self.all_with_images(reach).await?,
+            None => Vec::new(),
+        };
+        Ok(CollectionFacts {
+            with_images,
+            ..CollectionFacts::default()
         })
+    }
+
+    /// Opens a stream on a shared collection.
+    pub(crate) async fn open_stream(
+        &self,
+        place: Place<'_>,
+        known: &Known,
+        foreign: &[ForeignCollection],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        let mut facts = self.with_images(place, &known.facts).await?;
+        // What is refused must leave no trace.
+        let mut scoped = self.rewrite(on(&facts, foreign))?;
+        let Some(prepared) = self.prepare(place, known, out).await? else {
+            return Ok(());
+        };
+        if let Some(made) = prepared.made {
+            facts = self.with_images(place, &made.facts).await?;
+            scoped = self.rewrite(on(&facts, foreign))?;
+        }
+        self.exchange(&mut scoped, on(&facts, foreign), out)
+            .await
+            .map(|_| ())
     }
 
     /// Makes sure that every shared collection in which the app has something keeps documents as they were before a
@@ -179,6 +208,14 @@ impl Journey<'_> {
             marker.drop().await
         };
         self.driver(unless_refused("create and drop", mark)).await
+    }
+}
+
+/// A collection and those that the stages name.
+fn on<'g>(facts: &'g CollectionFacts, foreign: &'g [ForeignCollection]) -> Ground<'g> {
+    Ground {
+        foreign,
+        ..Ground::of(facts)
     }
 }
 

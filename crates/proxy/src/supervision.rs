@@ -1,13 +1,17 @@
 //! `currentOp`, `killOp`, `killAllSessions`: an app looks after its own operations and sessions.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use futures_util::future::join_all;
 use mdb_scope::{
     CollectionFacts, OperationsStage, Refusal, Routing, ServerAddress, foreign_collections,
 };
+use mdb_upstream::MemberKind;
 use mdb_wire::writer::IndexKey;
 use mdb_wire::{Document, Element, Kind, Writer};
 use mongodb::error::Error as DriverError;
+use tokio::time::timeout;
 
 use crate::api;
 use crate::catalog::patch_reply;
@@ -39,6 +43,9 @@ const NO_CONDITIONS: &[&[u8]] = &[
     b"apiStrict",
     b"apiDeprecationErrors",
 ];
+
+/// How long a client waits for members beside the primary to kill sessions. One that serves takes milliseconds.
+const KILL_ELSEWHERE_MAX: Duration = Duration::from_secs(2);
 
 /// What the cursor of operations is on, as a server names it.
 const AGGREGATE: &str = "$cmd.aggregate";
@@ -187,11 +194,59 @@ impl Journey<'_> {
             reply::ok(out, |_| ());
             return Ok(());
         }
-        self.end_sessions(&sessions, Routing::Primary, out).await?;
-        for session in sessions {
-            self.shared.cursors.close_session(app, &session);
+        let there = self.end_sessions(&sessions, Routing::Primary, out);
+        let (ended, ()) = tokio::join!(there, self.kill_elsewhere(&sessions));
+        ended?;
+        self.close_sessions(&sessions);
+        Ok(())
+    }
+
+    /// `killSessions` of some. As by a mongos, which the proxy is to its clients, they are killed on every member: each has
+    /// cursors of its own. The reply is the primary's.
+    pub(crate) async fn kill_sessions(&self, out: &mut Vec<u8>) -> Result<(), Error> {
+        let none = CollectionFacts::default();
+        let ground = Ground::of(&none);
+        let mut scoped = self.rewrite(ground)?;
+        let sessions = self.command.target.as_array().unwrap_or(Document::EMPTY);
+        let sessions: Vec<[u8; 16]> = sessions
+            .elements()
+            .filter_map(|session| id_of(session.as_document()?))
+            .collect();
+        let there = self.exchange(&mut scoped, ground, out);
+        let (told, ()) = tokio::join!(there, self.kill_elsewhere(&sessions));
+        if told?.is_ok {
+            self.close_sessions(&sessions);
         }
         Ok(())
+    }
+
+    /// Kills sessions on the members beside the primary that can be reached, for a moment: what a client may still know of
+    /// there is closed by the proxy, and a member that says nothing must not make the client wait.
+    async fn kill_elsewhere(&self, sessions: &[[u8; 16]]) {
+        let topology = self.shared.upstream.topology().borrow().clone();
+        let others = topology.members.iter();
+        let others =
+            others.filter(|m| matches!(m.kind, MemberKind::Secondary | MemberKind::Mongos));
+        let kills = others.map(async |member| {
+            let kill = self.kill_sessions_at(&member.address, sessions);
+            if !matches!(timeout(KILL_ELSEWHERE_MAX, kill).await, Ok(Ok(()))) {
+                let (app, server) = (self.identity.app.id.as_str(), &*member.address);
+                tracing::debug!(
+                    app,
+                    server,
+                    "a member did not say that it has killed sessions"
+                );
+            }
+        });
+        join_all(kills).await;
+    }
+
+    /// Forgets the cursors of sessions that were killed.
+    fn close_sessions(&self, sessions: &[[u8; 16]]) {
+        let app = &self.identity.app.id;
+        for session in sessions {
+            self.shared.cursors.close_session(app, session);
+        }
     }
 
     /// Ends sessions of the app on one member, by the client's ids: each member has cursors of its own.
@@ -258,8 +313,11 @@ impl Journey<'_> {
 }
 
 pub(crate) fn session_of(body: Document<'_>) -> Option<[u8; 16]> {
-    let id = body.find("lsid")?.as_document()?.find("id")?;
-    id.as_binary()?.1.try_into().ok()
+    id_of(body.find("lsid")?.as_document()?)
+}
+
+fn id_of(session: Document<'_>) -> Option<[u8; 16]> {
+    session.find("id")?.as_binary()?.1.try_into().ok()
 }
 
 /// Ends what runs on a member for a connection that the proxy holds there.

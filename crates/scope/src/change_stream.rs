@@ -13,9 +13,11 @@ use crate::sight::Sight;
 use crate::stages;
 use crate::tree::{Tree, text};
 use crate::versions::WIRE_VERSION_6_0;
-use events::{Events, Ground};
+use events::{Asked, Events, Ground};
 
 mod events;
+
+pub(crate) use events::missing_image;
 
 /// The field by which the marker of a drop is known.
 const DROPPED: &str = "~dropped";
@@ -177,7 +179,9 @@ pub(crate) fn write<'a>(
         reach,
         ground: options.ground,
         looks_up: options.full_document != "default",
-        wants_before: options.before != "off",
+        after: Asked::of(options.full_document),
+        before: Asked::of(options.before),
+        with_images: &body.facts.collection.with_images,
         control_database: body.facts.control_database,
     };
     let mut count = 1_usize;
@@ -284,8 +288,9 @@ impl<'a> Options<'a> {
         Ok(options)
     }
 
-    /// Writes the stage. Documents before the change say whose an event of a shared collection is; what is `required` of
-    /// them is there for every event that passes.
+    /// Writes the stage. Documents before the change say whose an event of a shared collection is. Where the app has asked
+    /// for them, what is `required` of them is there for every event that passes; where it has not, the proxy's own stages
+    /// take them out, or fail.
     fn write(&self, w: &mut Writer) {
         let is_own = self.ground == Ground::Own;
         let full_document = match self.full_document {

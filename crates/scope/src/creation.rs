@@ -4,7 +4,7 @@
 use mdb_wire::{Command, Document, Element, Kind};
 
 use crate::index;
-use crate::modify::VALIDATION;
+use crate::modify::{VALIDATION, check_images};
 use crate::refusal::Refusal;
 use crate::versions::{WIRE_VERSION_5_0, WIRE_VERSION_6_0, WIRE_VERSION_7_0};
 
@@ -78,6 +78,7 @@ pub fn check_creation(command: &Command<'_>, wire_version: i32) -> Result<(), Re
             check_value(&element)?;
         }
     }
+    check_images(command, "create")?;
     let is_capped = given("capped").and_then(|e| e.as_flag()) == Some(true);
     if is_capped && given("size").is_none() {
         return Err(Refusal::invalid_options(
@@ -196,7 +197,7 @@ mod tests {
     #[test]
     fn options_are_told_of_as_by_a_server() {
         let key = || doc! {"_id": 1};
-        let cases: [(Doc, i32, &str); 18] = [
+        let cases: [(Doc, i32, &str); 22] = [
             (
                 doc! {"idIndex": 1},
                 14,
@@ -275,6 +276,26 @@ mod tests {
                 "'x' for field 'create.validationLevel'",
             ),
             (
+                doc! {"changeStreamPreAndPostImages": true},
+                14,
+                "'create.changeStreamPreAndPostImages' is the wrong type 'bool', expected type 'object'",
+            ),
+            (
+                doc! {"changeStreamPreAndPostImages": {"enabled": 1}},
+                14,
+                "'create.changeStreamPreAndPostImages.enabled' is the wrong type 'int', expected type 'bool'",
+            ),
+            (
+                doc! {"changeStreamPreAndPostImages": {"enabled": Bson::Null}},
+                40414,
+                "'create.changeStreamPreAndPostImages.enabled' is missing but a required field",
+            ),
+            (
+                doc! {"changeStreamPreAndPostImages": {"enabled": true, "x": 1}},
+                40415,
+                "'create.changeStreamPreAndPostImages.x' is an unknown field",
+            ),
+            (
                 doc! {"collation": {}},
                 40414,
                 "'create.collation.locale' is missing",
@@ -296,6 +317,8 @@ mod tests {
             doc! {"autoIndexId": true, "flags": 1, "recordPreImages": true},
             doc! {"capped": Bson::Null, "size": Bson::Null, "idIndex": Bson::Null},
             doc! {"capped": true, "size": 4096, "max": 3},
+            doc! {"changeStreamPreAndPostImages": {"enabled": false}},
+            doc! {"changeStreamPreAndPostImages": Bson::Null},
             doc! {"collation": {"locale": "en"}, "idIndex": {"key": {"_id": 1}, "name": "_id_", "collation": {"locale": "en"}}},
         ] {
             let mut body = doc! {"create": "c"};

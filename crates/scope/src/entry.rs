@@ -47,7 +47,8 @@ impl Scope {
         format!("{}/{database}.{collection}", self.app())
     }
 
-    /// Enters a collection of the app into the catalog. The reply has `upserted` if it was not entered in this way before.
+    /// Enters a collection of the app into the catalog, with whether the app has asked to have documents before and after
+    /// changes. The reply has `upserted` if it was not entered in this way before.
     ///
     /// # Errors
     /// Those of the command's generic fields.
@@ -56,7 +57,7 @@ impl Scope {
         statement: Statement<'_>,
         facts: &Facts<'_>,
         (database, collection): (&str, &str),
-        entering: Entering,
+        (entering, has_images): (Entering, bool),
         now_millis: i64,
     ) -> Result<Scoped, Refusal> {
         let mut id = self.entry_id(database, collection);
@@ -81,6 +82,9 @@ impl Scope {
             w.string(b"database", database);
             w.string(b"collection", collection);
             w.date_time(b"created_at", now_millis);
+            if has_images {
+                w.boolean(b"images", true);
+            }
             w.end(fields);
             w.end(change);
             w.boolean(b"upsert", true);
@@ -288,7 +292,7 @@ mod tests {
         for (entering, id) in cases {
             for is_first in [true, false] {
                 let enter = |scope: &Scope, statement: Statement<'_>, facts: &Facts<'_>| {
-                    scope.enter(statement, facts, ("d", "c"), entering, 5)
+                    scope.enter(statement, facts, ("d", "c"), (entering, false), 5)
                 };
                 let update = sent(&client_command(true), enter, is_first).unwrap();
                 assert_eq!(update.get_str("update").unwrap(), CATALOG);
@@ -345,7 +349,7 @@ mod tests {
         let mut client = client_command(false);
         client.remove("autocommit");
         let enter = |scope: &Scope, statement: Statement<'_>, facts: &Facts<'_>| {
-            scope.enter(statement, facts, ("d", "c"), Entering::Beside, 5)
+            scope.enter(statement, facts, ("d", "c"), (Entering::Beside, false), 5)
         };
         assert_eq!(sent(&client, enter, false), Err(13));
     }

@@ -212,6 +212,9 @@ pub struct CollectionFacts {
     pub uuid: Option<[u8; 16]>,
     /// Whose rules the physical validator of a shared collection has.
     pub validator: SharedValidator,
+    /// Where a change stream is opened: those of the shared collections that it is about, as `DATABASE.NAME`, whose documents
+    /// before and after a change the app has asked for.
+    pub with_images: Vec<String>,
 }
 
 impl CollectionFacts {
@@ -229,6 +232,7 @@ impl CollectionFacts {
             automatic: AutomaticIndexes::default(),
             uuid: None,
             validator: SharedValidator::default(),
+            with_images: Vec::new(),
         }
     }
 

@@ -62,9 +62,10 @@ pub(crate) fn members(index: &Element<'_>, wire_version: i32) -> Result<(), Refu
 }
 
 impl Scope {
-    /// Rewrites `collMod` of a shared collection: an own index, by its physical name. `None` where nothing is left to do: with
-    /// `changeStreamPreAndPostImages` alone, which the proxy decides for all apps. What it says of a validator is checked, and
-    /// left to [`Scope::set_validator`].
+    /// Rewrites `collMod` of a shared collection: an own index, by its physical name. `None` where nothing is left to send.
+    /// What it says of `changeStreamPreAndPostImages` is checked: the physical collection has them for all apps, and the
+    /// catalog says which app has asked for them. What it says of a validator is checked, and left to
+    /// [`Scope::set_validator`].
     ///
     /// # Errors
     /// 72 for whatever concerns other apps as well, 27 for an index that the app does not have.
@@ -88,9 +89,7 @@ impl Scope {
             return Err(unavailable(field.name(), SHARED));
         }
         check_is_no_view(command, facts.wire_version)?;
-        if let Some(images) = command.body.find("changeStreamPreAndPostImages") {
-            check_images(&images)?;
-        }
+        check_images(command, "collMod")?;
         let Some(index) = command.body.find("index") else {
             let flag = command.body.find("dryRun");
             if flag.and_then(|flag| flag.as_flag()) == Some(true) {
@@ -344,20 +343,35 @@ pub(crate) const VALIDATION: [(&str, &str, &[&str]); 2] = [
     ("validationAction", "action", &["error", "warn"]),
 ];
 
-/// `{enabled: BOOL}`.
-fn check_images(images: &Element<'_>) -> Result<(), Refusal> {
-    const PATH: &str = "collMod.changeStreamPreAndPostImages";
-    let Some(document) = images.as_document() else {
-        return Err(Refusal::wrong_kind(PATH, images.kind.name(), "object"));
+/// Checks `changeStreamPreAndPostImages`, in mongod's words (6.0.5): `{enabled: BOOL}`.
+///
+/// # Errors
+/// 14, 40414, 40415.
+pub(crate) fn check_images(command: &Command<'_>, name: &str) -> Result<(), Refusal> {
+    let images = command.body.find("changeStreamPreAndPostImages");
+    let Some(images) = images.filter(|images| images.kind != Kind::Null) else {
+        return Ok(());
     };
+    let path = format!("{name}.changeStreamPreAndPostImages");
+    let Some(document) = images.as_document() else {
+        return Err(Refusal::wrong_kind(&path, images.kind.name(), "object"));
+    };
+    no_repeats(document, &path)?;
+    if let Some(unknown) = document.elements().find(|e| e.key != b"enabled") {
+        let text = format!(
+            "BSON field '{path}.{}' is an unknown field.",
+            unknown.name()
+        );
+        return Err(Refusal::unknown_field(text));
+    }
     match document.find("enabled") {
         Some(enabled) if enabled.kind == Kind::Boolean => Ok(()),
-        Some(enabled) => {
-            let path = format!("{PATH}.enabled");
+        Some(enabled) if enabled.kind != Kind::Null => {
+            let path = format!("{path}.enabled");
             Err(Refusal::wrong_kind(&path, enabled.kind.name(), "bool"))
         }
-        None => Err(Refusal::missing_field(format!(
-            "BSON field '{PATH}.enabled' is missing but a required field"
+        _ => Err(Refusal::missing_field(format!(
+            "BSON field '{path}.enabled' is missing but a required field"
         ))),
     }
 }

@@ -2,6 +2,7 @@
 
 use mdb_wire::{Document, Element, Kind, Writer};
 
+use crate::change_stream::missing_image;
 use crate::explain;
 use crate::facts::{CollectionFacts, OwnIndex};
 use crate::index::show_filters;
@@ -37,6 +38,10 @@ pub enum Incident {
 const NO_PLAN: i64 = 291;
 /// `IndexNotFound`.
 const INDEX_NOT_FOUND: i32 = 27;
+/// `ConversionFailure`.
+const CONVERSION_FAILURE: i64 = 241;
+/// `NoMatchingDocument`.
+const NO_MATCHING_DOCUMENT: i32 = 47;
 
 /// What is done with a field of a reply.
 #[derive(Debug, Clone, Copy)]
@@ -196,6 +201,7 @@ impl ReplyView<'_> {
             return explain::write(self, w, reply);
         }
         let own = self.lacks_text_index(reply);
+        let own = own.or_else(|| self.lacks_image(reply));
         let reply = own.as_deref().map_or(reply, |bytes| {
             Document::parse_shallow(bytes).unwrap_or(reply)
         });
@@ -288,6 +294,29 @@ impl ReplyView<'_> {
                 b"code" => w.int32(member.key, INDEX_NOT_FOUND),
                 b"codeName" => w.string(member.key, "IndexNotFound"),
                 b"errmsg" => w.string(member.key, "text index required for $text query"),
+                _ => w.element(&member),
+            }
+        }
+        w.end(mark);
+        Some(w.into_bytes())
+    }
+
+    /// What a private server says in place of the error by which the proxy ends a stream of events without a document that is
+    /// required. `None` for any other error.
+    fn lacks_image(&self, reply: Document<'_>) -> Option<Vec<u8>> {
+        let is_stream = matches!(self.rule, ReplyRule::Events { .. });
+        let code = reply.find("code").filter(|_| is_stream)?;
+        if code.as_integer() != Some(CONVERSION_FAILURE) {
+            return None;
+        }
+        let said = missing_image(reply.find("errmsg")?.as_str()?)?;
+        let mut w = Writer::default();
+        let mark = w.begin();
+        for member in reply.elements() {
+            match member.key {
+                b"code" => w.int32(member.key, NO_MATCHING_DOCUMENT),
+                b"codeName" => w.string(member.key, "NoMatchingDocument"),
+                b"errmsg" => w.string(member.key, said),
                 _ => w.element(&member),
             }
         }

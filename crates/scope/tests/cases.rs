@@ -47,6 +47,8 @@ struct Setting {
     view: bool,
     /// Reads keep to a base index.
     keeps_to_base: bool,
+    /// Shared collections of which the app has asked to see documents before and after changes.
+    images: Vec<String>,
     /// Other collections of the database that are.
     foreign: Vec<String>,
     /// What is known of the change stream of a reply.
@@ -75,6 +77,7 @@ impl Default for Setting {
             dedicated: false,
             view: false,
             keeps_to_base: false,
+            images: Vec::new(),
             foreign: Vec::new(),
             events: None,
             foreign_near: BTreeMap::new(),
@@ -91,7 +94,10 @@ impl Setting {
         } else if self.dedicated {
             proxy::dedicated(&self.indexes)
         } else {
-            proxy::collection(scope, &self.indexes, self.base_indexes)
+            CollectionFacts {
+                with_images: self.images.clone(),
+                ..proxy::collection(scope, &self.indexes, self.base_indexes)
+            }
         }
     }
 

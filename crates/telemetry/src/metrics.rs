@@ -24,7 +24,8 @@ use catalogue::{
     EXCHANGE_ERRORS, INDEX_CHANGES, INDEX_EVENTS, ISOLATION_INCIDENTS, LIMITS_REACHED,
     OBSERVATIONS_DROPPED, OPEN_CURSORS, PANICS, REFUSALS, RELOAD_FAILED, RELOADS, RETRIES,
     TOPOLOGY_CHANGES, UPSTREAM_CONNECTIONS, UPSTREAM_CONNECTIONS_CLOSED,
-    UPSTREAM_CONNECTIONS_CREATED, UPSTREAM_LEASES, UPSTREAM_UP, UPSTREAM_WAITING,
+    UPSTREAM_CONNECTIONS_CREATED, UPSTREAM_LEASES, UPSTREAM_RECORDS_FAILURES, UPSTREAM_UP,
+    UPSTREAM_WAITING,
 };
 
 /// The value of the label `command` for a command that has no row in the table of commands.
@@ -223,6 +224,11 @@ impl Metrics {
         self.families.topology_changes.inc();
     }
 
+    /// The records of the upstream's connection string could not be had or used.
+    pub fn upstream_records_failure(&self) {
+        self.families.upstream_records_failures.inc();
+    }
+
     /// When the certificate of a listener expires, in seconds since 1970.
     pub fn set_certificate_expiry(&self, listener: &str, seconds: i64) {
         self.families
@@ -281,6 +287,7 @@ pub(crate) struct Families {
     reload_failed: IntGauge,
     topology_changes: IntCounter,
     upstream_up: IntGauge,
+    upstream_records_failures: IntCounter,
     index_changes: PerLabel<IndexChange, IntCounter>,
     degraded_indexes: IntGaugeVec,
 }
@@ -329,6 +336,7 @@ impl Families {
             reload_failed: gauge(&RELOAD_FAILED).with_label_values(NONE),
             topology_changes: counter(&TOPOLOGY_CHANGES).with_label_values(NONE),
             upstream_up: gauge(&UPSTREAM_UP).with_label_values(NONE),
+            upstream_records_failures: counter(&UPSTREAM_RECORDS_FAILURES).with_label_values(NONE),
             index_changes: PerLabel::of_counter(&counter(&INDEX_CHANGES)),
             degraded_indexes: gauge(&DEGRADED_INDEXES),
             registry: registry.clone(),

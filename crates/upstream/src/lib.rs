@@ -27,6 +27,7 @@ mod member;
 mod pool;
 mod probe;
 mod queue;
+mod records;
 mod select;
 mod stream;
 mod tls;

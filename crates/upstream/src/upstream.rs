@@ -16,7 +16,7 @@ use mdb_wire::Compressors;
 use mongodb::{Client, event::EventHandler, options::DriverInfo};
 use tokio::{
     sync::watch,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -29,6 +29,7 @@ use crate::{
     pool::PoolLimits,
     probe::Prober,
     queue::Borrower,
+    records::Records,
     select,
     topology::{MemberKind, Topology, TopologyKind},
     uri,
@@ -98,7 +99,11 @@ impl Upstream {
     /// Fails on a connection string that cannot be used.
     pub async fn start(options: UpstreamOptions, metrics: Metrics) -> Result<Self, UpstreamError> {
         let (mut driver, connector) = uri::read(&options).await?;
-        let mut core = Core::start(&options, connector, metrics);
+        let mut core = Core::start(&options, connector, metrics.clone());
+        let topology = core.board.watch_topology();
+        if let Some(records) = Records::of(&options.uri, topology, metrics) {
+            tokio::spawn(records.run(core.stop.clone()));
+        }
         if let Some(window) = driver.local_threshold {
             core.latency_window = window;
         }
@@ -182,7 +187,9 @@ impl Upstream {
     pub async fn shut_down(&self) {
         self.core.stop.cancel();
         self.core.pools.sweep(&[]);
-        self.control.clone().shutdown().immediate(true).await;
+        let ending = self.control.clone().shutdown().immediate(true);
+        // It waits for its task that looks at SRV records, which first sleeps to the end of its minute.
+        let _ = timeout(CONTROL_END_MAX, ending.into_future()).await;
     }
 }
 
@@ -390,6 +397,8 @@ const MEMBER_WAIT_MAX: Duration = Duration::from_secs(5);
 /// For background work, and for what the proxy does itself on behalf of apps: one thing at a time for each and a few more,
 /// of which some may wait for locks. Clients' commands never use them.
 const CONTROL_CONNECTIONS_MAX: u32 = 32;
+/// How long the driver may take to end its tasks, which takes milliseconds.
+const CONTROL_END_MAX: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests;

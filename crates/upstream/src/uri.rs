@@ -21,13 +21,7 @@ use crate::{
 pub(crate) async fn read(
     options: &UpstreamOptions,
 ) -> Result<(ClientOptions, Connector), UpstreamError> {
-    let uri = options.uri.expose();
-    let driver = ClientOptions::parse(uri)
-        .await
-        .map_err(|error| UpstreamError::Uri {
-            reason: reason(uri, &error.kind),
-        })?;
-    check_supported(&driver)?;
+    let driver = self::options(&options.uri).await?;
     let tls = match &driver.tls {
         Some(Tls::Enabled(options)) => Some(tls::connector(options)?),
         _ => None,
@@ -51,6 +45,18 @@ pub(crate) async fn read(
         metadata: metadata(&options.proxy_name, &options.proxy_version),
     };
     Ok((driver, connector))
+}
+
+/// The part of it that the driver reads; for `mongodb+srv://` this asks the name servers.
+pub(crate) async fn options(uri: &Secret) -> Result<ClientOptions, UpstreamError> {
+    let uri = uri.expose();
+    let driver = ClientOptions::parse(uri)
+        .await
+        .map_err(|error| UpstreamError::Uri {
+            reason: reason(uri, &error.kind),
+        })?;
+    check_supported(&driver)?;
+    Ok(driver)
 }
 
 fn check_supported(driver: &ClientOptions) -> Result<(), UpstreamError> {

@@ -330,6 +330,62 @@ async fn what_a_client_that_died_left_open_on_a_secondary_is_ended() {
     }
 }
 
+/// `killSessions` ends what a session has open on any member, as a mongos sees to it: the cursor of a read on a secondary is
+/// gone when the client is answered. It is answered also while a member says nothing.
+#[tokio::test]
+async fn what_a_killed_session_has_open_on_a_secondary_is_ended() {
+    let (deployment, relays, [uri, _]) = relayed().await;
+    let proxy = ProxyBuilder::at(&uri).app("alice").app("bob").start().await;
+    let db = proxy.database_name();
+    let (mut alice, mut bob) = (proxy.raw("alice").await, proxy.raw("bob").await);
+    let primary = deployment.primary().await.unwrap();
+    let mut secondaries = Vec::new();
+    for member in (0..3).filter(|member| *member != primary) {
+        let uri = deployment.direct_uri(member);
+        secondaries.push(Client::with_uri_str(uri).await.unwrap());
+    }
+    let id = session();
+    for (client, first) in [(&mut alice, 0), (&mut bob, 100)] {
+        let documents: Vec<Document> = (first..first + 10).map(|n| doc! {"_id": n}).collect();
+        let insert =
+            doc! {"insert": "c", "documents": documents, "writeConcern": {"w": 3}, "$db": db};
+        client.ok(&insert).await;
+    }
+    let find = doc! {
+        "find": "c", "batchSize": 1, "lsid": &id, "$readPreference": {"mode": "secondary"}, "$db": db,
+    };
+    let more = |cursor: i64| doc! {"getMore": cursor, "collection": "c", "lsid": &id, "batchSize": 1, "$db": db};
+    let open = async || {
+        let mut count = 0;
+        for server in &secondaries {
+            count += operations(server, doc! {"type": "idleCursor", "ns": format!("{db}.c")}).await;
+        }
+        count
+    };
+    // Another app knows its own session by the same id.
+    let others = cursor_id(&bob.ok(&find).await);
+    let kill_one = doc! {"killSessions": [&id], "$db": "admin"};
+    let kill_all = doc! {"killAllSessions": [], "$db": "admin"};
+    for kill in [&kill_one, &kill_all] {
+        let own = cursor_id(&alice.ok(&find).await);
+        assert_eq!(open().await, 2);
+        proxy.raw("alice").await.ok(kill).await;
+        assert_eq!(open().await, 1, "{kill}");
+        assert_eq!(alice.fails(&more(own)).await, 43);
+    }
+    let own = cursor_id(&alice.ok(&find).await);
+    let mut killer = proxy.raw("alice").await;
+    for member in (0..3).filter(|member| *member != primary) {
+        relays[member].set(Weather::Replies(Harm::Withheld));
+    }
+    killer.ok(&kill_one).await;
+    for relay in &relays {
+        relay.set(Weather::Fair);
+    }
+    assert_eq!(alice.fails(&more(own)).await, 43);
+    bob.ok(&more(others)).await;
+}
+
 /// Its replies wait in the proxy, one at a time, and hold no connection to the server: the only one is free for others.
 #[tokio::test]
 async fn who_stops_reading_holds_nothing_that_others_need() {

@@ -31,6 +31,44 @@ pub(super) enum Ground {
     Both,
 }
 
+/// What a stream wants of documents before a change, or after an update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// Nothing that the server keeps for it.
+    Nothing,
+    WhenAvailable,
+    Required,
+}
+
+impl Asked {
+    /// A value of `fullDocument` or `fullDocumentBeforeChange`.
+    pub(super) fn of(word: &str) -> Self {
+        match word {
+            "whenAvailable" => Self::WhenAvailable,
+            "required" => Self::Required,
+            _ => Self::Nothing,
+        }
+    }
+}
+
+/// What no number begins with, and what a server says of an event without the document that is required (6.0.5).
+const MISSING: [(&str, &str); 2] = [
+    (
+        "~no pre-image~",
+        "Change stream was configured to require a pre-image for all update, delete and replace events, but the pre-image was not found for an event",
+    ),
+    (
+        "~no post-image~",
+        "Change stream was configured to require a post-image for all update events, but the post-image was not found for an event",
+    ),
+];
+
+/// What a server says in place of the error by which the proxy's stages end a stream without a document that is required.
+pub(crate) fn missing_image(text: &str) -> Option<&'static str> {
+    let found = MISSING.iter().find(|(mark, _)| text.contains(mark));
+    found.map(|(_, said)| *said)
+}
+
 /// The stages that the proxy puts behind `$changeStream`.
 #[derive(Debug)]
 pub(super) struct Events<'a> {
@@ -39,8 +77,11 @@ pub(super) struct Events<'a> {
     pub(super) ground: Ground,
     /// Whether updates come with a document.
     pub(super) looks_up: bool,
-    /// Whether the client asked for the document before the change.
-    pub(super) wants_before: bool,
+    /// What the client asked for of documents after an update, and before any change.
+    pub(super) after: Asked,
+    pub(super) before: Asked,
+    /// Shared collections, as `DATABASE.NAME`, of which the app has asked to have them.
+    pub(super) with_images: &'a [String],
     /// Where the proxy keeps its own.
     pub(super) control_database: &'a str,
 }
@@ -225,12 +266,27 @@ impl Events<'_> {
 
     fn after(&self) -> Tree {
         let same = || text("$fullDocument");
+        let is_update = || one("$eq", texts(&["$operationType", "update"]));
         let own = self.has_owner("fullDocument", self.slug());
         let mut cases = vec![(own, self.clean("$fullDocument"))];
+        if let Some(without) = self
+            .is_without_images()
+            .filter(|_| self.after != Asked::Nothing)
+        {
+            let owned = self.has_owner("fullDocumentBeforeChange", self.slug());
+            let case = one("$and", Tree::Array(vec![is_update(), owned, without]));
+            // Of the two that are missing a server tells the one before.
+            let is_told = self.after == Asked::Required && self.before != Asked::Required;
+            let then = if is_told {
+                fail(MISSING[1].0)
+            } else {
+                Tree::Null
+            };
+            cases.insert(0, (case, then));
+        }
         if self.looks_up {
-            let is_update = one("$eq", texts(&["$operationType", "update"]));
             // As of a document that is gone.
-            cases.push((is_update, Tree::Null));
+            cases.push((is_update(), Tree::Null));
         }
         let other = match self.ground {
             Ground::Own => same(),
@@ -240,13 +296,39 @@ impl Events<'_> {
     }
 
     fn before(&self) -> Tree {
-        if !self.wants_before {
+        if self.before == Asked::Nothing {
             return text(REMOVE);
         }
-        let own = self.has_owner("fullDocumentBeforeChange", self.slug());
-        let cases = vec![(own, self.clean("$fullDocumentBeforeChange"))];
+        let own = || self.has_owner("fullDocumentBeforeChange", self.slug());
+        let mut cases = vec![(own(), self.clean("$fullDocumentBeforeChange"))];
+        if let Some(without) = self.is_without_images() {
+            let is_required = self.before == Asked::Required;
+            let then = if is_required {
+                fail(MISSING[0].0)
+            } else {
+                Tree::Null
+            };
+            let case = one("$and", Tree::Array(vec![own(), without]));
+            cases.insert(0, (case, then));
+        }
         let same = text("$fullDocumentBeforeChange");
         self.cases(same, text(REMOVE), cases, text(REMOVE))
+    }
+
+    /// An expression: whether the app has not asked to have documents before and after changes of the event's collection, a
+    /// shared one. `None` where it has.
+    fn is_without_images(&self) -> Option<Tree> {
+        match self.ground {
+            Ground::Shared if self.with_images.is_empty() => Some(Tree::Flag(true)),
+            Ground::Own | Ground::Shared => None,
+            Ground::Both => {
+                let names = self.with_images.iter().map(text);
+                let names = one("$literal", Tree::Array(names.collect()));
+                let name = one("$concat", texts(&["$ns.db", ".", "$ns.coll"]));
+                let is_one = one("$in", Tree::Array(vec![name, names]));
+                Some(one("$not", Tree::Array(vec![is_one])))
+            }
+        }
     }
 
     fn key(&self) -> Tree {
@@ -297,6 +379,11 @@ fn logical(field: &str) -> Tree {
     let parts = one("$split", texts(&[&name, "@"]));
     let first = one("$arrayElemAt", Tree::Array(vec![parts, Tree::Int(0)]));
     object([("db", text(format!("${field}.db"))), ("coll", first)])
+}
+
+/// An expression that fails, for an event and not before: the text of the error has the mark.
+fn fail(mark: &str) -> Tree {
+    one("$toInt", one("$concat", texts(&[mark, "$operationType"])))
 }
 
 fn if_insert(then: Tree, other: Tree) -> Tree {

@@ -215,6 +215,13 @@ pub(super) const UPSTREAM_UP: MetricSpec = MetricSpec {
     kind: Kind::Gauge,
 };
 
+pub(super) const UPSTREAM_RECORDS_FAILURES: MetricSpec = MetricSpec {
+    name: "mdb_runtime_upstream_records_failures_total",
+    help: "Times that the records of a mongodb+srv:// could not be had, or not be used, while the proxy runs.",
+    labels: &[],
+    kind: Kind::Counter,
+};
+
 pub(super) const INDEX_CHANGES: MetricSpec = MetricSpec {
     name: "mdb_runtime_declared_index_changes_total",
     help: "What was done about indexes of manifests, and what failed.",
@@ -259,6 +266,7 @@ pub(super) const CATALOGUE: &[&MetricSpec] = &[
     &RELOAD_FAILED,
     &TOPOLOGY_CHANGES,
     &UPSTREAM_UP,
+    &UPSTREAM_RECORDS_FAILURES,
     &INDEX_CHANGES,
     &DEGRADED_INDEXES,
 ];

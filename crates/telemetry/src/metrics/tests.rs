@@ -35,6 +35,7 @@ const NAMES: &[&str] = &[
     "mdb_runtime_upstream_connections_created_total",
     "mdb_runtime_upstream_exchange_errors_total",
     "mdb_runtime_upstream_leases",
+    "mdb_runtime_upstream_records_failures_total",
     "mdb_runtime_upstream_up",
     "mdb_runtime_upstream_waiting",
 ];
