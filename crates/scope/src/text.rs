@@ -139,8 +139,14 @@ fn cause(message: &str) -> String {
     {
         out = String::from(cause.trim_start());
     }
-    if let Some((_, cause)) = out
-        .starts_with("Index build failed")
+    // Both tell the UUID of the physical collection, the second on 4.4.2.
+    let beginnings = [
+        "Index build failed",
+        "index build on empty collection failed: ",
+    ];
+    if let Some((_, cause)) = beginnings
+        .iter()
+        .any(|beginning| out.starts_with(beginning))
         .then(|| out.split_once(" :: caused by :: "))
         .flatten()
     {
@@ -253,8 +259,9 @@ fn definitions(scope: &Scope, message: &str) -> String {
     let filter = "partialFilterExpression: ";
     let mut out = message
         .replace(&format!("key: {{ {field}: 1, "), "key: { ")
-        .replace(&format!(", {field}: 1 }}"), " }")
+        // The filler stands behind the field, where both stand at the end.
         .replace(&format!(", ~{slug}: 1 }}"), " }")
+        .replace(&format!(", {field}: 1 }}"), " }")
         .replace(&format!("name: \"{slug}."), "name: \"")
         .replace(&format!(", {filter}{own} }}"), "");
     let and = format!("{filter}{{ $and: [ {own} }}, ");
@@ -490,6 +497,10 @@ mod tests {
             (
                 "Caught exception during index builder initialization d.c (9f2e): bits must be > 0. 1 provided. First index spec: { v: 2, key: { g: \"2d\", app_id: 1 }, name: \"shop.x\" }",
                 "bits must be > 0",
+            ),
+            (
+                "index build on empty collection failed: 0c523f39-20c2-43c4-97b4-5d868ef46cc2 :: caused by :: Index must have unique name.The existing index: { v: 2, unique: true, key: { g: \"2d\", app_id: 1, ~shop: 1 }, name: \"shop.a\", partialFilterExpression: { app_id: \"shop\" } } has the same name",
+                "Index must have unique name.The existing index: { v: 2, unique: true, key: { g: \"2d\" }, name: \"a\" } has the same name",
             ),
             (
                 "Index with name: shop.x already exists with a different name",
