@@ -107,7 +107,8 @@ fn of_shared(view: &ReplyView<'_>, message: &str) -> String {
     {
         out = String::from(what);
     }
-    if names(&out, field) && !is_own_duplicate(scope, message, &out) {
+    let is_own = is_own_duplicate(scope, message, &out) || is_own_id(scope, &out);
+    if names(&out, field) && !is_own {
         return WITHHELD.to_owned();
     }
     out
@@ -222,6 +223,14 @@ fn is_own_duplicate(scope: &Scope, message: &str, rewritten: &str) -> bool {
     let condition = format!("dup key: {{ {}:", scope.field().as_str());
     message.starts_with("E11000 ") && is_own && !rewritten.contains(&condition)
 }
+
+/// Whether it shows the `_id` that the app would have had, and no condition: then the field stands in that value.
+fn is_own_id(scope: &Scope, text: &str) -> bool {
+    let stamp = format!("{}: \"{}\"", scope.field().as_str(), scope.app().as_str());
+    text.starts_with(ALTERED_ID) && !text.contains(&stamp)
+}
+
+const ALTERED_ID: &str = "After applying the update, the (immutable) field '_id' was found to have been altered to _id: ";
 
 /// `E11000 … index: SLUG.name dup key: { app_id: "SLUG", e: 1 }` in the app's terms; ODMs read this text.
 fn duplicate(scope: &Scope, message: &str) -> String {
@@ -516,6 +525,14 @@ mod tests {
             ),
             (
                 "E11000 duplicate key error collection: d.c index: shop.e_1 dup key: { app_id: \"other\", e: 1 }",
+                WITHHELD,
+            ),
+            (
+                "After applying the update, the (immutable) field '_id' was found to have been altered to _id: { app_id: \"x\" }",
+                "After applying the update, the (immutable) field '_id' was found to have been altered to _id: { app_id: \"x\" }",
+            ),
+            (
+                "After applying the update, the (immutable) field '_id' was found to have been altered to _id: { app_id: \"shop\" }",
                 WITHHELD,
             ),
             (
