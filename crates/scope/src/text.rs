@@ -109,7 +109,8 @@ fn of_shared(view: &ReplyView<'_>, message: &str) -> String {
     {
         out = String::from(what);
     }
-    if names(&out, field) && !is_own_duplicate(scope, message, &out) {
+    let is_own = is_own_duplicate(scope, message, &out) || is_own_id(scope, &out);
+    if names(&out, field) && !is_own {
         return WITHHELD.to_owned();
     }
     out
@@ -141,8 +142,14 @@ fn cause(message: &str) -> String {
     {
         out = String::from(cause.trim_start());
     }
-    if let Some((_, cause)) = out
-        .starts_with("Index build failed")
+    // Both tell the UUID of the physical collection, the second on 4.4.2.
+    let beginnings = [
+        "Index build failed",
+        "index build on empty collection failed: ",
+    ];
+    if let Some((_, cause)) = beginnings
+        .iter()
+        .any(|beginning| out.starts_with(beginning))
         .then(|| out.split_once(" :: caused by :: "))
         .flatten()
     {
@@ -219,6 +226,14 @@ fn is_own_duplicate(scope: &Scope, message: &str, rewritten: &str) -> bool {
     message.starts_with("E11000 ") && is_own && !rewritten.contains(&condition)
 }
 
+/// Whether it shows the `_id` that the app would have had, and no condition: then the field stands in that value.
+fn is_own_id(scope: &Scope, text: &str) -> bool {
+    let stamp = format!("{}: \"{}\"", scope.field().as_str(), scope.app().as_str());
+    text.starts_with(ALTERED_ID) && !text.contains(&stamp)
+}
+
+const ALTERED_ID: &str = "After applying the update, the (immutable) field '_id' was found to have been altered to _id: ";
+
 /// `E11000 … index: SLUG.name dup key: { app_id: "SLUG", e: 1 }` in the app's terms; ODMs read this text.
 fn duplicate(scope: &Scope, message: &str) -> String {
     let field = scope.field().as_str();
@@ -255,8 +270,9 @@ fn definitions(scope: &Scope, message: &str) -> String {
     let filter = "partialFilterExpression: ";
     let mut out = message
         .replace(&format!("key: {{ {field}: 1, "), "key: { ")
-        .replace(&format!(", {field}: 1 }}"), " }")
+        // The filler stands behind the field, where both stand at the end.
         .replace(&format!(", ~{slug}: 1 }}"), " }")
+        .replace(&format!(", {field}: 1 }}"), " }")
         .replace(&format!("name: \"{slug}."), "name: \"")
         .replace(&format!(", {filter}{own} }}"), "");
     let and = format!("{filter}{{ $and: [ {own} }}, ");
@@ -494,6 +510,10 @@ mod tests {
                 "bits must be > 0",
             ),
             (
+                "index build on empty collection failed: 0c523f39-20c2-43c4-97b4-5d868ef46cc2 :: caused by :: Index must have unique name.The existing index: { v: 2, unique: true, key: { g: \"2d\", app_id: 1, ~shop: 1 }, name: \"shop.a\", partialFilterExpression: { app_id: \"shop\" } } has the same name",
+                "Index must have unique name.The existing index: { v: 2, unique: true, key: { g: \"2d\" }, name: \"a\" } has the same name",
+            ),
+            (
                 "Index with name: shop.x already exists with a different name",
                 "Index with name: x already exists with a different name",
             ),
@@ -511,6 +531,14 @@ mod tests {
             ),
             (
                 "E11000 duplicate key error collection: d.c index: shop.e_1 dup key: { app_id: \"other\", e: 1 }",
+                WITHHELD,
+            ),
+            (
+                "After applying the update, the (immutable) field '_id' was found to have been altered to _id: { app_id: \"x\" }",
+                "After applying the update, the (immutable) field '_id' was found to have been altered to _id: { app_id: \"x\" }",
+            ),
+            (
+                "After applying the update, the (immutable) field '_id' was found to have been altered to _id: { app_id: \"shop\" }",
                 WITHHELD,
             ),
             (

@@ -181,6 +181,11 @@ pub(super) fn lookup<'a>(
 /// The two fields of a `$lookup` without a pipeline, which must have both: with the pipeline that it is going to have it would
 /// need neither. In mongod's words (4.4.2, 5.0.4, 6.0.5).
 fn joined_fields(specification: Document<'_>) -> Result<(&str, &str), Refusal> {
+    if specification.find("as").is_none() {
+        return Err(Refusal::failed_to_parse(
+            "must specify 'as' field for a $lookup",
+        ));
+    }
     if specification.find("let").is_some() {
         return Err(Refusal::failed_to_parse(
             "$lookup with a 'let' argument must also specify 'pipeline'",
