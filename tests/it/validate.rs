@@ -175,6 +175,43 @@ async fn the_apps_part_is_validated_as_a_private_server_would() {
     assert_eq!(through, direct);
 }
 
+/// As a private server tells of documents that were there before a rule (4.4.2, 5.0.4, 6.0.5).
+#[tokio::test]
+async fn documents_that_break_the_apps_own_rules_are_counted() {
+    let mut world = World::new("shared").await;
+    fill(&mut world).await;
+    let bobs = doc! {"collMod": "c", "validator": {"x": {"$type": "string"}}, "$db": &world.db};
+    world.bob.ok(&bobs).await;
+    for change in [
+        doc! {"validator": {"x": {"$type": "int"}}},
+        doc! {"validationAction": "warn"},
+        doc! {"validationLevel": "off"},
+        doc! {"validationLevel": "strict", "validationAction": "error"},
+        doc! {"validator": {"$jsonSchema": {"required": ["x"]}}},
+        doc! {"validator": {"$expr": {"$lt": ["$x", 3]}, "tags": "a"}},
+        doc! {"validator": {}},
+    ] {
+        let mut command = doc! {"collMod": "c"};
+        command.extend(change);
+        world.same(command).await;
+        for options in [doc! {}, doc! {"background": true}, doc! {"metadata": true}] {
+            let mut validate = doc! {"validate": "c"};
+            validate.extend(options);
+            world.same(validate).await;
+        }
+    }
+    // Which they are a server finds one by one; here it is said that nobody can tell.
+    let fails = doc! {"collMod": "c", "validator": {"$expr": {"$add": ["$tags", 1]}}};
+    world.same(fails).await;
+    let (through, _) = world.both(&doc! {"validate": "c"}).await;
+    assert!(through.get_bool("valid").unwrap(), "{through}");
+    let warnings = through.get_array("warnings").unwrap();
+    assert!(
+        warnings[0].as_str().unwrap().contains("cannot be told"),
+        "{through}"
+    );
+}
+
 /// What a server counts of such indexes cannot be read through them. It is said, and nothing is claimed.
 #[tokio::test]
 async fn what_cannot_be_read_as_a_whole_is_said() {

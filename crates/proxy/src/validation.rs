@@ -11,11 +11,11 @@ use mdb_scope::{
     OwnIndex, Refusal, WIRE_VERSION_5_0, WIRE_VERSION_6_0, base_id_index_name, base_index_name,
     collection_of,
 };
-use mdb_wire::{Kind, Writer};
+use mdb_wire::Kind;
 use tokio::time::Instant;
 
 use crate::error::Error;
-use crate::figures::{number, read};
+use crate::figures::read;
 use crate::forward::Journey;
 use crate::ground::Ground;
 use crate::namespaces::{Known, Place, server_code};
@@ -28,6 +28,10 @@ const ATTEMPTS: usize = 3;
 
 /// Codes by which a server says that an index went while it was to be read, or before.
 const GONE: &[i32] = &[2, 27, 175];
+
+mod report;
+
+use report::{Finding, Report, Rules};
 
 /// What is asked for. Servers take a value of any kind for a flag (4.4.2, 6.0.5).
 #[derive(Debug, Clone, Copy)]
@@ -54,31 +58,6 @@ enum Share {
 struct Scan {
     documents: i64,
     keys: i64,
-}
-
-/// What there is to say of an index.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Finding {
-    Sound {
-        keys: i64,
-    },
-    Unsound {
-        keys: i64,
-        why: String,
-    },
-    /// Documents came and went all the time.
-    InUse {
-        keys: Option<i64>,
-    },
-    Unread(&'static str),
-}
-
-#[derive(Debug)]
-struct Report {
-    records: i64,
-    /// By the names that the app says, that of `_id` first.
-    indexes: Vec<(String, Finding)>,
-    read_at: Option<Timestamp>,
 }
 
 impl Journey<'_> {
@@ -149,10 +128,45 @@ impl Journey<'_> {
             let found = self.examine(place, known, examined, records, end).await?;
             indexes.push((index.name.clone(), found));
         }
+        let rules = self.rules(place, known, by.as_deref(), end).await?;
         Ok(Report {
             records,
             indexes,
             read_at,
+            rules,
+        })
+    }
+
+    /// Counts the documents that break the app's own validator.
+    async fn rules(
+        &self,
+        place: Place<'_>,
+        known: &Known,
+        by: Option<&str>,
+        end: Instant,
+    ) -> Result<Rules, Error> {
+        let validation = self.validation_of(place).await?.unwrap_or_default();
+        let is = |field: &str, word: &str| validation.get_str(field).is_ok_and(|said| said == word);
+        let Some(validator) = validation.get_document("validator").ok() else {
+            return Ok(Rules::NONE);
+        };
+        if is("validationLevel", "off") {
+            return Ok(Rules::NONE);
+        }
+        let unreadable = |_| Error::incident("a stored validator that cannot be read");
+        let bytes = validator.to_vec().map_err(unreadable)?;
+        let validator = mdb_wire::Document::parse(&bytes).unwrap_or(mdb_wire::Document::EMPTY);
+        let wire_version = self.with_facts(Ground::of(&known.facts), |facts| facts.wire_version);
+        let clause = self.scope.validator_clause(validator, true, wire_version)?;
+        let clause = Document::from_reader(clause.as_slice()).unwrap_or_default();
+        let broken = doc! {"$and": [own(place), {"$nor": [clause]}]};
+        let stages = vec![doc! {"$match": broken}, doc! {"$count": "n"}];
+        let counting = counting(place, stages, by);
+        // An expression that fails for a document may do so with any code.
+        let reply = self.ask_within(place, counting, end, |_| true).await?;
+        Ok(Rules {
+            broken: reply.map(|reply| count_in(&reply)),
+            is_error: !is("validationAction", "warn"),
         })
     }
 
@@ -179,6 +193,7 @@ impl Journey<'_> {
             records: 0,
             indexes,
             read_at: None,
+            rules: Rules::NONE,
         })
     }
 
@@ -260,27 +275,33 @@ impl Journey<'_> {
         by: Option<&str>,
         end: Instant,
     ) -> Result<(i64, Option<Timestamp>), Error> {
-        let mut command = doc! {"aggregate": place.collection, "pipeline": stages, "cursor": {}};
-        if let Some(by) = by {
-            command.insert("hint", by);
-        }
-        let Some(reply) = self.read_within(place, command, end).await? else {
+        let counting = counting(place, stages, by);
+        let Some(reply) = self.read_within(place, counting, end).await? else {
             let text = "the collection was changed while it was validated";
             return Err(Refusal::other(117, "ConflictingOperationInProgress", text).into());
         };
-        let cursor = reply.get_document("cursor");
-        let batch = cursor.and_then(|cursor| cursor.get_array("firstBatch"));
-        let first = batch.ok().and_then(|batch| batch.first()?.as_document());
         let read_at = reply.get_timestamp("operationTime").ok();
-        Ok((first.map_or(0, |sums| read(sums, "n")), read_at))
+        Ok((count_in(&reply), read_at))
     }
 
     /// Asks the upstream in the proxy's own name, until `end`. `None` where an index that it names went.
     async fn read_within(
         &self,
         place: Place<'_>,
+        command: Document,
+        end: Instant,
+    ) -> Result<Option<Document>, Error> {
+        self.ask_within(place, command, end, |code| GONE.contains(&code))
+            .await
+    }
+
+    /// The same. `None` where the server says no with such a code.
+    async fn ask_within(
+        &self,
+        place: Place<'_>,
         mut command: Document,
         end: Instant,
+        is_none: fn(i32) -> bool,
     ) -> Result<Option<Document>, Error> {
         let end = end.min(self.deadline.of_step());
         let left = end.saturating_duration_since(Instant::now());
@@ -295,7 +316,7 @@ impl Journey<'_> {
                 Ok(reply) => Ok(Ok(Some(reply))),
                 Err(error) => match server_code(&error) {
                     Some(50) => Ok(Err(time_exceeded())),
-                    Some(code) if GONE.contains(&code) => Ok(Ok(None)),
+                    Some(code) if is_none(code) => Ok(Ok(None)),
                     _ => Err(error),
                 },
             }
@@ -306,6 +327,23 @@ impl Journey<'_> {
 
 fn time_exceeded() -> Refusal {
     Refusal::time_exceeded("operation exceeded time limit")
+}
+
+/// A command that gives a number `n`.
+fn counting(place: Place<'_>, stages: Vec<Document>, by: Option<&str>) -> Document {
+    let mut command = doc! {"aggregate": place.collection, "pipeline": stages, "cursor": {}};
+    if let Some(by) = by {
+        command.insert("hint", by);
+    }
+    command
+}
+
+/// That number; 0 if there is nothing to count.
+fn count_in(reply: &Document) -> i64 {
+    let cursor = reply.get_document("cursor");
+    let batch = cursor.and_then(|cursor| cursor.get_array("firstBatch"));
+    let first = batch.ok().and_then(|batch| batch.first()?.as_document());
+    first.map_or(0, |sums| read(sums, "n"))
 }
 
 /// The app's documents.
@@ -417,117 +455,6 @@ impl Options {
             Refusal::command_not_supported(text)
         })
     }
-}
-
-impl Finding {
-    fn keys(&self) -> Option<i64> {
-        match self {
-            Self::Sound { keys } | Self::Unsound { keys, .. } => Some(*keys),
-            Self::InUse { keys } => *keys,
-            Self::Unread(_) => None,
-        }
-    }
-
-    /// What a server would say among its `warnings`.
-    fn warning(&self, name: &str) -> Option<String> {
-        match self {
-            Self::Sound { .. } | Self::Unsound { .. } => None,
-            Self::InUse { .. } => Some(format!(
-                "Could not complete validation of index {name}. This is a transient issue as the collection was actively in use by other operations."
-            )),
-            Self::Unread(why) => Some(format!("Index {name} was not validated: {why}.")),
-        }
-    }
-
-    fn error(&self, name: &str) -> Option<String> {
-        match self {
-            Self::Unsound { why, .. } => Some(format!("Index {name} is not valid: {why}.")),
-            _ => None,
-        }
-    }
-
-    fn write(&self, w: &mut Writer, name: &str) {
-        let details = w.begin_document(name.as_bytes());
-        w.boolean(b"valid", self.error(name).is_none());
-        for (list, text) in [
-            (b"warnings".as_slice(), self.warning(name)),
-            (b"errors", self.error(name)),
-        ] {
-            if let Some(text) = text {
-                strings(w, list, [text]);
-            }
-        }
-        w.end(details);
-    }
-}
-
-impl Report {
-    /// Writes it in the form of the server's version (4.4.2, 5.0.4, 6.0.5).
-    fn write(mut self, w: &mut Writer, namespace: &str, options: Options) {
-        if options.has_compliance() {
-            self.indexes.sort_by(|a, b| a.0.cmp(&b.0));
-        }
-        let texts = |of: fn(&Finding, &str) -> Option<String>| {
-            let indexes = self.indexes.iter();
-            let texts = indexes.filter_map(|(name, finding)| of(finding, name));
-            texts.collect::<Vec<String>>()
-        };
-        let (warnings, errors) = (texts(Finding::warning), texts(Finding::error));
-        w.string(b"ns", namespace);
-        if !options.is_of_metadata() {
-            self.write_counts(w, options, !errors.is_empty());
-        }
-        w.boolean(b"valid", errors.is_empty());
-        if !options.is_before_five() {
-            w.boolean(b"repaired", false);
-        }
-        if let Some(at) = self.read_at.filter(|_| options.background) {
-            w.timestamp(b"readTimestamp", at.time, at.increment);
-        }
-        strings(w, b"warnings", warnings);
-        strings(w, b"errors", errors);
-        strings(w, b"extraIndexEntries", []);
-        strings(w, b"missingIndexEntries", []);
-        if !options.is_before_five() {
-            strings(w, b"corruptRecords", []);
-        }
-    }
-
-    fn write_counts(&self, w: &mut Writer, options: Options, has_errors: bool) {
-        // A document that cannot be read ends the command, and a shared collection has no validator.
-        w.int32(b"nInvalidDocuments", 0);
-        if options.has_compliance() {
-            w.int32(b"nNonCompliantDocuments", 0);
-        }
-        number(w, b"nrecords", self.records);
-        let indexes = i32::try_from(self.indexes.len()).unwrap_or(i32::MAX);
-        w.int32(b"nIndexes", indexes);
-        let keys = w.begin_document(b"keysPerIndex");
-        for (name, finding) in &self.indexes {
-            if let Some(keys) = finding.keys() {
-                number(w, name.as_bytes(), keys);
-            }
-        }
-        w.end(keys);
-        if options.is_before_five() && !options.full && !has_errors {
-            return;
-        }
-        let details = w.begin_document(b"indexDetails");
-        let examined = self.indexes.iter();
-        for (name, finding) in examined.filter(|(_, f)| !matches!(f, Finding::Unread(_))) {
-            finding.write(w, name);
-        }
-        w.end(details);
-    }
-}
-
-/// An array of texts.
-fn strings(w: &mut Writer, key: &[u8], texts: impl IntoIterator<Item = String>) {
-    let array = w.begin_array(key);
-    for (index, text) in texts.into_iter().enumerate() {
-        w.string(mdb_wire::writer::IndexKey::new(index).as_bytes(), &text);
-    }
-    w.end(array);
 }
 
 #[cfg(test)]
