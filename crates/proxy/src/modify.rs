@@ -3,7 +3,7 @@
 use bson::doc;
 use mdb_scope::{
     CollectionFacts, Isolation, Refusal, WIRE_VERSION_5_0, WIRE_VERSION_6_0, check_collection,
-    check_namespace, collection_of, foreign_collections,
+    check_known_options, check_namespace, collection_of, foreign_collections,
 };
 use mdb_wire::{Command, Document, Element, Writer};
 
@@ -19,6 +19,8 @@ impl<'a> Journey<'a> {
     /// `collMod`.
     pub(crate) async fn coll_mod(&self, out: &mut Vec<u8>) -> Result<(), Error> {
         self.refuse_in_transaction()?;
+        let wire_version = self.hello.as_ref().map_or(i32::MAX, |h| h.wire_version_max);
+        check_known_options(self.command, wire_version)?;
         let place = self.place(collection_of(self.command)?);
         let Some(known) = self.shared_one(place).await? else {
             return match self.modify_own(place, out).await {

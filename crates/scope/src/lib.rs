@@ -94,6 +94,7 @@ pub use facts::{
 pub use index::{
     automatic_index_app, automatic_index_name, automatic_index_shown, dropped_indexes,
 };
+pub use modify::check_known_options;
 pub use namespace::{
     NAMESPACE_BYTES_MAX, check_collection, check_database, check_namespace, collection_of,
 };

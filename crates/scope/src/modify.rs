@@ -46,8 +46,11 @@ pub(crate) fn members_of(wire_version: i32) -> &'static [&'static [u8]] {
 /// 14, 40413, 40415.
 pub(crate) fn members(index: &Element<'_>, wire_version: i32) -> Result<(), Refusal> {
     let Some(document) = index.as_document() else {
-        let found = index.kind.name();
-        return Err(Refusal::wrong_kind("collMod.index", found, "object"));
+        return Err(if wire_version < WIRE_VERSION_5_0 {
+            Refusal::cluster_time_shape("invalid parameter: expected an object (index)")
+        } else {
+            Refusal::wrong_kind("collMod.index", index.kind.name(), "object")
+        });
     };
     no_repeats(document, "collMod.index")?;
     let known = members_of(wire_version);
@@ -59,6 +62,24 @@ pub(crate) fn members(index: &Element<'_>, wire_version: i32) -> Result<(), Refu
             member.name()
         ))),
     }
+}
+
+/// Checks a `collMod` for the option that came with 6.0, before anything else of it is looked at (4.4.2, 5.0.4).
+///
+/// # Errors
+/// 40415, on a server before 5.0 72.
+pub fn check_known_options(command: &Command<'_>, wire_version: i32) -> Result<(), Refusal> {
+    let option = "changeStreamPreAndPostImages";
+    if wire_version >= WIRE_VERSION_6_0 || command.body.find(option).is_none() {
+        return Ok(());
+    }
+    Err(if wire_version < WIRE_VERSION_5_0 {
+        Refusal::invalid_options(format!("unknown option to collMod: {option}"))
+    } else {
+        Refusal::unknown_field(format!(
+            "BSON field 'collMod.{option}' is an unknown field."
+        ))
+    })
 }
 
 impl Scope {
@@ -145,12 +166,16 @@ impl Scope {
             w.string(key, &format!("{database}.{physical}"));
         }
         if let Some(flag) = command.body.find("dropTarget") {
-            // The server also takes a UUID, which tells whether another collection has it.
+            // From 6.0 on the server also takes a UUID, which tells whether another collection has it.
             if flag.kind != Kind::Boolean {
-                return Err(Refusal::type_mismatch(format!(
-                    "BSON field 'renameCollection.dropTarget' is the wrong type '{}', expected types '[bool, binData']",
-                    flag.kind.name()
-                )));
+                let (path, found) = ("renameCollection.dropTarget", flag.kind.name());
+                return Err(if facts.wire_version < WIRE_VERSION_6_0 {
+                    Refusal::wrong_kind(path, found, "bool")
+                } else {
+                    Refusal::type_mismatch(format!(
+                        "BSON field '{path}' is the wrong type '{found}', expected types '[bool, binData']"
+                    ))
+                });
             }
             w.element(&flag);
         }
