@@ -50,8 +50,9 @@ class World:
             client.close()
 
     def fill(self):
-        """The attacker's own documents, as they were."""
+        """The attacker's own documents, as they were, and no rules of its own for them."""
         for name in (VAULT, PEOPLE):
+            self.mine.command({"collMod": name, "validator": {}}, check=False)
             self.mine[name].delete_many({})
             self.mine[name].insert_many(
                 {"_id": f"own-{name}-{i}", "k": i, "tags": [1, {"t": 1}]} for i in range(ATTACKERS_DOCUMENTS)
@@ -66,7 +67,9 @@ class World:
             documents[name] = [document.raw for document in found]
         indexes = self.victim[DATABASE][VAULT].index_information()
         names = sorted(n for n in self.victim[DATABASE].list_collection_names() if n.startswith("vault"))
-        options = [c["options"] for c in self.server[DATABASE].list_collections(filter={"name": VAULT})]
+        stored = self.server[DATABASE].list_collections(filter={"name": VAULT})
+        seen = self.victim[DATABASE].list_collections(filter={"name": VAULT})
+        options = [of_others(c["options"]) for c in stored], [c["options"] for c in seen]
         return documents, indexes, names, options
 
     def owners(self):
@@ -115,6 +118,18 @@ class World:
             batches.append(there.command({"getMore": Int64(cursor["id"]), "collection": name}, check=False))
             cursor = batches[-1].get("cursor", {})
         return batches
+
+
+def of_others(options):
+    """The options of a shared collection without the attacker's own rules for its own documents."""
+    rules = options.get("validator", {}).get("$and", [])
+    own = {"app_id": {"$ne": ATTACKER}}
+    others = [rule for rule in rules if rule.get("$or", [None])[0] != own]
+    of_rules = ("validator", "validationLevel", "validationAction")
+    rest = {name: value for name, value in options.items() if name not in of_rules}
+    is_mine = rules and options["validator"] == {"$and": rules} and not others
+    is_none = not options.get("validator") and options.get("validationLevel", "strict") == "strict"
+    return rest if is_mine or is_none else {**options, "others": others}
 
 
 def numbers(value):
