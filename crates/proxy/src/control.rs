@@ -200,13 +200,15 @@ impl<'a> Control<'a> {
         updated.map(|_| ())
     }
 
-    /// Says whether the app wants to have documents before and after changes of an entered collection.
+    /// Enters a shared collection, if it is not, and says whether the app wants to have documents before and after its changes.
     pub(crate) async fn define_images(
         &self,
         app: &AppId,
         (database, collection): (&str, &str),
         are_wanted: bool,
     ) -> Result<(), DriverError> {
+        let entry = Entry::new(database, collection, Isolation::Shared);
+        self.enter(app, &entry).await?;
         // In all of its entries: what one that a transaction made says holds beside the others.
         let of_collection = of_collection(app, database, collection);
         let define = if are_wanted {

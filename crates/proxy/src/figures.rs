@@ -115,11 +115,7 @@ fn scale_of(element: Option<Element<'_>>, path: &str) -> Result<i64, Refusal> {
         Some(scale) => Err(Refusal::below_minimum(format!(
             "BSON field 'scale' value must be >= 1, actual value '{scale}'"
         ))),
-        // As 6.0.5 puts it, with its quotes.
-        None => Err(Refusal::type_mismatch(format!(
-            "BSON field '{path}' is the wrong type '{}', expected types '[long, int, decimal, double']",
-            element.kind.name()
-        ))),
+        None => Err(Refusal::wrong_number(path, element.kind.name())),
     }
 }
 

@@ -3,9 +3,8 @@
 //! The physical collections keep documents before a change for whoever reads streams on them. The catalog says which app
 //! has asked to have them shown; a stream looks there when it is opened.
 
-use mdb_scope::{CollectionFacts, Isolation, StreamReach};
+use mdb_scope::{CollectionFacts, StreamReach};
 
-use crate::control::Entry;
 use crate::error::Error;
 use crate::forward::Journey;
 use crate::namespaces::Place;
@@ -36,12 +35,8 @@ impl Journey<'_> {
     ) -> Result<(), Error> {
         let control = place.control();
         let app = self.scope.app();
-        let entry = Entry::new(place.database, place.collection, Isolation::Shared);
         let at = (place.database, place.collection);
-        let define = async {
-            control.enter(app, &entry).await?;
-            control.define_images(app, at, are_wanted).await
-        };
+        let define = control.define_images(app, at, are_wanted);
         self.driver(define).await
     }
 

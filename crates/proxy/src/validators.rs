@@ -2,11 +2,11 @@
 
 use bson::{Document, doc};
 use futures_util::TryStreamExt;
-use mdb_scope::{Isolation, Refusal, SharedValidator, joined_clauses};
+use mdb_scope::{Refusal, SharedValidator, joined_clauses};
 use mdb_upstream::wait_until_free;
 use mongodb::error::Error as DriverError;
 
-use crate::control::{Entry, Validation};
+use crate::control::Validation;
 use crate::error::Error;
 use crate::forward::Journey;
 use crate::ground::Ground;
@@ -127,12 +127,8 @@ impl Journey<'_> {
     ) -> Result<(), Error> {
         let control = place.control();
         let app = self.scope.app();
-        let entry = Entry::new(place.database, place.collection, Isolation::Shared);
         let at = (place.database, place.collection);
-        let define = async {
-            control.enter(app, &entry).await?;
-            control.define_validation(app, at, validation).await
-        };
+        let define = control.define_validation(app, at, validation);
         self.driver(define).await?;
         self.at_length(settle(place)).await?;
         self.forward.namespaces.forget(place);

@@ -91,11 +91,10 @@ fn check_drop_database(one: &Element<'_>, is_before_five: bool) -> Result<(), Re
         _ if one.kind == Kind::Null => Err(Refusal::missing_field(
             "BSON field 'dropDatabase.dropDatabase' is missing but a required field",
         )),
-        // With its quotes.
-        _ => Err(Refusal::type_mismatch(format!(
-            "BSON field 'dropDatabase.dropDatabase' is the wrong type '{}', expected types '[long, int, decimal, double']",
-            one.kind.name()
-        ))),
+        _ => Err(Refusal::wrong_number(
+            "dropDatabase.dropDatabase",
+            one.kind.name(),
+        )),
     }
 }
 
@@ -131,10 +130,8 @@ pub fn check_list_cursor(
             }
             (b"batchSize", _, Some(_)) => {}
             (b"batchSize", kind, None) => {
-                return Err(Refusal::type_mismatch(format!(
-                    "BSON field '{path}.batchSize' is the wrong type '{}', expected types '[long, int, decimal, double']",
-                    kind.name()
-                )));
+                let path = format!("{path}.batchSize");
+                return Err(Refusal::wrong_number(&path, kind.name()));
             }
             _ => {
                 let name = member.name();

@@ -183,15 +183,27 @@ fn guarded_expression(
     element: &Element<'_>,
 ) -> Result<(), Refusal> {
     let scope = sight.scope();
+    behind_test(sight, w, element, |w| {
+        let eq = w.begin_array(b"$eq");
+        w.string(b"0", &format!("${}", scope.field().as_str()));
+        let slug = w.begin_document(b"1");
+        w.string(b"$literal", scope.app().as_str());
+        w.end(slug);
+        w.end(eq);
+    })
+}
+
+/// `$expr: {$cond: [TEST, E, false]}`.
+fn behind_test(
+    sight: Sight<'_>,
+    w: &mut Writer,
+    element: &Element<'_>,
+    write_test: impl FnOnce(&mut Writer),
+) -> Result<(), Refusal> {
     let expression = w.begin_document(element.key);
     let cond = w.begin_array(b"$cond");
     let test = w.begin_document(b"0");
-    let eq = w.begin_array(b"$eq");
-    w.string(b"0", &format!("${}", scope.field().as_str()));
-    let slug = w.begin_document(b"1");
-    w.string(b"$literal", scope.app().as_str());
-    w.end(slug);
-    w.end(eq);
+    write_test(w);
     w.end(test);
     expression::write(sight, w, b"1", element)?;
     w.boolean(b"2", false);
@@ -204,21 +216,14 @@ fn guarded_expression(
 /// server cannot move it in front of the stage of the view that takes the field out, to where it would be evaluated for the
 /// documents of other apps (seen on 4.4.2, 5.0.4 and 6.0.5; newer ones could not be tried).
 fn view_expression(sight: Sight<'_>, w: &mut Writer, element: &Element<'_>) -> Result<(), Refusal> {
-    let expression = w.begin_document(element.key);
-    let cond = w.begin_array(b"$cond");
-    let test = w.begin_document(b"0");
-    let ne = w.begin_array(b"$ne");
-    let kind = w.begin_document(b"0");
-    w.string(b"$type", &format!("${}", sight.scope().field().as_str()));
-    w.end(kind);
-    w.string(b"1", "");
-    w.end(ne);
-    w.end(test);
-    expression::write(sight, w, b"1", element)?;
-    w.boolean(b"2", false);
-    w.end(cond);
-    w.end(expression);
-    Ok(())
+    behind_test(sight, w, element, |w| {
+        let ne = w.begin_array(b"$ne");
+        let kind = w.begin_document(b"0");
+        w.string(b"$type", &format!("${}", sight.scope().field().as_str()));
+        w.end(kind);
+        w.string(b"1", "");
+        w.end(ne);
+    })
 }
 
 /// The path of the field that the test of a guard reads.

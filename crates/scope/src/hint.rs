@@ -130,6 +130,9 @@ impl<'a> Plan<'a> {
     fn check_natural(&self, sort: Option<Document<'_>>, natural: Natural) -> Result<(), Refusal> {
         let hint = self.hint.as_ref().and_then(Element::as_document);
         let hinted = hint.map_or(Natural::No, projection::natural);
+        if natural == Natural::No && hinted == Natural::No {
+            return Ok(());
+        }
         for (place, said, direction) in [("sort", sort, natural), ("hint", hint, hinted)] {
             if let Some(said) = said.filter(|said| is_compound_natural(*said, direction)) {
                 return Err(Refusal::bad_value(format!(
@@ -141,7 +144,6 @@ impl<'a> Plan<'a> {
         }
         let is_sorted = natural != Natural::No;
         let text = match (hinted, self.own_kind_of_index()) {
-            (Natural::No, _) if !is_sorted => return Ok(()),
             (Natural::No, Some(kind)) => {
                 format!("{kind} expression not allowed with $natural sort order")
             }

@@ -267,6 +267,13 @@ impl Refusal {
         ))
     }
 
+    /// A number of the wrong kind, likewise.
+    pub fn wrong_number(path: &str, found: &str) -> Self {
+        Self::type_mismatch(format!(
+            "BSON field '{path}' is the wrong type '{found}', expected types '[long, int, decimal, double']"
+        ))
+    }
+
     /// A field of the wrong kind, in mongod's words.
     pub fn wrong_kind(path: &str, found: &str, expected: &str) -> Self {
         Self::type_mismatch(format!(

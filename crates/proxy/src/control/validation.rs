@@ -2,10 +2,10 @@
 
 use bson::{Binary, Document, doc, spec::BinarySubtype};
 use futures_util::TryStreamExt;
-use mdb_scope::{AppId, CATALOG};
+use mdb_scope::{AppId, CATALOG, Isolation};
 use mongodb::error::Error as DriverError;
 
-use super::{Control, id, stored};
+use super::{Control, Entry, id, stored};
 
 /// What documents of an app must be like.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,13 +17,16 @@ pub(crate) struct Validation {
 }
 
 impl Control<'_> {
-    /// Says what documents of an entered collection must be like from now on; `None`: nothing was ever said.
+    /// Enters a shared collection, if it is not, and says what its documents must be like from now on; `None`: nothing was ever
+    /// said.
     pub(crate) async fn define_validation(
         &self,
         app: &AppId,
         (database, collection): (&str, &str),
         validation: Option<&Validation>,
     ) -> Result<(), DriverError> {
+        let entry = Entry::new(database, collection, Isolation::Shared);
+        self.enter(app, &entry).await?;
         let clause = |bytes: &Vec<u8>| Binary {
             subtype: BinarySubtype::Generic,
             bytes: bytes.clone(),

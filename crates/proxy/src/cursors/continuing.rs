@@ -25,10 +25,7 @@ impl Journey<'_> {
             return Ok(());
         };
         if size.as_flag().is_none() && size.kind != Kind::Decimal128 || size.kind == Kind::Boolean {
-            return Err(Refusal::type_mismatch(format!(
-                "BSON field 'getMore.batchSize' is the wrong type '{}', expected types '[long, int, decimal, double']",
-                size.kind.name()
-            )));
+            return Err(Refusal::wrong_number("getMore.batchSize", size.kind.name()));
         }
         let Some(size) = size.as_truncated() else {
             return Ok(());
