@@ -139,7 +139,8 @@ impl<'a> Journey<'a> {
         };
         let scale = scale_of(self.command.body.find("scale"), "collStats.scale").map_err(|r| {
             if self.is_before_five() {
-                Refusal::other(r.code, r.name, no_scale(&r, ">= 1"))
+                let text = no_scale(&r, ">= 1");
+                r.with_text(text)
             } else {
                 r
             }

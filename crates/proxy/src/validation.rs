@@ -278,7 +278,7 @@ impl Journey<'_> {
         let counting = counting(place, stages, by);
         let Some(reply) = self.read_within(place, counting, end).await? else {
             let text = "the collection was changed while it was validated";
-            return Err(Refusal::other(117, "ConflictingOperationInProgress", text).into());
+            return Err(Refusal::conflicting_operation(text).into());
         };
         let read_at = reply.get_timestamp("operationTime").ok();
         Ok((count_in(&reply), read_at))

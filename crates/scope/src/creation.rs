@@ -120,7 +120,7 @@ pub fn check_has_id_index(command: &Command<'_>) -> Result<(), Refusal> {
         "autoIndexId:false is not allowed for collection {}.{collection} because it can be replicated",
         command.database
     );
-    Err(Refusal::other(50001, "Location50001", text))
+    Err(Refusal::without_id_index(text))
 }
 
 /// What a server says beside `ok` to `autoIndexId`.

@@ -129,7 +129,7 @@ impl<'a> View<'a> {
         }
         if is_old || other.kind == Kind::Null {
             let text = "invalid parameter: expected an object (pipeline)";
-            return Refusal::other(10065, "Location10065", text);
+            return Refusal::cluster_time_shape(text);
         }
         Refusal::wrong_kind(&format!("{name}.pipeline"), other.kind.name(), "array")
     }

@@ -328,7 +328,7 @@ fn check_validation(command: &Command<'_>, wire_version: i32) -> Result<(), Refu
         if validator.kind != Kind::Document && !is_none {
             return Err(if is_old {
                 let text = "invalid parameter: expected an object (validator)";
-                Refusal::other(10065, "Location10065", text)
+                Refusal::cluster_time_shape(text)
             } else {
                 Refusal::type_mismatch(format!(
                     "BSON field 'collMod.validator' is the wrong type '{}', expected type 'object'",
@@ -350,7 +350,7 @@ fn check_validation(command: &Command<'_>, wire_version: i32) -> Result<(), Refu
             ),
             None if is_old => {
                 let text = format!("wrong type for field ({field}) {kind} != string");
-                return Err(Refusal::other(13111, "Location13111", text));
+                return Err(Refusal::wrong_name_kind(text));
             }
             None => {
                 let path = format!("collMod.{field}");

@@ -219,6 +219,26 @@ refusals! {
     merge_on_empty = 51187 "Location51187";
     /// `new` among the variables of a `$merge`.
     merge_new = 51273 "Location51273";
+    /// The collection changes too fast for what was asked.
+    conflicting_operation = 117 "ConflictingOperationInProgress";
+    /// A cursor whose plan ended, with an index or a collection.
+    query_plan_killed = 175 "QueryPlanKilled";
+    /// A `$indexStats` with members.
+    index_stats_shape = 28803 "Location28803";
+    /// A `$collStats` that is no object (before 5.0).
+    coll_stats_shape = 40166 "Location40166";
+    /// A `$collStats` that is no object.
+    coll_stats_kind = 5_447_000 "Location5447000";
+    /// What `$collStats` does not have (before 5.0).
+    coll_stats_option = 40168 "Location40168";
+    /// A `storageStats` that is no object (before 5.0).
+    storage_stats_kind = 40279 "Location40279";
+    /// A scale of `storageStats` that is none (before 5.0).
+    storage_stats_scale = 40280 "Location40280";
+    /// A `count` of `$collStats` that is no object (before 5.0).
+    coll_stats_count_kind = 40480 "Location40480";
+    /// A collection without an index on `_id`.
+    without_id_index = 50001 "Location50001";
 }
 
 /// In place of what the server says of a database whose name differs in case only: it names the other, which may be another
@@ -227,13 +247,12 @@ pub const DATABASE_CASE: &str =
     "db already exists with different case; choose a name that differs in more than case";
 
 impl Refusal {
-    /// With a code that the table above does not have: what a server says and the proxy repeats.
-    pub fn other(code: i32, name: &'static str, text: impl Into<String>) -> Self {
+    /// The same in other words.
+    #[must_use]
+    pub fn with_text(self, text: impl Into<String>) -> Self {
         Self {
-            code,
-            name,
             text: text.into(),
-            is_of_statement: false,
+            ..self
         }
     }
 

@@ -90,8 +90,11 @@ pub(crate) fn run(
     cursor: Option<&CursorFacts>,
     message: &Message,
 ) -> Result<Outcome, Refusal> {
-    let command = Command::parse(message)
-        .map_err(|error| Refusal::other(error.code(), "CommandError", error.to_string()))?;
+    let command = Command::parse(message).map_err(|error| {
+        let mut refusal = Refusal::bad_value(error.to_string());
+        refusal.code = error.code();
+        refusal
+    })?;
     let spec = look_up(command.name, command.database)?;
     let forwarded = |scoped| Ok(Outcome::Forwarded(scoped, spec));
     match (spec.duty, cursor) {

@@ -65,7 +65,7 @@ impl Journey<'_> {
         if let Some(why) = self.shared.cursors.ended(app, id) {
             self.shared.cursors.close(app, id);
             self.close_upstream(Some(facts_of_cursor)).await;
-            return Err(Refusal::other(KILLED, "QueryPlanKilled", &*why).into());
+            return Err(Refusal::query_plan_killed(&*why).into());
         }
         let mut is_open = false;
         let result = self

@@ -1,6 +1,6 @@
 //! Figures of a database: sums over the app's collections.
 
-use mdb_scope::{Isolation, Refusal};
+use mdb_scope::Isolation;
 use mdb_wire::Writer;
 
 use super::{Figures, no_scale, number, scale_of};
@@ -71,7 +71,8 @@ impl Journey<'_> {
         let body = self.command.body;
         let scale = scale_of(body.find("scale"), "dbStats.scale").map_err(|refusal| {
             // A mongod has no code for it.
-            Refusal::other(refusal.code, refusal.name, no_scale(&refusal, "> 0"))
+            let text = no_scale(&refusal, "> 0");
+            refusal.with_text(text)
         })?;
         let shows_free = body.find("freeStorage").and_then(|e| e.as_flag()) == Some(true);
         let database = self.command.database;

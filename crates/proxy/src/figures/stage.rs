@@ -161,9 +161,9 @@ impl Journey<'_> {
             let text =
                 format!("$collStats must take a nested object but found: $collStats: {found}");
             return Err(if self.is_before_five() {
-                Refusal::other(40166, "Location40166", text).into()
+                Refusal::coll_stats_shape(text).into()
             } else {
-                Refusal::other(5_447_000, "Location5447000", text).into()
+                Refusal::coll_stats_kind(text).into()
             });
         };
         if let Some(key) = asked.repeated_key() {
@@ -186,7 +186,7 @@ impl Journey<'_> {
             }
             let text = no_scale(&r, ">= 1");
             let text = format!("Unable to retrieve storageStats in $collStats stage: {text}");
-            Refusal::other(40_280, "Location40280", text)
+            Refusal::storage_stats_scale(text)
         })?;
         let counts = asked.find("count").is_some();
         let figures = if storage.is_some() || counts {
@@ -219,7 +219,7 @@ impl Journey<'_> {
     ) -> Result<Vec<u8>, Error> {
         if body.as_document().is_none_or(|d| !d.is_empty()) {
             let text = "The $indexStats stage specification must be an empty object";
-            return Err(Refusal::other(28803, "Location28803", text).into());
+            return Err(Refusal::index_stats_shape(text).into());
         }
         let accesses = self.accesses(place, known).await?;
         let unused = Accesses {
@@ -301,17 +301,16 @@ fn check_asked(member: &Element<'_>, is_before_five: bool) -> Result<(), Refusal
     match member.key {
         b"count" | b"storageStats" if member.kind != Kind::Document && is_before_five => {
             let (name, kind) = (member.name(), member.kind.name());
-            let (code, code_name) = if name == "count" {
-                (40480, "Location40480")
-            } else {
-                (40279, "Location40279")
-            };
             let value = member
                 .as_integer()
                 .map_or_else(String::new, |n| format!(" {n}"));
             let text =
                 format!("{name} argument must be an object, but got {name}:{value} of type {kind}");
-            Err(Refusal::other(code, code_name, text))
+            Err(if name == "count" {
+                Refusal::coll_stats_count_kind(text)
+            } else {
+                Refusal::storage_stats_kind(text)
+            })
         }
         b"count" | b"storageStats" if member.kind != Kind::Document => {
             let path = format!("$collStats.{}", member.name());

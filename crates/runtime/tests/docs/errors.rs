@@ -221,6 +221,31 @@ const MEANINGS: &[(i32, &str)] = &[
     (17308, "An argument of `$meta` that no server knows."),
     (17312, "An expression in a sort that is no `$meta`."),
     (40104, "An option that `$graphLookup` does not have."),
+    (
+        117,
+        "A shared collection that changes too fast for `validate`.",
+    ),
+    (
+        175,
+        "A cursor whose plan ended with an index or a collection.",
+    ),
+    (28803, "A `$indexStats` with members."),
+    (40166, "A `$collStats` that is no object (before 5.0)."),
+    (40168, "What `$collStats` does not have (before 5.0)."),
+    (
+        40279,
+        "A `storageStats` of `$collStats` that is no object (before 5.0).",
+    ),
+    (
+        40280,
+        "A scale of `storageStats` that is none (before 5.0).",
+    ),
+    (
+        40480,
+        "A `count` of `$collStats` that is no object (before 5.0).",
+    ),
+    (5_447_000, "A `$collStats` that is no object."),
+    (50001, "A collection without an index on `_id`."),
     (40169, "A `$facet` that is no object."),
     (40170, "A branch of `$facet` that is no array."),
     (40171, "A stage of a branch of `$facet` that is no object."),

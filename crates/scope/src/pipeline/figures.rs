@@ -112,7 +112,7 @@ const ASKED: &[&[u8]] = &[
 pub fn unknown_figure(name: &str, is_before_five: bool) -> Refusal {
     if is_before_five {
         let text = format!("unrecognized option to $collStats: {name}");
-        return Refusal::other(40168, "Location40168", text);
+        return Refusal::coll_stats_option(text);
     }
     Refusal::unknown_field(format!(
         "BSON field '$collStats.{name}' is an unknown field."
