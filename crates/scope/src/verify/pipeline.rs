@@ -1,6 +1,6 @@
 //! Pipelines: bound at their first stage, and no stage that reads or writes past it.
 
-use mdb_wire::{Document, Element};
+use mdb_wire::{Document, Element, Kind};
 
 use super::expression::expressions;
 use super::filter::{conditions, guarded};
@@ -215,6 +215,8 @@ pub(super) fn later(place: Place<'_>, body: &Element<'_>, path: &str) -> Verdict
         b"$lookup" => lookup(place, body, path),
         b"$graphLookup" => graph_lookup(place, body, path),
         b"$unionWith" => union_with(place, body, path),
+        // Where a number belongs a text is no expression.
+        b"$limit" | b"$skip" if body.kind == Kind::String => Ok(()),
         name if is_one_of(PLAIN, name) => expressions(Some(body), path),
         _ => Err(violation(path, "the stage is not known")),
     }
