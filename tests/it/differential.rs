@@ -25,6 +25,7 @@ struct Side {
 
 impl Side {
     async fn run(&mut self, step: &Value, db: &str) -> Document {
+        let db = step["db"].as_str().unwrap_or(db);
         let body = with(&self.words.document(&step["c"]), "$db", db);
         let reply = self.client.try_exchange(&[Section::Body(&body)]).await;
         let reply = reply

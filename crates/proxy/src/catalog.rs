@@ -169,6 +169,7 @@ impl<'a> Journey<'a> {
     }
 
     async fn list_databases(&self, out: &mut Vec<u8>) -> Result<(), Error> {
+        self.only_on_admin()?;
         let body = self.command.body;
         let filter = ListFilter::read(body.find("filter"))?;
         let is_name_only = body.find("nameOnly").and_then(|e| e.as_flag()) == Some(true);
@@ -492,7 +493,7 @@ impl<'a> Journey<'a> {
 
     async fn kill_cursors(&self, out: &mut Vec<u8>) -> Result<(), Error> {
         let app = &self.identity.app.id;
-        let ids = mdb_scope::cursor_ids(self.spec, self.command)?;
+        let ids = mdb_scope::cursor_ids(self.spec, self.command, self.is_before_five())?;
         if self.begins_transaction() {
             return Err(Refusal::not_in_transaction(
                 "Cannot run killCursors as the first operation in a multi-document transaction.",

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use mdb_scope::{COMMANDS, Local, Refusal};
+use mdb_scope::{COMMANDS, Local, Refusal, WIRE_VERSION_5_0, WIRE_VERSION_6_0, check_fields};
 use mdb_wire::writer::IndexKey;
 use mdb_wire::{Document, Writer};
 
@@ -25,6 +25,7 @@ pub(crate) async fn answer(
     out: &mut Vec<u8>,
 ) -> Result<(), Error> {
     let body = call.command.body;
+    check_known(local, shared, call)?;
     match local {
         // On the heap: few connections wait here, and only monitors for long.
         Local::Hello => Box::pin(hello::answer(shared, connection, call, out)).await?,
@@ -34,7 +35,7 @@ pub(crate) async fn answer(
         Local::Logout => log_out(shared, connection, out),
         Local::Ping => reply::ok(out, |_| ()),
         Local::BuildInfo => build_info(shared, out),
-        Local::ConnectionStatus => users::connection_status(connection, body, out),
+        Local::ConnectionStatus => users::connection_status(shared, connection, body, out)?,
         Local::UsersInfo => users::users_info(shared, connection, call, out)?,
         Local::WhatsMyUri => whats_my_uri(connection, out),
         Local::StartSession => start_session(shared, out),
@@ -47,6 +48,20 @@ pub(crate) async fn answer(
         Local::GetFreeMonitoringStatus => {
             reply::ok(out, |writer| writer.string(b"state", "disabled"));
         }
+    }
+    Ok(())
+}
+
+/// Checks the fields of a command whose other fields servers mind since such a version; others pass over them (4.4.2, 5.0.4,
+/// 6.0.5).
+fn check_known(local: Local, shared: &Shared, call: &Call<'_>) -> Result<(), Error> {
+    let minded_since = match local {
+        Local::Ping => WIRE_VERSION_5_0,
+        Local::ConnectionStatus => WIRE_VERSION_6_0,
+        _ => return Ok(()),
+    };
+    if shared.hello.now().face.wire_version_max >= minded_since {
+        check_fields(call.spec, &call.command)?;
     }
     Ok(())
 }

@@ -302,7 +302,8 @@ impl Journey<'_> {
         Err(Refusal::unauthorized("killAllSessions ends sessions of the calling user only").into())
     }
 
-    fn only_on_admin(&self) -> Result<(), Error> {
+    /// Refuses what servers take on `admin` only.
+    pub(crate) fn only_on_admin(&self) -> Result<(), Error> {
         if self.command.database == "admin" {
             return Ok(());
         }

@@ -323,7 +323,9 @@ pub(crate) fn explained<'a>(
         ));
     };
     let inner = Command::inner(inner, command.database).map_err(|error| match error {
-        CommandError::Empty => Refusal::command_not_found(error.to_string()),
+        CommandError::Empty => {
+            Refusal::command_not_found("Explain failed due to unknown command: ")
+        }
         _ => Refusal::repeated_field(error.to_string()),
     })?;
     let database = inner.body.find("$db");
@@ -332,19 +334,29 @@ pub(crate) fn explained<'a>(
             "Mismatched $db in explain command",
         ));
     }
-    let spec = commands::look_up(inner.name, command.database)?;
+    let spec = commands::look_up(inner.name, command.database).map_err(|refusal| {
+        let name = String::from_utf8_lossy(inner.name);
+        if refusal.code == COMMAND_NOT_FOUND {
+            refusal.with_text(format!("Explain failed due to unknown command: {name}"))
+        } else {
+            refusal
+        }
+    })?;
     if stream_reach(&inner).is_some() {
         return Err(change_stream::not_explained());
     }
     let can_be = matches!(spec.duty, Duty::Forward(Rule::Body)) && spec.action != Action::Insert;
-    if !can_be {
-        return Err(Refusal::command_not_supported(format!(
-            "Explain is not available for command: {}",
-            spec.name
-        )));
+    match spec.name {
+        _ if can_be => Ok((spec, inner)),
+        "explain" => Err(Refusal::illegal_operation("Explain cannot explain itself.")),
+        name => Err(Refusal::illegal_operation(format!(
+            "Cannot explain cmd: {name}"
+        ))),
     }
-    Ok((spec, inner))
 }
+
+/// What servers say of a command that they do not have.
+const COMMAND_NOT_FOUND: i32 = 59;
 
 /// Sequences stand for the documents or statements of writes; on any other command they would travel past every rule.
 ///

@@ -9,6 +9,7 @@ use crate::arguments::{self, Argument, Take};
 use crate::before_five;
 use crate::change_stream;
 use crate::commands::CommandSpec;
+use crate::composed::check_aggregate;
 use crate::facts::{self, CollectionFacts, Facts, Isolation, NO_AUTOMATIC_INDEXES, isolation_of};
 use crate::index::write_named;
 use crate::pipeline::{self, Source, Strip, Surroundings, Within, written_collection};
@@ -90,10 +91,8 @@ impl<'a, 'f> Body<'a, 'f> {
                 "{stage} cannot be used in a transaction"
             )));
         }
-        if spec.name == "aggregate" && command.body.find("pipeline").is_none() {
-            return Err(Refusal::missing_field(
-                "BSON field 'aggregate.pipeline' is missing but a required field",
-            ));
+        if spec.name == "aggregate" {
+            check_aggregate(command, facts.wire_version < WIRE_VERSION_5_0)?;
         }
         Ok(Self {
             scope,
@@ -443,7 +442,6 @@ impl<'a> Prelude<'a> {
             // The server takes null for no session (4.4.2, 5.0.4, 6.0.5).
             Take::Session if element.kind == Kind::Null => {}
             Take::Session => self.session = Some(generic::client_session(element)?),
-            Take::Cursor => generic::cursor(element)?,
             Take::ReadConcern => generic::read_concern(element)?,
             Take::ReadPreference => self.read_preference(element)?,
             Take::QueryOptions => {

@@ -1,11 +1,13 @@
 //! What every command that the proxy answers itself refuses, as a mongod refuses it (6.0.5).
 
-use mdb_wire::{Command, Element, Kind};
+use mdb_wire::{Command, Document, Element, Kind};
 
 use crate::apply::check_sequences;
 use crate::commands::CommandSpec;
+use crate::pipeline::no_pipeline;
 use crate::refusal::Refusal;
 use crate::scope::no_repeats;
+use crate::stages::no_stage;
 use crate::versions::WIRE_VERSION_5_0;
 use crate::{before_five, body, generic, namespace};
 
@@ -51,6 +53,56 @@ const WRITING: &[&str] = &[
     "renameCollection",
 ];
 
+/// What a field of a list has to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Object,
+    Boolean,
+    /// A boolean or a number.
+    Flag,
+}
+
+/// The fields of lists that servers check and whose values the proxy reads by itself (5.0.4, 6.0.5). `null` is none of them.
+const KINDS: [(&str, &str, Wanted); 6] = [
+    ("listCollections", "filter", Wanted::Object),
+    ("listCollections", "nameOnly", Wanted::Boolean),
+    ("listCollections", "authorizedCollections", Wanted::Boolean),
+    ("listDatabases", "filter", Wanted::Object),
+    ("listDatabases", "nameOnly", Wanted::Flag),
+    ("listDatabases", "authorizedDatabases", Wanted::Boolean),
+];
+
+/// Checks the fields of a list, in mongod's words (4.4.2, 5.0.4, 6.0.5).
+fn check_kinds(
+    spec: &CommandSpec,
+    command: &Command<'_>,
+    is_before_five: bool,
+) -> Result<(), Refusal> {
+    // Only a filter is looked at there.
+    let is_old = is_before_five && spec.name == "listCollections";
+    for (_, field, wanted) in KINDS.iter().filter(|(name, ..)| *name == spec.name) {
+        let Some(element) = command.body.find(field) else {
+            continue;
+        };
+        let is_wanted = match wanted {
+            Wanted::Object => element.kind == Kind::Document,
+            Wanted::Boolean => is_old || element.kind == Kind::Boolean,
+            Wanted::Flag => element.as_flag().is_some(),
+        };
+        if is_wanted || (element.kind == Kind::Null && !is_old) {
+            continue;
+        }
+        let (path, found) = (format!("{}.{field}", spec.name), element.kind.name());
+        return Err(match wanted {
+            Wanted::Object if is_old => Refusal::bad_value("\"filter\" must be an object"),
+            Wanted::Object => Refusal::wrong_kind(&path, found, "object"),
+            Wanted::Boolean => Refusal::wrong_kind(&path, found, "bool"),
+            Wanted::Flag => Refusal::wrong_flag(&path, found),
+        });
+    }
+    Ok(())
+}
+
 /// Checks the fields of a command that the proxy composes itself.
 pub fn check_catalog_command(
     spec: &'static CommandSpec,
@@ -64,12 +116,16 @@ pub fn check_catalog_command(
         fields.try_for_each(|element| before_five::check(spec, command, &element))?;
     }
     body::check_fields(spec, command)?;
+    check_kinds(spec, command, is_before_five)?;
     let concern = command.body.find("writeConcern");
     if let Some(concern) = concern.filter(|_| WRITING.contains(&spec.name)) {
         generic::write_concern(&concern, spec.name, wire_version)?;
     }
     check_sequences(spec, command)?;
     check_composed(spec, command)?;
+    if spec.name == "aggregate" {
+        check_aggregate(command, is_before_five)?;
+    }
     if spec.name == "dropDatabase" {
         check_drop_database(&command.target, is_before_five)?;
     }
@@ -119,7 +175,12 @@ pub fn check_list_cursor(
         (Kind::Document, Some(members)) => members,
         (kind, _) => return Err(Refusal::wrong_kind(&path, kind.name(), "object")),
     };
-    no_repeats(members, &path)?;
+    check_cursor_members(members, &path)
+}
+
+/// Checks what stands in a `cursor` (5.0.4, 6.0.5).
+fn check_cursor_members(members: Document<'_>, path: &str) -> Result<(), Refusal> {
+    no_repeats(members, path)?;
     for member in members.elements() {
         match (member.key, member.kind, member.as_truncated()) {
             (b"batchSize", Kind::Null | Kind::Decimal128, _) => {}
@@ -143,11 +204,44 @@ pub fn check_list_cursor(
     Ok(())
 }
 
+/// Checks the shape of an `aggregate`, at which servers look before they look at stages, in mongod's words (4.4.2, 5.0.4,
+/// 6.0.5).
+///
+/// # Errors
+/// 40414 without a pipeline, 14 for a stage that is no object, 9 without a cursor, and those of the cursor.
+pub(crate) fn check_aggregate(command: &Command<'_>, is_before_five: bool) -> Result<(), Refusal> {
+    let Some(pipeline) = command.body.find("pipeline") else {
+        return Err(Refusal::missing_field(
+            "BSON field 'aggregate.pipeline' is missing but a required field",
+        ));
+    };
+    let stages = pipeline.as_array().ok_or_else(no_pipeline)?;
+    if stages.elements().any(|stage| stage.kind != Kind::Document) {
+        return Err(no_stage());
+    }
+    match command.body.find("cursor") {
+        Some(cursor) if is_before_five => check_old_cursor(&cursor),
+        Some(cursor) if cursor.kind == Kind::Document => {
+            let members = cursor.as_document().unwrap_or(Document::EMPTY);
+            check_cursor_members(members, "cursor")
+        }
+        Some(_) => Err(no_cursor()),
+        None if command.body.find("explain").is_some() => Ok(()),
+        None => Err(Refusal::failed_to_parse(
+            "The 'cursor' option is required, except for aggregate with the explain argument",
+        )),
+    }
+}
+
+fn no_cursor() -> Refusal {
+    Refusal::type_mismatch("cursor field must be missing or an object")
+}
+
 fn check_old_cursor(cursor: &Element<'_>) -> Result<(), Refusal> {
     let members = cursor
         .as_document()
         .filter(|_| cursor.kind == Kind::Document)
-        .ok_or_else(|| Refusal::type_mismatch("cursor field must be missing or an object"))?;
+        .ok_or_else(no_cursor)?;
     no_repeats(members, "cursor")?;
     if members.elements().any(|member| member.key != b"batchSize") {
         let text = "cursor object can't contain fields other than batchSize";

@@ -7,6 +7,7 @@ use crate::before_five;
 use crate::body::{self, Body};
 use crate::commands::CommandSpec;
 use crate::facts::{CursorFacts, Facts};
+use crate::index::{print_key, print_value};
 use crate::refusal::Refusal;
 use crate::scope::Scope;
 use crate::scoped::{ReplyRule, Retry, Routing, Scoped};
@@ -135,22 +136,64 @@ pub fn cursor_not_found(id: &Element<'_>) -> Refusal {
     ))
 }
 
-/// Reads the ids of a `killCursors`.
+/// Reads the ids of a `killCursors`, in mongod's words (4.4.2, 5.0.4, 6.0.5).
 ///
 /// # Errors
-/// 14 for anything but an array of 64-bit integers.
-pub fn cursor_ids(spec: &'static CommandSpec, command: &Command<'_>) -> Result<Vec<i64>, Refusal> {
+/// 14 for anything but an array of 64-bit integers, 40414 for none; 2 where no collection is named. Before 5.0 9, and 2 for an
+/// empty array.
+pub fn cursor_ids(
+    spec: &'static CommandSpec,
+    command: &Command<'_>,
+    is_before_five: bool,
+) -> Result<Vec<i64>, Refusal> {
     body::check_fields(spec, command)?;
     check_sequences(spec, command)?;
-    let wrong =
-        || Refusal::type_mismatch("BSON field 'killCursors.cursors' must be an array of longs");
-    let cursors = command.body.find("cursors").and_then(|c| c.as_array());
-    let ids = cursors.ok_or_else(wrong)?.elements().map(|id| {
-        if id.kind == Kind::Int64 {
-            id.as_integer().ok_or_else(wrong)
+    let shown = || format!(" in: {}", print_key(command.body));
+    if command.target.kind != Kind::String {
+        let kind = command.target.kind.name();
+        return Err(if is_before_five {
+            Refusal::failed_to_parse(format!("First parameter must be a string{}", shown()))
         } else {
-            Err(wrong())
+            Refusal::bad_value(format!("collection name has invalid type {kind}"))
+        });
+    }
+    let cursors = command.body.find("cursors");
+    let wrong = |kind| Refusal::wrong_kind("killCursors.cursors", kind, "array");
+    let ids = match (&cursors, cursors.as_ref().and_then(Element::as_array)) {
+        (_, Some(ids)) => ids,
+        _ if is_before_five => {
+            let text = format!("Field 'cursors' must be of type array{}", shown());
+            return Err(Refusal::failed_to_parse(text));
         }
-    });
-    ids.collect()
+        (Some(other), _) if other.kind != Kind::Null => return Err(wrong(other.kind.name())),
+        _ => {
+            let text = "BSON field 'killCursors.cursors' is missing but a required field";
+            return Err(Refusal::missing_field(text));
+        }
+    };
+    if is_before_five && ids.is_empty() {
+        let text = format!("Must specify at least one cursor id{}", shown());
+        return Err(Refusal::bad_value(text));
+    }
+    let is_id = |id: &Element<'_>| is_before_five || id.kind != Kind::Null;
+    ids.elements()
+        .filter(is_id)
+        .map(|id| cursor_id(&id, is_before_five))
+        .collect()
+}
+
+fn cursor_id(id: &Element<'_>, is_before_five: bool) -> Result<i64, Refusal> {
+    let number = id.as_integer().filter(|_| id.kind == Kind::Int64);
+    number.ok_or_else(|| {
+        if is_before_five {
+            Refusal::failed_to_parse(format!(
+                "Field 'cursors' contains an element that is not of type long: {}: {}",
+                id.name(),
+                print_value(id)
+            ))
+        } else {
+            let path = format!("killCursors.cursors.{}", id.name());
+            Refusal::wrong_kind(&path, id.kind.name(), "long")
+        }
+    })
 }

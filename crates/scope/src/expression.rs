@@ -157,12 +157,12 @@ pub(crate) fn meta(element: &Element<'_>) -> Result<(), Refusal> {
             String::from_utf8_lossy(name)
         ))
         .of_statement()),
-        name => Err(Refusal::bad_value(format!(
+        Some(name) => Err(Refusal::bad_value(format!(
             "$meta argument not available: {}{}",
-            element.as_str().unwrap_or("not a string"),
-            name.and_then(|name| operators::why(META, name))
-                .map_or(String::new(), |why| format!(": {why}")),
+            String::from_utf8_lossy(name),
+            operators::why(META, name).map_or(String::new(), |why| format!(": {why}")),
         ))),
+        None => Err(Refusal::meta_kind("$meta only supports string arguments").of_statement()),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Filters: the match language of `find`, of statements and of `$match`.
 
-use mdb_wire::{Document, Element, Writer};
+use mdb_wire::{Document, Element, Kind, Writer};
 
+use crate::common::of_kind;
 use crate::covering::look_at_document;
 use crate::expression;
 use crate::operators::{self, FILTER_FIELD, FILTER_TOP, GEOMETRY, Operator, TEXT, has};
@@ -270,7 +271,13 @@ fn members(table: &'static [Operator], element: &Element<'_>) -> Result<(), Refu
     });
     let refusal = match unknown {
         None => return Ok(()),
-        Some(_) if element.key == b"$text" => Refusal::bad_value("extra fields in $text"),
+        Some(_) if element.key == b"$text" => match document.find("$search") {
+            Some(search) => {
+                of_kind(&search, Kind::String)?;
+                Refusal::bad_value("extra fields in $text")
+            }
+            None => Refusal::no_such_key("Missing expected field \"$search\""),
+        },
         Some(member) => {
             let value = match (member.as_integer(), member.as_str()) {
                 (Some(number), _) => format!(": {number}"),
@@ -358,7 +365,14 @@ fn predicate(element: &Element<'_>) -> Result<(), Refusal> {
         return Ok(());
     }
     no_repeats(document, "a predicate")?;
+    let first = document.first();
+    let is_near = first.is_some_and(|f| matches!(f.key, b"$near" | b"$nearSphere"));
     for operator in document.elements() {
+        if is_near && operators::look_up(FILTER_FIELD, operator.key).is_none() {
+            let name = operator.name();
+            let text = format!("invalid argument in geo near query: {name}");
+            return Err(Refusal::near_argument(text).of_statement());
+        }
         field_operator(&operator)?;
     }
     Ok(())

@@ -83,7 +83,6 @@ pub(crate) fn session(scope: &Scope, w: &mut Writer, id: [u8; 16]) {
 
 const READ_CONCERN: &[&str] = &["level", "afterClusterTime", "atClusterTime"];
 const WRITE_CONCERN: &[&str] = &["w", "j", "wtimeout", "fsync"];
-const CURSOR: &[&str] = &["batchSize"];
 const COLLATION: &[&str] = &[
     "locale",
     "caseLevel",
@@ -155,14 +154,6 @@ pub(crate) fn write_concern(
 fn unknown_member<'a>(document: Document<'a>, known: &[&str]) -> Option<Element<'a>> {
     let mut members = document.elements();
     members.find(|e| !known.iter().any(|k| k.as_bytes() == e.key))
-}
-
-/// Checks that the options of a cursor are known; the server says it where they are no object.
-pub(crate) fn cursor(element: &Element<'_>) -> Result<(), Refusal> {
-    match element.kind {
-        Kind::Document => members(element, CURSOR),
-        _ => Ok(()),
-    }
 }
 
 pub(crate) fn members(element: &Element<'_>, known: &[&str]) -> Result<(), Refusal> {

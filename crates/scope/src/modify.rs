@@ -40,10 +40,10 @@ pub(crate) fn members_of(wire_version: i32) -> &'static [&'static [u8]] {
     }
 }
 
-/// Checks that `collMod.index` has no member but those that clients may state.
+/// Checks that `collMod.index` has no member but those that clients may state, in mongod's words (4.4.2, 5.0.4, 6.0.5).
 ///
 /// # Errors
-/// 14, 40413, 40415.
+/// 14, 40413, 40415, on a server before 5.0 72 and 10065.
 pub(crate) fn members(index: &Element<'_>, wire_version: i32) -> Result<(), Refusal> {
     let Some(document) = index.as_document() else {
         return Err(if wire_version < WIRE_VERSION_5_0 {
@@ -54,21 +54,62 @@ pub(crate) fn members(index: &Element<'_>, wire_version: i32) -> Result<(), Refu
     };
     no_repeats(document, "collMod.index")?;
     let known = members_of(wire_version);
-    match document.elements().find(|m| !known.contains(&m.key)) {
-        None => Ok(()),
-        Some(_) if wire_version < WIRE_VERSION_5_0 => Ok(()),
-        Some(member) => Err(Refusal::unknown_field(format!(
+    document.elements().try_for_each(|member| {
+        if known.contains(&member.key) {
+            return check_member(&member, wire_version);
+        }
+        if wire_version < WIRE_VERSION_5_0 {
+            return Ok(());
+        }
+        Err(Refusal::unknown_field(format!(
             "BSON field 'collMod.index.{}' is an unknown field.",
             member.name()
-        ))),
-    }
+        )))
+    })
 }
 
-/// Checks a `collMod` for the option that came with 6.0, before anything else of it is looked at (4.4.2, 5.0.4).
+/// Checks the kind of a member of `collMod.index` that the proxy reads.
+fn check_member(member: &Element<'_>, wire_version: i32) -> Result<(), Refusal> {
+    let is_old = wire_version < WIRE_VERSION_5_0;
+    let (is_right, expected, old) = match member.key {
+        b"name" => (
+            member.kind == Kind::String,
+            "string",
+            "Index name must be a string.",
+        ),
+        b"keyPattern" => (
+            member.kind == Kind::Document,
+            "object",
+            "Key pattern must be an object.",
+        ),
+        b"expireAfterSeconds" => (
+            member.kind != Kind::Boolean && member.as_flag().is_some(),
+            "number",
+            "expireAfterSeconds field must be a number",
+        ),
+        _ => return Ok(()),
+    };
+    if is_right || (member.kind == Kind::Null && !is_old) {
+        return Ok(());
+    }
+    let path = format!("collMod.index.{}", member.name());
+    Err(match expected {
+        _ if is_old => Refusal::invalid_options(old),
+        "number" => Refusal::wrong_number(&path, member.kind.name()),
+        _ => Refusal::wrong_kind(&path, member.kind.name(), expected),
+    })
+}
+
+/// Checks of a `collMod`, before anybody looks whether there is such a collection, from 5.0 on the shape of `index`, and the
+/// option that came with 6.0, in mongod's words (4.4.2, 5.0.4, 6.0.5).
 ///
 /// # Errors
-/// 40415, on a server before 5.0 72.
+/// 14, 40413, 40415, on a server before 5.0 72.
 pub fn check_known_options(command: &Command<'_>, wire_version: i32) -> Result<(), Refusal> {
+    if wire_version >= WIRE_VERSION_5_0 {
+        let index = command.body.find("index");
+        index.map_or(Ok(()), |index| members(&index, wire_version))?;
+    }
     let option = "changeStreamPreAndPostImages";
     if wire_version >= WIRE_VERSION_6_0 || command.body.find(option).is_none() {
         return Ok(());

@@ -139,6 +139,11 @@ pub(crate) const EMPTY_ARRAY: Element<'static> = Element {
     raw: b"\x04pipeline\0\x05\0\0\0\0",
 };
 
+/// Something else where a pipeline belongs.
+pub(crate) fn no_pipeline() -> Refusal {
+    Refusal::type_mismatch("'pipeline' option must be specified as an array")
+}
+
 /// Writes a pipeline under `key`.
 ///
 /// # Errors
@@ -150,11 +155,7 @@ pub(crate) fn write<'a>(
     pipeline: &Element<'a>,
     source: Source,
 ) -> Result<Strip, Refusal> {
-    let Some(stages) = pipeline.as_array() else {
-        return Err(Refusal::type_mismatch(
-            "'pipeline' option must be specified as an array",
-        ));
-    };
+    let stages = pipeline.as_array().ok_or_else(no_pipeline)?;
     figures::check(stages, source)?;
     let array = w.begin_array(key);
     let mut out = Stages { w, count: 0 };

@@ -1,9 +1,10 @@
 //! `$readPreference`, as servers read it (6.0.5).
 
-use mdb_wire::{Element, Kind};
+use mdb_wire::{Document, Element, Kind};
 
 use crate::common::of_kind;
 use crate::generic::members;
+use crate::index::print_value;
 use crate::refusal::Refusal;
 use crate::scope::no_repeats;
 use crate::scoped::{ReadMode, ReadPreference, TagSet};
@@ -83,9 +84,10 @@ fn staleness_seconds(element: &Element<'_>) -> Result<Option<u32>, Refusal> {
         element.kind,
         Kind::Int32 | Kind::Int64 | Kind::Double | Kind::Decimal128
     ) {
-        let found = element.kind.name();
-        let path = "$readPreference.maxStalenessSeconds";
-        return Err(Refusal::wrong_kind(path, found, "number"));
+        return Err(Refusal::type_mismatch(format!(
+            "Expected field \"maxStalenessSeconds\" to have numeric type, but found {}",
+            element.kind.name()
+        )));
     }
     match element.as_integer() {
         Some(0) => Ok(None),
@@ -95,14 +97,25 @@ fn staleness_seconds(element: &Element<'_>) -> Result<Option<u32>, Refusal> {
         Some(1..) => Err(Refusal::max_staleness(
             "maxStalenessSeconds value can not be less than 90",
         )),
-        _ => Err(Refusal::bad_value(
-            "$readPreference.maxStalenessSeconds must be a whole number, 0 or at least 90",
+        Some(_) => Err(Refusal::bad_value(
+            "maxStalenessSeconds must be a non-negative integer",
         )),
+        None => Err(Refusal::bad_value(format!(
+            "Expected field \"maxStalenessSeconds\" to have a value exactly representable as a 64-bit integer, but found \
+             maxStalenessSeconds: {}",
+            print_value(element)
+        ))),
     }
 }
 
 /// Whether hedging is asked for, which an empty document does.
 fn hedges(element: &Element<'_>) -> Result<bool, Refusal> {
+    if element.kind != Kind::Document {
+        return Err(Refusal::type_mismatch(format!(
+            "hedge field must be of type object if provided; found hedge: {}",
+            print_value(element)
+        )));
+    }
     members(element, &["enabled"])?;
     let enabled = element.as_document().and_then(|d| d.find("enabled"));
     match enabled {
@@ -117,10 +130,8 @@ fn hedges(element: &Element<'_>) -> Result<bool, Refusal> {
 }
 
 fn tag_sets(element: &Element<'_>) -> Result<Vec<TagSet>, Refusal> {
-    let Some(array) = element.as_array() else {
-        let found = element.kind.name();
-        return Err(Refusal::wrong_kind("$readPreference.tags", found, "array"));
-    };
+    of_kind(element, Kind::Array)?;
+    let array = element.as_array().unwrap_or(Document::EMPTY);
     // A server takes other values for tags that no member has.
     let wrong = || Refusal::bad_value("$readPreference.tags must hold documents of strings");
     let mut sets = Vec::new();

@@ -219,6 +219,10 @@ refusals! {
     merge_on_empty = 51187 "Location51187";
     /// `new` among the variables of a `$merge`.
     merge_new = 51273 "Location51273";
+    /// A `$meta` of something else than a name.
+    meta_kind = 17307 "Location17307";
+    /// A condition beside `$near` that it does not take.
+    near_argument = 34413 "Location34413";
     /// The collection changes too fast for what was asked.
     conflicting_operation = 117 "ConflictingOperationInProgress";
     /// A cursor whose plan ended, with an index or a collection.
@@ -280,7 +284,7 @@ impl Refusal {
     }
 
     /// A flag of the wrong kind, in mongod's words, which set the quotation mark so.
-    pub(crate) fn wrong_flag(path: &str, found: &str) -> Self {
+    pub fn wrong_flag(path: &str, found: &str) -> Self {
         Self::type_mismatch(format!(
             "BSON field '{path}' is the wrong type '{found}', expected types '[bool, long, int, decimal, double']"
         ))

@@ -256,9 +256,7 @@ pub(crate) fn look_up<'a>(
     stage: &Element<'a>,
 ) -> Result<(&'static StageSpec, Element<'a>), Refusal> {
     let Some(document) = stage.as_document() else {
-        return Err(Refusal::type_mismatch(
-            "Each element of the 'pipeline' array must be an object",
-        ));
+        return Err(no_stage());
     };
     let mut elements = document.elements();
     let (Some(body), None) = (elements.next(), elements.next()) else {
@@ -281,6 +279,11 @@ pub(crate) fn look_up<'a>(
         )));
     }
     Ok((spec, body))
+}
+
+/// Something that is no object where a stage stands.
+pub(crate) fn no_stage() -> Refusal {
+    Refusal::type_mismatch("Each element of the 'pipeline' array must be an object")
 }
 
 /// A stage that only stands elsewhere.

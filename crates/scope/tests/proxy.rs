@@ -153,7 +153,7 @@ pub(crate) fn run(
                     forwarded(scope.drop_indexes(spec, &command, facts, &names)?)
                 }
                 "killCursors" => {
-                    let ids = mdb_scope::cursor_ids(spec, &command)?;
+                    let ids = mdb_scope::cursor_ids(spec, &command, facts.wire_version < 13)?;
                     let cursor = CursorFacts {
                         upstream_id: ids[0],
                         server: "a:1".into(),

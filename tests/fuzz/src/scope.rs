@@ -219,7 +219,7 @@ fn catalog(
             Some(scope.drop_indexes(spec, command, facts, &names)?)
         }
         "killCursors" => {
-            let ids = cursor_ids(spec, command)?;
+            let ids = cursor_ids(spec, command, facts.wire_version < 13)?;
             let id = ids.first().copied().unwrap_or_default();
             Some(scope.kill_cursors(facts, &cursor(facts, id))?)
         }

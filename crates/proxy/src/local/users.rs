@@ -1,8 +1,8 @@
 //! `connectionStatus` and `usersInfo`: who the client is, in the app's own terms.
 
-use mdb_scope::Refusal;
+use mdb_scope::{Refusal, WIRE_VERSION_6_0};
 use mdb_wire::writer::IndexKey;
-use mdb_wire::{Document, Element, Writer};
+use mdb_wire::{Document, Element, Kind, Writer};
 
 use crate::connection::Connection;
 use crate::dispatch::Call;
@@ -13,10 +13,31 @@ use crate::shared::Shared;
 
 /// `{ authInfo: { authenticatedUsers, authenticatedUserRoles, authenticatedUserPrivileges? } }`; the user and its roles are
 /// those of the database that it authenticated on.
-pub(super) fn connection_status(connection: &Connection, body: Document<'_>, out: &mut Vec<u8>) {
+pub(super) fn connection_status(
+    shared: &Shared,
+    connection: &Connection,
+    body: Document<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), Error> {
     let identity = connection.identity();
     let database = connection.authentication.database().unwrap_or_default();
     let grants = identity.map_or(Grants::default(), |identity| identity.grants);
+    let shows = body.find("showPrivileges");
+    let wrong = shows.filter(|e| e.kind != Kind::Null && e.as_flag().is_none());
+    if let Some(wrong) = wrong {
+        let kind = wrong.kind.name();
+        let refusal = Refusal::wrong_flag("connectionStatus.showPrivileges", kind);
+        // In the words of a server of that version (5.0.4, 6.0.5).
+        let is_old = shared.hello.now().face.wire_version_max < WIRE_VERSION_6_0;
+        return Err(if is_old {
+            refusal.with_text(format!(
+                "Expected boolean or number type for field \"showPrivileges\", found {kind}"
+            ))
+        } else {
+            refusal
+        }
+        .into());
+    }
     let shows_privileges = body.find("showPrivileges").and_then(|e| e.as_flag()) == Some(true);
     reply::ok(out, |writer| {
         let mark = writer.begin_document(b"authInfo");
@@ -34,6 +55,7 @@ pub(super) fn connection_status(connection: &Connection, body: Document<'_>, out
         }
         writer.end(mark);
     });
+    Ok(())
 }
 
 /// `{ usersInfo: 1 | <name> | { user, db } | [ ... ], showPrivileges? }`, answered with the user that asks.

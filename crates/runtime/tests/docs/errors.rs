@@ -229,6 +229,8 @@ const MEANINGS: &[(i32, &str)] = &[
         175,
         "A cursor whose plan ended with an index or a collection.",
     ),
+    (17307, "A `$meta` of something else than a name."),
+    (34413, "A condition beside `$near` that it does not take."),
     (28803, "A `$indexStats` with members."),
     (40166, "A `$collStats` that is no object (before 5.0)."),
     (40168, "What `$collStats` does not have (before 5.0)."),

@@ -116,6 +116,9 @@ pub(crate) static GET_MORE: &[Argument] = &[
     withhold("includeQueryStatsMetrics", STATISTICS).from(V8_0),
 ];
 
+/// `connectionStatus`.
+pub(crate) static CONNECTION_STATUS: &[Argument] = &[arg("showPrivileges", Take::Own)];
+
 /// `killCursors`.
 pub(crate) static KILL_CURSORS: &[Argument] = &[arg("cursors", Take::Own)];
 

@@ -30,6 +30,12 @@ const fn open(name: &'static str, local: Local, summary: &'static str) -> Comman
     }
 }
 
+/// The same with such fields.
+const fn taking(mut spec: CommandSpec, arguments: &'static [Argument]) -> CommandSpec {
+    spec.arguments = arguments;
+    spec
+}
+
 /// A command on a collection, rewritten by its arguments.
 const fn data(
     name: &'static str,
@@ -139,10 +145,13 @@ pub static COMMANDS: &[CommandSpec] = &[
         ),
         &["buildinfo"],
     ),
-    open(
-        "connectionStatus",
-        Local::ConnectionStatus,
-        "The credential, its roles and, if asked for, its privileges.",
+    taking(
+        open(
+            "connectionStatus",
+            Local::ConnectionStatus,
+            "The credential, its roles and, if asked for, its privileges.",
+        ),
+        arguments::CONNECTION_STATUS,
     ),
     local(
         "usersInfo",
