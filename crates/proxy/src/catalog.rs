@@ -42,6 +42,15 @@ pub(crate) async fn answer(
     if matches!(row, Catalog::ListCollections | Catalog::ListIndexes) {
         check_list_cursor(journey.spec, journey.command, is_old)?;
     }
+    if !journey.takes_write_concern(out).await? {
+        return Ok(());
+    }
+    let start = out.len();
+    compose(journey, row, out).await?;
+    journey.await_write_concern(out, start).await
+}
+
+async fn compose(journey: &Journey<'_>, row: Catalog, out: &mut Vec<u8>) -> Result<(), Error> {
     match row {
         Catalog::ListCollections => journey.list_collections(out).await,
         Catalog::ListDatabases => journey.list_databases(out).await,

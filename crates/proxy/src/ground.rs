@@ -285,8 +285,9 @@ impl<'a> Journey<'a> {
             if replaced == Written::Failed {
                 out.truncate(start);
                 out.extend(failed);
+                return Ok(());
             }
-            return Ok(());
+            return self.await_write_concern(out, start).await;
         }
         self.forward.namespaces.forget(place);
         if writing.is_entered && is_done {

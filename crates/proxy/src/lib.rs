@@ -22,6 +22,7 @@ mod clients;
 mod cluster_time;
 mod codes;
 mod collection;
+mod concern;
 mod connection;
 mod control;
 mod cursors;

@@ -263,7 +263,6 @@ mod tests {
     use super::*;
     use crate::commands::look_up;
     use bson::{Bson, Document as Doc, doc};
-    use mdb_wire::Document;
 
     fn code(body: &Doc) -> Option<i32> {
         let bytes = bson::serialize_to_vec(body).unwrap();

@@ -30,6 +30,7 @@ mod change_stream;
 mod commands;
 mod common;
 mod composed;
+mod concern;
 mod covering;
 mod creation;
 mod cursor;
@@ -84,6 +85,7 @@ pub use commands::{
 };
 pub use common::check_common;
 pub use composed::{check_catalog_command, check_composed, check_list_cursor};
+pub use concern::{Awaited, awaited};
 pub use creation::{check_creation, check_has_id_index, note_of_creation};
 pub use cursor::{check_get_more, cursor_ids, cursor_not_found};
 pub use entry::{CATALOG, Entering, Statement, entry_ids, named_by_entry};

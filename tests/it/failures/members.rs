@@ -338,3 +338,52 @@ async fn what_has_waited_for_a_member_in_vain_is_labelled() {
         assert_eq!(labels(&reply), [""; 0], "{short}: {reply}");
     }
 }
+
+/// What the proxy does in steps of its own holds where the client's write concern says, or the reply tells that it does not.
+#[tokio::test]
+async fn a_write_concern_is_awaited_by_what_the_proxy_composes() {
+    let deployment = Deployment::replica_set(3)
+        .with_auth()
+        .start()
+        .await
+        .unwrap();
+    deployment.all_in_service().await.unwrap();
+    logs::expect("mdb_upstream::probe");
+    let proxy = ProxyBuilder::new(&deployment).app("alice").start().await;
+    let db = proxy.database_name();
+    let mut alice = proxy.raw("alice").await;
+    let insert = doc! {"insert": "c", "documents": [{"_id": 1}], "$db": db};
+    alice.ok(&insert).await;
+    let primary = deployment.primary().await.unwrap();
+    let paused = (primary + 1) % 3;
+    deployment.member(paused).pause().unwrap();
+    let everywhere = doc! {"w": 3, "wtimeout": 300};
+    let to = format!("{db}.renamed");
+    for command in [
+        doc! {"create": "made", "$db": db},
+        doc! {"renameCollection": format!("{db}.c"), "to": to, "$db": "admin"},
+        doc! {"collMod": "renamed", "validator": {"a": {"$exists": false}}, "$db": db},
+        doc! {"aggregate": "renamed", "pipeline": [{"$out": "made"}], "cursor": {}, "$db": db},
+        doc! {"drop": "renamed", "$db": db},
+        doc! {"dropDatabase": 1, "$db": db},
+    ] {
+        let mut command = command;
+        command.insert("writeConcern", everywhere.clone());
+        let reply = alice.ok(&command).await;
+        let error = reply.get_document("writeConcernError");
+        let code = error.unwrap_or_else(|_| panic!("{command}: {reply}"));
+        assert_eq!(code.get_i32("code").unwrap(), 64, "{command}: {reply}");
+    }
+    deployment.member(paused).resume().unwrap();
+    let create = doc! {"create": "again", "writeConcern": {"w": 3}, "$db": db};
+    let reply = alice.ok(&create).await;
+    assert!(!reply.contains_key("writeConcernError"), "{reply}");
+    let create = doc! {"create": "never", "writeConcern": {"w": -1}, "$db": db};
+    assert_eq!(alice.fails(&create).await, 9);
+    let listed = alice
+        .ok(&doc! {"listCollections": 1, "nameOnly": true, "$db": db})
+        .await;
+    let listed = listed.get_document("cursor").unwrap();
+    let names = listed.get_array("firstBatch").unwrap();
+    assert_eq!(names.len(), 1, "{listed}");
+}
