@@ -4,7 +4,7 @@ use bson::doc;
 use futures_util::TryStreamExt;
 use mdb_scope::{
     Catalog, CollectionFacts, Isolation, Refusal, Scope, SharedValidator, check_catalog_command,
-    check_list_cursor, collection_of, dropped_indexes,
+    check_list_cursor, collection_of, dropped, dropped_indexes,
 };
 use mdb_upstream::wait_until_free;
 use mdb_wire::{Document, Element, Writer};
@@ -460,6 +460,9 @@ impl<'a> Journey<'a> {
         let known = self.namespace(namespaces.refresh(place)).await?;
         if known.facts.is_dedicated() {
             return self.drop_own_indexes(place, &known, out).await;
+        }
+        if !self.is_before_five() {
+            dropped(self.command)?;
         }
         if !self.has(place, &known).await? {
             let text = format!("ns not found {}.{collection}", self.command.database);

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
+use crate::absence::may_create;
 use crate::api;
 use crate::canary::Canary;
 use crate::catalog;
@@ -322,10 +323,7 @@ impl<'a> Journey<'a> {
         if stream_reach(self.command).is_some() && !known.facts.is_dedicated() {
             return Box::pin(self.open_stream(place, &known, &foreign, out)).await;
         }
-        if self.tells_of_collection() && known.exists && !self.has(place, &known).await? {
-            // What it tells of a collection, whosever it is; one of the app's own is not there either.
-            known = Arc::new(Known::dedicated(false));
-        }
+        known = self.absence(place, known).await?;
         // What is refused must leave no trace: the collection is made after the command was rewritten.
         let mut scoped = self.rewrite(known.ground(&foreign))?;
         let Some(prepared) = self.prepare(place, &known, out).await? else {
@@ -361,13 +359,6 @@ impl<'a> Journey<'a> {
             self.travel_anew(place, &foreign, out).await?;
         }
         Ok(())
-    }
-
-    /// Whether the reply tells if there is a collection: a plan does so, and the error of a tailable cursor, which only capped
-    /// collections have.
-    fn tells_of_collection(&self) -> bool {
-        let is_tailable = self.command.body.find("tailable").and_then(|t| t.as_flag());
-        self.explains() || self.spec.name == "find" && is_tailable == Some(true)
     }
 
     /// Whether the reply is a plan.
@@ -554,26 +545,6 @@ impl<'a> Journey<'a> {
                 tracing::debug!(%error, "facts of a collection could not be read anew");
             }
         });
-    }
-}
-
-/// Whether this holds of any statement of an `update`.
-fn any_statement(command: &Command<'_>, holds: impl Fn(Document<'_>) -> bool) -> bool {
-    let in_sequence = command.sequence("updates");
-    let in_body = command.body.find("updates").and_then(|e| e.as_array());
-    in_sequence.is_some_and(|s| s.documents().any(&holds))
-        || in_body.is_some_and(|a| a.elements().filter_map(|e| e.as_document()).any(&holds))
-}
-
-/// Whether a command can bring its collection into being: an insert, or any upsert.
-fn may_create(spec: &CommandSpec, command: &Command<'_>) -> bool {
-    let upserts =
-        |statement: Document<'_>| statement.find("upsert").and_then(|e| e.as_flag()) == Some(true);
-    match spec.name {
-        "insert" => true,
-        "findAndModify" => upserts(command.body),
-        "update" => any_statement(command, upserts),
-        _ => false,
     }
 }
 

@@ -7,6 +7,7 @@
 //! - [`Error`] is everything by which a command can fail; one function, [`reply::for_error`], makes it a reply.
 
 mod abandon;
+mod absence;
 mod announcement;
 mod api;
 mod attempt;

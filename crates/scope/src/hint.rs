@@ -11,6 +11,10 @@ use crate::refusal::Refusal;
 use crate::scope::no_repeats;
 use crate::{filter, pipeline, point};
 
+mod need;
+
+pub use need::needs_index;
+
 /// Which order a private server would give where no index and no sort decides.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Order {

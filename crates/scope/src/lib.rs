@@ -93,8 +93,9 @@ pub use facts::{
     Aside, AutomaticIndexes, CollectionFacts, CursorFacts, Facts, ForeignCollection, Isolation,
     NearKey, OwnIndex, base_id_index_name, base_index_name, cluster_time_of,
 };
+pub use hint::needs_index;
 pub use index::{
-    automatic_index_app, automatic_index_name, automatic_index_shown, dropped_indexes,
+    automatic_index_app, automatic_index_name, automatic_index_shown, dropped, dropped_indexes,
 };
 pub use modify::check_known_options;
 pub use namespace::{

@@ -15,18 +15,32 @@ pub fn dropped_indexes<'f>(
     command: &Command<'_>,
     collection: &'f CollectionFacts,
 ) -> Result<Vec<&'f OwnIndex>, Refusal> {
-    let index = command.body.find("index").ok_or_else(|| {
-        Refusal::missing_field("BSON field 'dropIndexes.index' is missing but a required field")
-    })?;
-    match index.kind {
-        Kind::String if index.as_str() == Some("*") => Ok(collection.indexes.iter().collect()),
-        Kind::Array => {
-            let names = index.as_array().unwrap_or(Document::EMPTY);
-            check_names(names)?;
+    let index = dropped(command)?;
+    match index.as_array() {
+        _ if index.as_str() == Some("*") => Ok(collection.indexes.iter().collect()),
+        Some(names) => {
             let names = names.elements();
             names.map(|name| one_dropped(&name, collection)).collect()
         }
-        _ => one_dropped(&index, collection).map(|only| vec![only]),
+        None => one_dropped(&index, collection).map(|only| vec![only]),
+    }
+}
+
+/// What a `dropIndexes` names. A server from 5.0 on looks at its kind before it looks for the collection (5.0.4, 6.0.5).
+///
+/// # Errors
+/// 14, 40414.
+pub fn dropped<'a>(command: &Command<'a>) -> Result<Element<'a>, Refusal> {
+    let index = command.body.find("index").ok_or_else(|| {
+        Refusal::missing_field("BSON field 'dropIndexes.index' is missing but a required field")
+    })?;
+    match (index.kind, index.as_array()) {
+        (_, Some(names)) => check_names(names).map(|()| index),
+        (Kind::String | Kind::Document, _) => Ok(index),
+        (kind, _) => Err(Refusal::type_mismatch(format!(
+            "BSON field 'dropIndexes.index' is the wrong type '{}', expected types '[string, object']",
+            kind.name()
+        ))),
     }
 }
 
@@ -56,16 +70,12 @@ fn one_dropped<'f>(
         }
         return by_key(key, collection);
     }
-    match index.as_str() {
-        Some("_id_") => Err(Refusal::invalid_options("cannot drop _id index")),
-        Some(name) => own
+    match index.as_str().unwrap_or_default() {
+        "_id_" => Err(Refusal::invalid_options("cannot drop _id index")),
+        name => own
             .iter()
             .find(|i| i.name == name)
             .ok_or_else(|| Refusal::index_not_found(format!("index not found with name [{name}]"))),
-        None => Err(Refusal::type_mismatch(format!(
-            "BSON field 'dropIndexes.index' is the wrong type '{}', expected types '[string, object']",
-            index.kind.name()
-        ))),
     }
 }
 
