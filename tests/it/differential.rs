@@ -82,7 +82,7 @@ fn strip(document: &mut Document, sorts: bool) {
 async fn disturb(client: &mut RawClient, db: &str) {
     for collection in [
         "people", "tree", "odd", "fresh", "made", "nowhere", "theirs", "stock", "merged", "places",
-        "absent",
+        "absent", "hinted",
     ] {
         let documents: Vec<Document> = (0..20)
             .map(|n| {

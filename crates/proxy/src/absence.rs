@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use mdb_scope::{CommandSpec, needs_index};
+use mdb_scope::{Behind, CommandSpec, names_index, needs_index};
 use mdb_wire::{Command, Document};
 
 use crate::error::Error;
 use crate::forward::Journey;
 use crate::namespaces::{Known, Place};
+
+/// How many views may stand on one another, as on a server (6.0.5).
+const VIEWS_MAX: usize = 20;
 
 impl Journey<'_> {
     /// What is to be known of a collection where the reply would tell whether there is one, whosever it is: of one that the app
@@ -17,6 +20,9 @@ impl Journey<'_> {
         place: Place<'_>,
         known: Arc<Known>,
     ) -> Result<Arc<Known>, Error> {
+        if known.facts.is_view && names_index(self.command) {
+            return Ok(Arc::new(known.over(self.behind(place).await?)));
+        }
         let known = if self.fails_without_index(&known) {
             // Another proxy may have made the index just now.
             let newest = self.forward.namespaces.refresh(place);
@@ -31,6 +37,36 @@ impl Journey<'_> {
         } else {
             Arc::new(Known::dedicated(false))
         })
+    }
+
+    /// The collection behind a view.
+    async fn behind(&self, view: Place<'_>) -> Result<Behind, Error> {
+        let mut name = view.collection.to_owned();
+        for _ in 0..VIEWS_MAX {
+            let control = view.control();
+            let entry = control.entry(self.scope.app(), view.database, &name);
+            let entry = self.driver(entry).await?;
+            let source =
+                entry.and_then(|entry| entry.view?.get_str("viewOn").map(str::to_owned).ok());
+            if let Some(source) = source {
+                name = source;
+                continue;
+            }
+            let place = Place {
+                collection: &name,
+                isolation: self.identity.app.isolation.of(&name),
+                ..view
+            };
+            let known = self
+                .namespace(self.forward.namespaces.refresh(place))
+                .await?;
+            return Ok(match self.has(place, &known).await? {
+                _ if known.facts.is_view => Behind::Unknown,
+                true => Behind::Collection(Box::new(known.facts.clone())),
+                false => Behind::Absent,
+            });
+        }
+        Ok(Behind::Unknown)
     }
 
     /// Whether the reply tells if there is a collection: a plan does so, and the error of a tailable cursor, which only capped

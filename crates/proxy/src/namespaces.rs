@@ -8,7 +8,7 @@ use std::time::Duration;
 use bson::{Bson, RawDocumentBuf, doc};
 use futures_util::TryStreamExt;
 use mdb_scope::{
-    AppId, CollectionFacts, ForeignCollection, Isolation, Refusal, Scope, SharedValidator,
+    AppId, Behind, CollectionFacts, ForeignCollection, Isolation, Refusal, Scope, SharedValidator,
     base_id_index_name, base_index_name,
 };
 use mdb_upstream::wait_until_free;
@@ -464,6 +464,18 @@ impl Known {
         Ground {
             foreign,
             ..Ground::of(&self.facts)
+        }
+    }
+
+    /// The same view, with what is known of the collection behind it.
+    pub(crate) fn over(&self, behind: Behind) -> Self {
+        let facts = CollectionFacts {
+            behind,
+            ..self.facts.clone()
+        };
+        Self {
+            facts,
+            ..Self::dedicated(true)
         }
     }
 

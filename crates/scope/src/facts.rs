@@ -212,9 +212,23 @@ pub struct CollectionFacts {
     pub uuid: Option<[u8; 16]>,
     /// Whose rules the physical validator of a shared collection has.
     pub validator: SharedValidator,
+    /// Of a view: what is known of the collection that it shows.
+    pub behind: Behind,
     /// Where a change stream is opened: those of the shared collections that it is about, as `DATABASE.NAME`, whose documents
     /// before and after a change the app has asked for.
     pub with_images: Vec<String>,
+}
+
+/// The collection behind a view, which is looked up where a command names an index of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Behind {
+    /// Nobody has looked.
+    #[default]
+    Unknown,
+    /// The app has none.
+    Absent,
+    /// Its facts.
+    Collection(Box<CollectionFacts>),
 }
 
 impl CollectionFacts {
@@ -232,6 +246,7 @@ impl CollectionFacts {
             automatic: AutomaticIndexes::default(),
             uuid: None,
             validator: SharedValidator::default(),
+            behind: Behind::Unknown,
             with_images: Vec::new(),
         }
     }

@@ -4,7 +4,7 @@ use mdb_wire::{Document, Element, Kind, Writer};
 
 use crate::arguments::Take;
 use crate::body::Body;
-use crate::facts::{OwnIndex, base_id_index_name, base_index_name};
+use crate::facts::{Behind, CollectionFacts, OwnIndex, base_id_index_name, base_index_name};
 use crate::index::{automatic_index_shown, print_key};
 use crate::projection::{self, Natural};
 use crate::refusal::Refusal;
@@ -13,7 +13,7 @@ use crate::{filter, pipeline, point};
 
 mod need;
 
-pub use need::needs_index;
+pub use need::{names_index, needs_index};
 
 /// Which order a private server would give where no index and no sort decides.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -199,20 +199,19 @@ impl<'a> Plan<'a> {
             (Some(sort), _) => w.element(sort),
             (None, _) => {}
         }
-        if self.hint.is_some_and(|hint| is_hidden(body, &hint)) {
+        let facts = body.facts.collection;
+        if self.hint.is_some_and(|hint| is_hidden(facts, &hint)) {
             return Err(unknown_hint());
         }
         for element in [&self.hint, &self.min, &self.max].into_iter().flatten() {
             if let Some(document) = element.as_document() {
                 no_repeats(document, "a hint or an index bound")?;
             }
-            if body.facts.collection.is_view && !is_of_every_collection(element) {
-                return Err(Refusal::bad_value(format!(
-                    "{} on a view is not served: the indexes are those of the collection behind it, which may be shared; leave it out",
-                    String::from_utf8_lossy(element.key)
-                )));
+            if facts.is_view && element.key == b"hint" && !is_of_every_collection(element) {
+                hint_on_view(facts, w, element)?;
+            } else {
+                w.element(element);
             }
-            w.element(element);
         }
         Ok(())
     }
@@ -299,7 +298,7 @@ impl<'a> Plan<'a> {
             }
             return Ok(());
         }
-        let index = find_index(body, hint)?;
+        let index = find_index(body.facts.collection, hint)?;
         w.string(b"hint", &index.physical_name);
         Ok(())
     }
@@ -319,7 +318,7 @@ impl<'a> Plan<'a> {
                     false,
                 )
             } else {
-                let index = find_index(body, hint)?;
+                let index = find_index(body.facts.collection, hint)?;
                 if !index.is_prefixed {
                     return Err(Refusal::invalid_options(
                         "min and max are not available with TTL, 2d and wildcard indexes",
@@ -463,12 +462,34 @@ pub(crate) fn is_equality(element: &Element<'_>) -> bool {
     })
 }
 
-fn find_index<'f>(body: &Body<'_, 'f>, hint: &Element<'_>) -> Result<&'f OwnIndex, Refusal> {
-    let indexes = &body.facts.collection.indexes;
+/// A hint on a view is one of the collection behind it.
+fn hint_on_view(view: &CollectionFacts, w: &mut Writer, hint: &Element<'_>) -> Result<(), Refusal> {
+    match &view.behind {
+        // What is no hint the server says of every collection.
+        _ if hint.kind != Kind::String && hint.kind != Kind::Document => w.element(hint),
+        Behind::Unknown => {
+            let text = "the collection behind the view is not known; leave the hint out";
+            return Err(Refusal::bad_value(text));
+        }
+        // A server does not look at it where there is nothing to read.
+        Behind::Absent => {}
+        Behind::Collection(facts) if !facts.is_dedicated() => {
+            w.string(b"hint", &find_index(facts, hint)?.physical_name);
+        }
+        Behind::Collection(facts) if is_hidden(facts, hint) => return Err(unknown_hint()),
+        Behind::Collection(_) => w.element(hint),
+    }
+    Ok(())
+}
+
+fn find_index<'f>(
+    collection: &'f CollectionFacts,
+    hint: &Element<'_>,
+) -> Result<&'f OwnIndex, Refusal> {
     let found = match (hint.as_str(), hint.as_document()) {
-        (Some(name), _) => indexes.iter().find(|i| i.name == name),
+        (Some(name), _) => collection.indexes.iter().find(|i| i.name == name),
         (None, Some(key)) => {
-            let found = body.facts.collection.indexes_of(key);
+            let found = collection.indexes_of(key);
             if found.len() > 1 {
                 return Err(ambiguous_hint(key, &found));
             }
@@ -484,11 +505,11 @@ fn find_index<'f>(body: &Body<'_, 'f>, hint: &Element<'_>) -> Result<&'f OwnInde
 }
 
 /// Whether a hint means an automatic index of the app's own collection: the app has none such.
-fn is_hidden(body: &Body<'_, '_>, hint: &Element<'_>) -> bool {
+fn is_hidden(collection: &CollectionFacts, hint: &Element<'_>) -> bool {
     if let Some(name) = hint.as_str() {
         return automatic_index_shown(name).is_some();
     }
-    let keys = &body.facts.collection.automatic_keys;
+    let keys = &collection.automatic_keys;
     let mut keys = keys.iter().filter_map(|key| Document::parse(key).ok());
     hint.as_document()
         .is_some_and(|hint| keys.any(|key| same_key(key, hint)))

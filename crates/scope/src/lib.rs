@@ -90,10 +90,10 @@ pub use creation::{check_creation, check_has_id_index, note_of_creation};
 pub use cursor::{check_get_more, cursor_ids, cursor_not_found};
 pub use entry::{CATALOG, Entering, Statement, entry_ids, named_by_entry};
 pub use facts::{
-    Aside, AutomaticIndexes, CollectionFacts, CursorFacts, Facts, ForeignCollection, Isolation,
-    NearKey, OwnIndex, base_id_index_name, base_index_name, cluster_time_of,
+    Aside, AutomaticIndexes, Behind, CollectionFacts, CursorFacts, Facts, ForeignCollection,
+    Isolation, NearKey, OwnIndex, base_id_index_name, base_index_name, cluster_time_of,
 };
-pub use hint::needs_index;
+pub use hint::{names_index, needs_index};
 pub use index::{
     automatic_index_app, automatic_index_name, automatic_index_shown, dropped, dropped_indexes,
 };

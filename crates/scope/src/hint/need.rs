@@ -15,6 +15,13 @@ pub fn needs_index(command: &Command<'_>) -> bool {
         || sequences.any(|sequence| sequence.documents().any(of_statement))
 }
 
+/// Whether a read names an index other than that on `_id`.
+pub fn names_index(command: &Command<'_>) -> bool {
+    let explained = command.body.find("explain").and_then(|e| e.as_document());
+    let hint = explained.unwrap_or(command.body).find("hint");
+    hint.is_some_and(|hint| of_field(&hint))
+}
+
 fn of_field(field: &Element<'_>) -> bool {
     match field.key {
         b"updates" | b"deletes" => {
@@ -27,6 +34,7 @@ fn of_field(field: &Element<'_>) -> bool {
         b"pipeline" => {
             pipeline::is_led_by_near(field) || pipeline::leading_filters(field).any(of_filter)
         }
+        b"explain" => field.as_document().is_some_and(of_statement),
         _ => false,
     }
 }
