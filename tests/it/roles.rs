@@ -146,7 +146,8 @@ async fn check(client: &mut RawClient, role: usize, db: &str) -> Vec<String> {
             let name = command.keys().next().unwrap().clone();
             command.insert(name, format!("of_{role}"));
         }
-        command.insert("$db", db);
+        let is_of_all = command.contains_key("listDatabases");
+        command.insert("$db", if is_of_all { "admin" } else { db });
         let reply = client.command(&command).await;
         let text = reply.get_str("errmsg").unwrap_or_default();
         if allowed[role] {
