@@ -219,6 +219,10 @@ fn definition(body: &Body<'_, '_>, w: &mut Writer, element: &Element<'_>) -> Res
         b"indexes" => index::write_dedicated(w, body.command, element),
         b"index" if body.spec.name == "collMod" => {
             let wire_version = body.facts.wire_version;
+            if modify::changed(body.command, wire_version).is_none() {
+                w.element(element);
+                return Ok(());
+            }
             modify::members(element, wire_version)?;
             let known = modify::members_of(wire_version);
             let members = element.as_document().unwrap_or(Document::EMPTY);

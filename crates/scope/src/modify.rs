@@ -107,7 +107,7 @@ fn check_member(member: &Element<'_>, wire_version: i32) -> Result<(), Refusal> 
 /// 14, 40413, 40415, on a server before 5.0 72.
 pub fn check_known_options(command: &Command<'_>, wire_version: i32) -> Result<(), Refusal> {
     if wire_version >= WIRE_VERSION_5_0 {
-        let index = command.body.find("index");
+        let index = changed(command, wire_version);
         index.map_or(Ok(()), |index| members(&index, wire_version))?;
     }
     let option = "changeStreamPreAndPostImages";
@@ -121,6 +121,12 @@ pub fn check_known_options(command: &Command<'_>, wire_version: i32) -> Result<(
             "BSON field 'collMod.{option}' is an unknown field."
         ))
     })
+}
+
+/// What a `collMod` says of an index. From 5.0 on null says nothing (4.4.2, 5.0.4, 6.0.5).
+pub(crate) fn changed<'a>(command: &Command<'a>, wire_version: i32) -> Option<Element<'a>> {
+    let index = command.body.find("index")?;
+    (index.kind != Kind::Null || wire_version < WIRE_VERSION_5_0).then_some(index)
 }
 
 impl Scope {
@@ -152,7 +158,7 @@ impl Scope {
         }
         check_is_no_view(command, facts.wire_version)?;
         check_images(command, "collMod")?;
-        let Some(index) = command.body.find("index") else {
+        let Some(index) = changed(command, facts.wire_version) else {
             let flag = command.body.find("dryRun");
             if flag.and_then(|flag| flag.as_flag()) == Some(true) {
                 let text = "dry run mode requires an valid index modification.";
