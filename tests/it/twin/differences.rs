@@ -120,12 +120,13 @@ pub(super) static DIFFERENCES: &[Difference] = &[
         },
     },
     Difference {
-        cites: "A hint that names no index fails also where the collection is not there yet.",
+        cites: "a hint that names no index fails also where the collection is not there yet.",
         even: |command, [through, direct]| {
             let is_unknown = through
                 .get_str("errmsg")
                 .is_ok_and(|text| text.ends_with(HINT_UNKNOWN));
-            if command.contains_key("hint") && is_unknown && is_empty(direct) {
+            let is_apart = command.contains_key("autocommit") || is_upsert(command);
+            if command.contains_key("hint") && is_apart && is_unknown && is_empty(direct) {
                 *direct = through.clone();
             }
         },
@@ -250,14 +251,23 @@ pub(super) static DIFFERENCES: &[Difference] = &[
     },
     Difference {
         cites: "27, or 291 with a `key`, and not 26",
-        even: |_, [through, direct]| {
+        even: |command, [through, direct]| {
+            let text = command.to_string();
+            let is_apart = command.contains_key("autocommit")
+                || ["$lookup", "$unionWith"]
+                    .iter()
+                    .any(|stage| text.contains(stage));
             let is_near = direct
                 .get_str("errmsg")
                 .is_ok_and(|text| text.starts_with("$geoNear requires a geo index to run"));
             let has_no_index = through
                 .get_i32("code")
                 .is_ok_and(|c| [27, 291].contains(&c));
-            if is_near && has_no_index && direct.get_i32("code").is_ok_and(|code| code == 26) {
+            if is_apart
+                && is_near
+                && has_no_index
+                && direct.get_i32("code").is_ok_and(|code| code == 26)
+            {
                 *direct = through.clone();
             }
         },
@@ -475,6 +485,10 @@ const SNAPSHOT_UNAVAILABLE: i32 = 246;
 
 /// NoSuchTransaction.
 const NO_TRANSACTION: i32 = 251;
+
+fn is_upsert(command: &Document) -> bool {
+    command.get_bool("upsert").unwrap_or(false)
+}
 
 const HINT_UNKNOWN: &str = "hint provided does not correspond to an existing index";
 

@@ -97,7 +97,6 @@ impl Generator {
             if step.command.contains_key("find") && !is_counted {
                 step.compare = Compare::Set;
             }
-            step.command.remove("hint");
             step.command.remove("returnKey");
         }
         aimed_at(steps, SEEN)
