@@ -1,22 +1,11 @@
 //! The write concern of what the proxy does in several steps of its own, as of a `drop` from a shared collection.
 
-use mdb_scope::{Awaited, CollectionFacts, awaited};
+use mdb_scope::{Awaited, COMPOSED_WRITES, CollectionFacts, awaited};
 use mdb_wire::{Document, Writer};
 
 use crate::error::Error;
 use crate::forward::Journey;
 use crate::ground::Ground;
-
-/// Commands that write, in part by the proxy's own hand.
-const WRITING: &[&str] = &[
-    "create",
-    "drop",
-    "dropDatabase",
-    "createIndexes",
-    "dropIndexes",
-    "collMod",
-    "renameCollection",
-];
 
 impl Journey<'_> {
     /// What is to be awaited by the command's write concern, once it is done.
@@ -30,7 +19,7 @@ impl Journey<'_> {
     /// Whether the server takes the write concern of a command, asked before anything is written. Otherwise what it says is
     /// appended to `out`.
     pub(crate) async fn takes_write_concern(&self, out: &mut Vec<u8>) -> Result<bool, Error> {
-        if !WRITING.contains(&self.spec.name) || self.awaited() != Awaited::Unchecked {
+        if !COMPOSED_WRITES.contains(&self.spec.name) || self.awaited() != Awaited::Unchecked {
             return Ok(true);
         }
         let mut answer = Vec::new();
@@ -41,14 +30,15 @@ impl Journey<'_> {
         Ok(false)
     }
 
-    /// Waits for the write concern of a command whose reply begins at `start`; where it does not hold, the reply says so.
+    /// Waits for the write concern of a command whose reply begins at `start`; where it does not hold, the reply says so. Where
+    /// that cannot be found out, the command fails: what it has done may be lost.
     pub(crate) async fn await_write_concern(
         &self,
         out: &mut Vec<u8>,
         start: usize,
     ) -> Result<(), Error> {
-        let is_of_writes = WRITING.contains(&self.spec.name) || self.spec.name == "aggregate";
-        if !is_of_writes || self.awaited() == Awaited::Nothing {
+        let is_write = COMPOSED_WRITES.contains(&self.spec.name) || self.spec.name == "aggregate";
+        if !is_write || self.awaited() == Awaited::Nothing {
             return Ok(());
         }
         let reply = out.get(start..).unwrap_or_default();
@@ -58,7 +48,11 @@ impl Journey<'_> {
             return Ok(());
         }
         let mut answer = Vec::new();
-        self.ask_for_write_concern(false, &mut answer).await?;
+        if !self.ask_for_write_concern(false, &mut answer).await? {
+            out.truncate(start);
+            out.extend(answer);
+            return Ok(());
+        }
         let answer = Document::parse_shallow(&answer).unwrap_or(Document::EMPTY);
         let Some(error) = answer.find("writeConcernError") else {
             return Ok(());

@@ -43,7 +43,7 @@ pub fn check_composed(spec: &CommandSpec, command: &Command<'_>) -> Result<(), R
 }
 
 /// Commands that write, in part or as a whole by the proxy's own hand: their write concern is checked also where none is sent.
-const WRITING: &[&str] = &[
+pub const COMPOSED_WRITES: &[&str] = &[
     "create",
     "drop",
     "dropDatabase",
@@ -118,7 +118,7 @@ pub fn check_catalog_command(
     body::check_fields(spec, command)?;
     check_kinds(spec, command, is_before_five)?;
     let concern = command.body.find("writeConcern");
-    if let Some(concern) = concern.filter(|_| WRITING.contains(&spec.name)) {
+    if let Some(concern) = concern.filter(|_| COMPOSED_WRITES.contains(&spec.name)) {
         generic::write_concern(&concern, spec.name, wire_version)?;
     }
     check_sequences(spec, command)?;

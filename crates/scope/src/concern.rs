@@ -85,7 +85,8 @@ impl Scope {
         seal(
             w,
             facts,
-            Outcome::new(Routing::Primary, Retry::Read, ReplyRule::Plain),
+            // Another primary could not tell what was written on this one.
+            Outcome::new(Routing::Primary, Retry::Write, ReplyRule::Plain),
         )
     }
 }

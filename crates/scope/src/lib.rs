@@ -84,7 +84,7 @@ pub use commands::{
     RefusedGroup, Rule, look_up, servers_of, since,
 };
 pub use common::check_common;
-pub use composed::{check_catalog_command, check_composed, check_list_cursor};
+pub use composed::{COMPOSED_WRITES, check_catalog_command, check_composed, check_list_cursor};
 pub use concern::{Awaited, awaited};
 pub use creation::{check_creation, check_has_id_index, note_of_creation};
 pub use cursor::{check_get_more, cursor_ids, cursor_not_found};
