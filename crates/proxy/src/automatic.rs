@@ -2,7 +2,7 @@
 
 use bson::{Bson, Document, doc};
 use futures_util::TryStreamExt;
-use mdb_scope::{Isolation, Refusal, automatic_index_name, automatic_index_shown};
+use mdb_scope::{Isolation, Refusal, automatic_index_name, automatic_index_shown, drops_all};
 use mdb_wire::Command;
 use mongodb::error::Error as DriverError;
 
@@ -341,7 +341,8 @@ impl Journey<'_> {
         let named = body.get("index").cloned().unwrap_or(Bson::Null);
         check_not_automatic(&named, &automatic, &own)?;
         let start = out.len();
-        if named.as_str() == Some("*") {
+        let index = self.command.body.find("index");
+        if index.is_some_and(|index| drops_all(&index)) {
             let all = own.iter().map(|index| name_of(index));
             let all: Vec<&str> = all.filter(|name| *name != "_id_").collect();
             body.insert("index", all);

@@ -4,7 +4,7 @@ use bson::doc;
 use futures_util::TryStreamExt;
 use mdb_scope::{
     Catalog, CollectionFacts, Isolation, Refusal, Scope, SharedValidator, check_catalog_command,
-    check_list_cursor, collection_of, dropped, dropped_indexes,
+    check_list_cursor, collection_of, dropped, dropped_indexes, drops_all,
 };
 use mdb_upstream::wait_until_free;
 use mdb_wire::{Document, Element, Writer};
@@ -470,7 +470,8 @@ impl<'a> Journey<'a> {
         }
         let dropped = dropped_indexes(self.command, &known.facts)?;
         let was = index_count(&known);
-        let drops_all = self.command.body.find("index").and_then(|e| e.as_str()) == Some("*");
+        let index = self.command.body.find("index");
+        let drops_all = index.is_some_and(|index| drops_all(&index));
         if dropped.is_empty() {
             reply::ok(out, |w| {
                 w.int32(b"nIndexesWas", was);

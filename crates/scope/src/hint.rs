@@ -569,9 +569,9 @@ pub(crate) fn same_key(a: Document<'_>, b: Document<'_>) -> bool {
 /// Whether a hint names what every collection has: the index on `_id`, or no index.
 fn is_of_every_collection(hint: &Element<'_>) -> bool {
     let first = hint.as_document().and_then(Document::first);
-    let is_key = first.is_some_and(|f| matches!(f.key, b"$natural" | b"_id"));
+    let is_natural = first.is_some_and(|f| f.key == b"$natural");
     let is_single = hint
         .as_document()
         .is_some_and(|d| d.elements().count() == 1);
-    hint.key == b"hint" && (hint.as_str() == Some("_id_") || is_key && is_single)
+    hint.key == b"hint" && (names_id_index(hint) || is_natural && is_single)
 }

@@ -27,7 +27,7 @@ mod printed;
 pub use automatic::{automatic_index_app, automatic_index_name, automatic_index_shown};
 pub(crate) use automatic::{show_filters, write_named};
 pub(crate) use checks::{id_index as check_id_index, write_dedicated};
-pub use dropping::{dropped, dropped_indexes};
+pub use dropping::{dropped, dropped_indexes, drops_all};
 pub(crate) use printed::{print_key, print_value};
 
 /// Fields of one key pattern: the server's 32 less the scope field.

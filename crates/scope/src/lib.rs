@@ -96,6 +96,7 @@ pub use facts::{
 pub use hint::{names_index, needs_index};
 pub use index::{
     automatic_index_app, automatic_index_name, automatic_index_shown, dropped, dropped_indexes,
+    drops_all,
 };
 pub use modify::check_known_options;
 pub use namespace::{

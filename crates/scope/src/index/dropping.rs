@@ -17,13 +17,19 @@ pub fn dropped_indexes<'f>(
 ) -> Result<Vec<&'f OwnIndex>, Refusal> {
     let index = dropped(command)?;
     match index.as_array() {
-        _ if index.as_str() == Some("*") => Ok(collection.indexes.iter().collect()),
+        _ if drops_all(&index) => Ok(collection.indexes.iter().collect()),
         Some(names) => {
             let names = names.elements();
             names.map(|name| one_dropped(&name, collection)).collect()
         }
         None => one_dropped(&index, collection).map(|only| vec![only]),
     }
+}
+
+/// Whether all indexes are meant: by `"*"`, or by a list that begins with it (4.4.2, 6.0.5).
+pub fn drops_all(index: &Element<'_>) -> bool {
+    let first = index.as_array().and_then(Document::first);
+    index.as_str().or_else(|| first?.as_str()) == Some("*")
 }
 
 /// What a `dropIndexes` names. A server from 5.0 on looks at its kind before it looks for the collection (5.0.4, 6.0.5).
