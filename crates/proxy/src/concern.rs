@@ -1,8 +1,9 @@
 //! The write concern of what the proxy does in several steps of its own, as of a `drop` from a shared collection.
 
 use mdb_scope::{Awaited, COMPOSED_WRITES, CollectionFacts, awaited};
-use mdb_wire::{Document, Writer};
+use mdb_wire::Document;
 
+use crate::catalog::patch_reply;
 use crate::error::Error;
 use crate::forward::Journey;
 use crate::ground::Ground;
@@ -57,18 +58,12 @@ impl Journey<'_> {
         let Some(error) = answer.find("writeConcernError") else {
             return Ok(());
         };
-        let reply = out.split_off(start);
-        let reply = Document::parse_shallow(&reply).unwrap_or(Document::EMPTY);
-        let mut w = Writer::new(std::mem::take(out));
-        let mark = w.begin();
-        for element in reply.elements() {
+        patch_reply(out, start, &mut |w, element| {
             if element.key == b"ok" {
                 w.element(&error);
             }
-            w.element(&element);
-        }
-        w.end(mark);
-        *out = w.into_bytes();
+            w.element(element);
+        });
         Ok(())
     }
 

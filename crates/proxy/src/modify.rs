@@ -185,10 +185,7 @@ impl<'a> Journey<'a> {
     /// says nothing of the app.
     pub(crate) async fn rename_collection(&self, out: &mut Vec<u8>) -> Result<(), Error> {
         self.refuse_in_transaction()?;
-        if self.command.database != "admin" {
-            let text = "renameCollection may only be run against the admin database.";
-            return Err(Refusal::unauthorized(text).into());
-        }
+        self.only_on_admin()?;
         let to = self.command.body.find("to").ok_or_else(|| {
             Refusal::missing_field(
                 "BSON field 'renameCollection.to' is missing but a required field",

@@ -261,12 +261,8 @@ impl<'a> Plan<'a> {
 
     /// Names a base index where several plans would do, if that serves the command at all.
     fn one_plan(&self, body: &Body<'_, '_>, w: &mut Writer) {
-        let mut asks_for_its_own = false;
-        for filter in self.filter.iter().chain(&self.leading) {
-            filter::predicates(*filter, &mut |predicate| {
-                asks_for_its_own |= filter::asks_for_its_own_index(predicate);
-            });
-        }
+        let mut filters = self.filter.iter().chain(&self.leading);
+        let asks_for_its_own = filters.any(|filter| need::of_filter(*filter));
         if !asks_for_its_own && !self.is_tailable && self.order != Order::Any {
             record_order(body, w);
         }

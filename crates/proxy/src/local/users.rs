@@ -38,7 +38,7 @@ pub(super) fn connection_status(
         }
         .into());
     }
-    let shows_privileges = body.find("showPrivileges").and_then(|e| e.as_flag()) == Some(true);
+    let shows_privileges = shows.and_then(|e| e.as_flag()) == Some(true);
     reply::ok(out, |writer| {
         let mark = writer.begin_document(b"authInfo");
         let users = writer.begin_array(b"authenticatedUsers");

@@ -47,7 +47,8 @@ fn is_empty(field: &Element<'_>) -> bool {
     field.as_document().is_some_and(Document::is_empty)
 }
 
-fn of_filter(filter: Document<'_>) -> bool {
+/// Whether a filter has a condition that an index of its own kind alone serves.
+pub(super) fn of_filter(filter: Document<'_>) -> bool {
     let mut needs = false;
     filter::predicates(filter, &mut |predicate| {
         needs |= filter::asks_for_its_own_index(predicate);
